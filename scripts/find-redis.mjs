@@ -14,6 +14,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -244,15 +245,11 @@ export function asEnv(found) {
   return { REDIS_SERVER_BIN: found.bin, ...(libraries ? { REDIS_SERVER_LIBRARY_PATH: libraries } : {}) }
 }
 
+/** Names the cache folder, so that it does not outlive an upgrade of the system. */
 function distribution() {
-  try {
-    return (
-      run('sh', ['-c', '. /etc/os-release && printf %s "$ID-${VERSION_ID:-$VERSION_CODENAME}"'], {}) ||
-      'unknown'
-    )
-  } catch {
-    return 'unknown'
-  }
+  const release = readFileSync('/etc/os-release', 'utf8')
+  const field = (name) => new RegExp(`^${name}="?([^"\\n]*)`, 'm').exec(release)?.[1]
+  return `${field('ID')}-${field('VERSION_ID') ?? field('VERSION_CODENAME')}`
 }
 
 function run(command, args, options) {
