@@ -1,0 +1,26 @@
+/** The public door of @redis-stream-client/notifs. */
+export {
+  ERROR_CODES,
+  type ErrorCode,
+  type ErrorFact,
+  StreamClientError,
+  type StreamClientErrorOptions,
+} from './error.js'
+export type { JsonObject, JsonValue } from './json-object.js'
+export { decodeLbsMessage, encodeLbsMessage, type LbsMessage } from './lbs-message.js'
+export type {
+  DisownReason,
+  Notification,
+  StreamAdded,
+  StreamDisowned,
+  StreamExpired,
+  StreamTerminated,
+  TerminationReason,
+} from './notification.js'
+export {
+  NotificationBroker,
+  type NotificationBrokerOptions,
+  type NotificationEvents,
+} from './notification-broker.js'
+export type { LbsInfo, OwnedStream } from './owned-stream.js'
+export type { ListenerErrorHandler } from './safe-emitter.js'

@@ -1,0 +1,30 @@
+/**
+ * The door for the packages of this project. It is not for applications: what is here may change at any time.
+ */
+import type { NotificationBroker } from './notification-broker.js'
+import { retract as retractFrom, roomAvailable as roomIn } from './notification-broker.js'
+import type { OwnedStream } from './owned-stream.js'
+
+export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
+
+/**
+ * Drops the StreamAdded of exactly this stream object if it is queued or waiting, in constant time: a stream that
+ * is disowned before anybody heard of it needs no notice of either. The promise of a sender who waits with it
+ * resolves false. If it was sent twice, the later one is dropped.
+ *
+ * True if one was dropped; false if there is none, or it was delivered already.
+ */
+export function retract(broker: NotificationBroker, stream: OwnedStream): boolean {
+  return retractFrom(broker, stream)
+}
+
+/**
+ * Waits until the broker has room, for a reader that looks before it fetches. Several may wait: all are woken, and
+ * whoever comes later may find the room taken again, so look at `broker.room` afterwards.
+ *
+ * Resolves when `broker.room` is above 0, also at once; when the broker is closed; when `signal` aborts. Never
+ * rejects.
+ */
+export function roomAvailable(broker: NotificationBroker, signal?: AbortSignal): Promise<void> {
+  return roomIn(broker, signal)
+}

@@ -1,0 +1,58 @@
+/** What a client tells the application: a closed set of notifications, told apart by their `type`. */
+import type { JsonObject } from './json-object.js'
+import type { LbsInfo, OwnedStream } from './owned-stream.js'
+
+/** This client owns a data stream now. */
+export interface StreamAdded {
+  readonly type: 'StreamAdded'
+  readonly payload: LbsInfo
+  /** `Info` of the LBS message; `{}` if it had none. */
+  readonly additionalInfo: JsonObject
+  /** What to work with. */
+  readonly stream: OwnedStream
+  /** True if the stream was taken over from an earlier owner. */
+  readonly recovered: boolean
+}
+
+/** A data stream lost its owner, or was given back, and may be claimed. Others may have been told too. */
+export interface StreamExpired {
+  readonly type: 'StreamExpired'
+  readonly payload: LbsInfo
+  /** `Info` of the LBS message; `{}` if it had none. */
+  readonly additionalInfo: JsonObject
+  /** Client id of the one that fell; null after a handover. */
+  readonly previousOwner: string | null
+}
+
+/** This client does not own a data stream any more, and did not ask for that. Stop working on it. */
+export interface StreamDisowned {
+  readonly type: 'StreamDisowned'
+  readonly payload: LbsInfo
+  /** `Info` of the LBS message; `{}` if it had none. */
+  readonly additionalInfo: JsonObject
+  readonly reason: DisownReason
+}
+
+/** The last notification: the client has shut down, nothing comes after it. */
+export interface StreamTerminated {
+  readonly type: 'StreamTerminated'
+  /** One sentence for people. */
+  readonly additionalInfo: { readonly info: string }
+  readonly reason: TerminationReason
+  /** What went wrong, where something did. */
+  readonly error?: Error
+}
+
+export type Notification = StreamAdded | StreamExpired | StreamDisowned | StreamTerminated
+
+/**
+ * Why a stream is not owned any more: the client's session ended (`session-lost`), another owner has it
+ * (`taken-over`), or its entry is not in the LBS any more (`entry-gone`).
+ */
+export type DisownReason = 'session-lost' | 'taken-over' | 'entry-gone'
+
+/**
+ * Why the client shut down: `done()` was called, `close()` was called, the signal given to `init` aborted, or
+ * reading the LBS failed more often than the retry options allow.
+ */
+export type TerminationReason = 'done' | 'closed' | 'aborted' | 'retries-exhausted'
