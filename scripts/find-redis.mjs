@@ -1,9 +1,10 @@
 /**
  * Finds a Redis server to start, or fetches one without root.
  *
- * Tried in this order: REDIS_SERVER_BIN; redis-server or valkey-server on PATH and in the places brew and
- * `make install` use; on Debian and Ubuntu the distribution's own packages, unpacked into a cache folder; a docker
- * daemon that answers. Plain Node without dependencies, because it runs before anything is installed.
+ * Tried in this order: REDIS_SERVER_BIN; REDIS_SERVER_IMAGE, a docker image to take the server from; redis-server or
+ * valkey-server on PATH and in the places brew and `make install` use; on Debian and Ubuntu the distribution's own
+ * packages, unpacked into a cache folder; the server out of the docker image of Redis, if a docker daemon answers.
+ * Plain Node without dependencies, because it runs before anything is installed.
  */
 import { execFileSync } from 'node:child_process'
 import {
@@ -11,6 +12,7 @@ import {
   chmodSync,
   constants,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -31,28 +33,21 @@ const USUAL_PLACES = [
   '/home/linuxbrew/.linuxbrew/bin',
   '/opt/local/bin',
 ]
-/** `redis-tools` holds the binary, `redis-server` only the service around it; the rest are libraries it loads. */
-const PACKAGES = [
-  'redis-tools',
-  'redis-server',
-  'libjemalloc2',
-  'liblzf1',
-  'liblua5.1-0',
-  'lua-cjson',
-  'lua-bitop',
-]
-const REQUIRED_PACKAGES = new Set(['redis-tools', 'redis-server'])
+/** In Debian `redis-tools` holds the binary, and `redis-server` the link that gives it its name. */
+const PACKAGES = ['redis-tools', 'redis-server']
+/** Libraries that every system has, and that must match the system's own. */
+const SYSTEM_LIBRARIES = /^lib(c6|gcc|stdc)/
+const MIN_VERSION = [6, 2]
 const DOCKER_IMAGE = 'redis:7'
-const CHECK_TIMEOUT_MS = 10_000
-const FETCH_TIMEOUT_MS = 120_000
+const RUN_TIMEOUT_MS = 120_000
+const PULL_TIMEOUT_MS = 600_000
 
 export const WAYS = `No Redis server was found. Any one of these will do:
   - put redis-server or valkey-server (6.2 or newer) on PATH: apt install redis-server, brew install redis, ...
   - set REDIS_SERVER_BIN to the path of such a binary
-  - on Debian or Ubuntu: let apt-get and dpkg be on PATH and a package mirror reachable; nothing is installed,
-    the package is unpacked into a cache folder
-  - start a docker daemon that this user may talk to (Linux only)
-The demo can also use a server that runs already: set REDIS_URL, for example REDIS_URL=redis://127.0.0.1:6379`
+  - on Debian or Ubuntu: let a package mirror be reachable; nothing is installed, the distribution's package is
+    unpacked into a cache folder
+  - on Linux: let a docker daemon be running that this user may talk to; the server is copied out of its image`
 
 /** Where fetched servers are kept between runs. */
 export function defaultCacheDir() {
@@ -67,28 +62,27 @@ export function defaultCacheDir() {
  */
 export function findRedisServer({ cacheDir = defaultCacheDir(), log = () => {} } = {}) {
   const tried = []
-  const named = process.env.REDIS_SERVER_BIN
-  if (named) {
-    const env = libraryPathFromEnv()
-    const version = versionOf(named, env)
-    if (!version.ok) throw new Error(`REDIS_SERVER_BIN=${named} does not run: ${version.why}`)
-    return { bin: named, env, how: 'REDIS_SERVER_BIN', version: version.text }
-  }
+  const { REDIS_SERVER_BIN: named, REDIS_SERVER_IMAGE: image } = process.env
+  if (named) return demand('REDIS_SERVER_BIN', { bin: named, env: libraryPathFromEnv() })
+  if (image) return demand('REDIS_SERVER_IMAGE', fromImage(image, cacheDir, log))
   for (const [how, find] of [
     ['PATH', () => onPath()],
     ['distribution packages', () => unpacked(cacheDir, log)],
-    ['docker', () => inDocker(cacheDir)],
+    ['docker', () => fromImage(DOCKER_IMAGE, cacheDir, log)],
   ]) {
     const found = find()
-    if (typeof found === 'string') {
-      tried.push(`${how}: ${found}`)
-      continue
-    }
-    const version = versionOf(found.bin, found.env)
-    if (version.ok) return { ...found, how, version: version.text }
-    tried.push(`${how}: ${found.bin} does not run: ${version.why}`)
+    const version = typeof found === 'string' ? { why: found } : versionOf(found)
+    if (version.text) return { ...found, how, version: version.text }
+    tried.push(`${how}: ${version.why}`)
   }
   throw new Error(`${WAYS}\n\nTried:\n${tried.map((line) => `  - ${line}`).join('\n')}`)
+}
+
+/** For what the user asked for by name: no other server will do. */
+function demand(variable, found) {
+  const version = typeof found === 'string' ? { why: found } : versionOf(found)
+  if (!version.text) throw new Error(`${variable}=${process.env[variable]} does not work: ${version.why}`)
+  return { ...found, how: variable, version: version.text }
 }
 
 function onPath() {
@@ -104,46 +98,111 @@ function onPath() {
 
 /** Unpacks the distribution's packages into the cache; a second run finds them there. */
 function unpacked(cacheDir, log) {
-  if (process.platform !== 'linux') return 'only on Linux'
-  if (!runs('apt-get', ['--version']) || !runs('dpkg', ['--version'])) return 'no apt-get and dpkg'
-  const target = join(cacheDir, `debian-${distribution()}-${process.arch}`)
-  if (!existsSync(join(target, 'usr/bin/redis-server'))) {
-    log("No redis-server on PATH: unpacking the distribution's package into a cache folder (once) ...")
-    const why = fetchPackages(cacheDir, target)
+  if (process.platform !== 'linux' || !runs('apt-get', ['--version']) || !runs('dpkg', ['--version'])) {
+    return 'no apt-get and dpkg here'
+  }
+  const target = join(cacheDir, `${distribution()}-${process.arch}`)
+  const bin = join(target, 'usr/bin/redis-server')
+  if (!existsSync(bin)) {
+    log("No redis-server on PATH: unpacking the distribution's package into a cache folder, once ...")
+    const why = fill(target, cacheDir, (root, scratch) => {
+      downloadPackages(scratch)
+      for (const name of readdirSync(scratch).filter((file) => file.endsWith('.deb'))) {
+        run('dpkg', ['-x', join(scratch, name), root])
+      }
+    })
     if (why) return why
   }
-  return {
-    bin: join(target, 'usr/bin/redis-server'),
-    env: { LD_LIBRARY_PATH: libraryFolders(target).join(delimiter) },
+  return { bin, env: { LD_LIBRARY_PATH: libraryFolders(target).join(delimiter) } }
+}
+
+/** Downloads with the system's package lists or, where they are missing or old, with lists of our own. */
+function downloadPackages(scratch) {
+  try {
+    downloadWith([], scratch)
+  } catch (systemError) {
+    const state = join(scratch, 'apt')
+    for (const folder of ['lists/partial', 'cache/archives/partial']) {
+      mkdirSync(join(state, folder), { recursive: true })
+    }
+    // A configuration file, because only `#clear` removes hooks: they would act on the state of the machine.
+    const config = join(scratch, 'apt.conf')
+    writeFileSync(
+      config,
+      [
+        `Dir::State::lists "${join(state, 'lists')}";`,
+        `Dir::Cache "${join(state, 'cache')}";`,
+        'APT::Sandbox::User "";',
+        '#clear APT::Update::Pre-Invoke;',
+        '#clear APT::Update::Post-Invoke;',
+        '#clear APT::Update::Post-Invoke-Success;',
+        '',
+      ].join('\n'),
+    )
+    try {
+      run('apt-get', ['-c', config, 'update'], { cwd: scratch })
+      downloadWith(['-c', config], scratch)
+    } catch (error) {
+      throw new Error(`${reasonOf(error)} (and with the system's package lists: ${reasonOf(systemError)})`)
+    }
   }
 }
 
-/** Returns what went wrong, or nothing. The folder appears under its name only when it is whole. */
-function fetchPackages(cacheDir, target) {
+function downloadWith(aptOptions, folder) {
+  const libraries = run('apt-cache', [...aptOptions, 'depends', '--important', ...PACKAGES], { cwd: folder })
+    .split('\n')
+    .map((line) => /^\s*\|?(?:Pre)?Depends: ((?:lib|lua)\S+)$/.exec(line)?.[1])
+    .filter((name) => name !== undefined && !SYSTEM_LIBRARIES.test(name))
+  run('apt-get', [...aptOptions, 'download', ...PACKAGES, ...new Set(libraries)], { cwd: folder })
+}
+
+/**
+ * Copies the server out of an image, with the libraries it was built against, and runs it with the loader from there.
+ * Running it in a container would hide it behind another process, which tests could neither kill nor stop.
+ */
+function fromImage(image, cacheDir, log) {
+  if (process.platform !== 'linux') return 'only on Linux'
+  const target = join(cacheDir, `image-${image.replace(/[^\w.-]/g, '-')}-${process.arch}`)
+  const bin = join(target, 'redis-server-of-image')
+  if (!existsSync(bin)) {
+    if (!runs('docker', ['version', '--format', '{{.Server.Version}}'])) return 'no docker daemon answers'
+    log(`Copying the Redis server out of the docker image ${image} into a cache folder, once ...`)
+    const why = fill(target, cacheDir, (root, scratch) => {
+      const container = run('docker', ['create', image], { timeout: PULL_TIMEOUT_MS }).trim()
+      const archive = join(scratch, 'image.tar')
+      try {
+        run('docker', ['export', '--output', archive, container])
+      } finally {
+        run('docker', ['rm', container])
+      }
+      run('tar', ['-x', '-f', archive, '-C', root, '--exclude=dev', '--exclude=usr/share'])
+      const folders = libraryFolders(root)
+      const server = NAMES.map((name) => join(root, 'usr/local/bin', name)).find(isExecutable)
+      const loader = folders
+        .flatMap((folder) => filesIn(folder))
+        .find((file) => /\/ld-(linux|musl)[^/]*$/.test(file))
+      if (server === undefined || loader === undefined)
+        throw new Error(`${image} holds no server, or no loader`)
+      const inTarget = (path) => `'${path.replace(root, target)}'`
+      const libraryPath = folders.map((folder) => folder.replace(root, target)).join(delimiter)
+      const wrapper = join(root, 'redis-server-of-image')
+      const command = `${inTarget(loader)} --library-path '${libraryPath}' ${inTarget(server)} "$@"`
+      writeFileSync(wrapper, `#!/bin/sh\nexec ${command}\n`)
+      chmodSync(wrapper, 0o755)
+    })
+    if (why) return why
+  }
+  return { bin, env: {} }
+}
+
+/** Makes a folder of the cache, which appears under its name only when it is whole. Returns what went wrong, if so. */
+function fill(target, cacheDir, write) {
   mkdirSync(cacheDir, { recursive: true })
   const scratch = mkdtempSync(join(cacheDir, 'fetch-'))
+  const root = join(scratch, 'root')
   try {
-    const debs = join(scratch, 'debs')
-    const root = join(scratch, 'root')
-    mkdirSync(debs)
     mkdirSync(root)
-    let aptOptions = []
-    let failed = download(debs, aptOptions)
-    if (failed) {
-      // No package lists, or old ones: fetch own lists, which needs no root.
-      aptOptions = ownAptState(scratch)
-      try {
-        run('apt-get', [...aptOptions, 'update'], { cwd: debs, timeout: FETCH_TIMEOUT_MS })
-      } catch (error) {
-        return `apt-get download failed (${failed}), and so did apt-get update: ${reasonOf(error)}`
-      }
-      failed = download(debs, aptOptions)
-      if (failed) return `apt-get download failed: ${failed}`
-    }
-    for (const deb of readdirSync(debs).filter((name) => name.endsWith('.deb'))) {
-      run('dpkg', ['-x', join(debs, deb), root], { timeout: FETCH_TIMEOUT_MS })
-    }
-    if (!existsSync(join(root, 'usr/bin/redis-server'))) return 'the packages hold no redis-server'
+    write(root, scratch)
     rmSync(target, { recursive: true, force: true })
     renameSync(root, target)
     return undefined
@@ -154,82 +213,35 @@ function fetchPackages(cacheDir, target) {
   }
 }
 
-function download(folder, aptOptions) {
-  for (const name of PACKAGES) {
-    try {
-      run('apt-get', [...aptOptions, 'download', name], { cwd: folder, timeout: FETCH_TIMEOUT_MS })
-    } catch (error) {
-      // Which libraries there are differs between releases; whether the server runs is checked at the end.
-      if (REQUIRED_PACKAGES.has(name)) return reasonOf(error)
-    }
-  }
-  return undefined
-}
-
-function ownAptState(scratch) {
-  const state = join(scratch, 'apt')
-  for (const folder of ['lists/partial', 'cache/archives/partial'])
-    mkdirSync(join(state, folder), { recursive: true })
-  return [
-    '-o',
-    `Dir::State::lists=${join(state, 'lists')}`,
-    '-o',
-    `Dir::Cache=${join(state, 'cache')}`,
-    '-o',
-    'APT::Sandbox::User=',
-    // Hooks of the machine (container images clean caches with them) would act on the machine's own state.
-    '-o',
-    'APT::Update::Post-Invoke=',
-    '-o',
-    'APT::Update::Post-Invoke-Success=',
-  ]
-}
-
 function libraryFolders(root) {
-  const folders = []
-  for (const base of ['usr/lib', 'lib']) {
-    const folder = join(root, base)
-    if (!existsSync(folder)) continue
-    folders.push(folder)
-    for (const entry of readdirSync(folder)) {
-      if (entry.includes('-linux-gnu') && statSync(join(folder, entry)).isDirectory())
-        folders.push(join(folder, entry))
-    }
-  }
-  return folders
+  const folders = ['usr/local/lib', 'usr/lib', 'lib'].map((name) => join(root, name)).filter(existsSync)
+  return folders.flatMap((folder) => [
+    folder,
+    ...readdirSync(folder)
+      .filter((name) => name.includes('-linux-gnu'))
+      .map((name) => join(folder, name)),
+  ])
 }
 
-/** A wrapper script that runs the image's server on the host's network; `docker info` proves that a daemon answers. */
-function inDocker(cacheDir) {
-  if (process.platform !== 'linux') return 'only on Linux, where a container can use the network of the host'
-  try {
-    run('docker', ['info', '--format', '{{.ServerVersion}}'], { timeout: CHECK_TIMEOUT_MS })
-  } catch (error) {
-    return `no daemon answers (${reasonOf(error)})`
-  }
-  mkdirSync(cacheDir, { recursive: true })
-  const bin = join(cacheDir, 'redis-server-in-docker')
-  // The temporary folder is shared because unix sockets and data live there, and the ids so that both may write.
-  writeFileSync(
-    bin,
-    `#!/bin/sh
-exec docker run --rm --init --network host --user "$(id -u):$(id -g)" \\
-  --volume "\${TMPDIR:-/tmp}:\${TMPDIR:-/tmp}" --workdir "\${TMPDIR:-/tmp}" ${DOCKER_IMAGE} redis-server "$@"
-`,
-  )
-  chmodSync(bin, 0o755)
-  return { bin, env: {} }
+/** The regular files in a folder; links of an image may lead out of it. */
+function filesIn(folder) {
+  return readdirSync(folder)
+    .map((name) => join(folder, name))
+    .filter((file) => lstatSync(file).isFile())
 }
 
-function versionOf(bin, env) {
+/** The version as `text`, or `why` the server is of no use. */
+function versionOf({ bin, env }) {
   try {
-    const text = run(bin, ['--version'], { env: { ...process.env, ...env }, timeout: FETCH_TIMEOUT_MS })
-    const version = /v=(\S+)/.exec(text)?.[1]
-    return version
-      ? { ok: true, text: version }
-      : { ok: false, why: `--version answered ${JSON.stringify(text.slice(0, 80))}` }
+    const answer = run(bin, ['--version'], { env: { ...process.env, ...env } })
+    const [, text, major, minor] = /v=((\d+)\.(\d+)\S*)/.exec(answer) ?? []
+    if (text === undefined) return { why: `${bin} --version answered ${JSON.stringify(answer.slice(0, 80))}` }
+    const isTooOld = major < MIN_VERSION[0] || (+major === MIN_VERSION[0] && minor < MIN_VERSION[1])
+    return isTooOld
+      ? { why: `${bin} is version ${text}; ${MIN_VERSION.join('.')} is the oldest that works` }
+      : { text }
   } catch (error) {
-    return { ok: false, why: reasonOf(error) }
+    return { why: `${bin} does not run: ${reasonOf(error)}` }
   }
 }
 
@@ -253,12 +265,13 @@ function distribution() {
 }
 
 function run(command, args, options) {
-  return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], ...options })
+  const stdio = ['ignore', 'pipe', 'pipe']
+  return execFileSync(command, args, { encoding: 'utf8', stdio, timeout: RUN_TIMEOUT_MS, ...options })
 }
 
 function runs(command, args) {
   try {
-    run(command, args, { timeout: CHECK_TIMEOUT_MS })
+    run(command, args)
     return true
   } catch {
     return false
