@@ -27,7 +27,7 @@ const LONE_SURROGATE = /[\uD800-\uDFFF]/u
 
 /** What V8 says of a text that is cut off, and how it ends those messages that name a position. */
 const UNEXPECTED_END = 'Unexpected end of JSON input'
-const POSITION = / in JSON at position (\d+)(?: \(line \d+ column \d+\))?$/
+const POSITION = / JSON at position (\d+)(?: \(line \d+ column \d+\))?$/
 
 /**
  * Writes a message as JSON. An `info` of null counts as absent.

@@ -95,7 +95,8 @@ export class NotificationBroker
   /** Throws OPTION_INVALID for a capacity that is not a whole number of at least 1. */
   constructor(options: NotificationBrokerOptions = {}) {
     super(options)
-    this.#queue = new NotificationQueue(checkCapacity(options.capacity ?? DEFAULT_CAPACITY))
+    const { capacity = DEFAULT_CAPACITY } = options
+    this.#queue = new NotificationQueue(checkCapacity(capacity))
     let resolveClosed = (): void => {}
     this.closed = new Promise((resolve) => {
       resolveClosed = resolve
