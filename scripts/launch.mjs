@@ -26,9 +26,26 @@ const TASKS = {
 /** What npm leaves in the environment for its children, and would change what an npx or pnpm inside it does. */
 const NPM_LEFTOVERS = /^(npm_(package|lifecycle)_|npm_(command|execpath|node_execpath)$|INIT_CWD$)/
 const NPM_CONFIG_LEFTOVERS = [
-  ...['call', 'package', 'workspace', 'workspaces', 'include_workspace_root', 'if_present', 'user_agent'],
-  ...['prefix', 'local_prefix', 'global_prefix', 'global', 'location', 'noproxy', 'npm_version', 'node_gyp'],
-  ...['init_module', 'userconfig', 'globalconfig', 'yes', 'dry_run', 'recursive', 'omit', 'production'],
+  ...[
+    'call',
+    'package',
+    'yes',
+    'workspace',
+    'workspaces',
+    'include_workspace_root',
+    'if_present',
+    'user_agent',
+  ],
+  ...[
+    'prefix',
+    'local_prefix',
+    'global_prefix',
+    'global',
+    'location',
+    'npm_version',
+    'node_gyp',
+    'init_module',
+  ],
 ].map((name) => `npm_config_${name}`)
 
 const root = fileURLToPath(new URL('..', import.meta.url))
