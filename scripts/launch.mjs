@@ -7,6 +7,7 @@
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { asEnv, findRedisServer } from './find-redis.mjs'
 import { startRedis } from './start-redis.mjs'
@@ -47,6 +48,9 @@ const NPM_CONFIG_LEFTOVERS = [
     'init_module',
   ],
 ].map((name) => `npm_config_${name}`)
+
+/** How long programs may take to end after pnpm has. */
+const GOODBYE_MS = 20_000
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
@@ -138,13 +142,23 @@ async function install(env) {
 
 async function pnpm(args, env, isQuiet = false) {
   const version = manifest.packageManager.replace(/\+.*/, '')
-  const options = { cwd: root, env, stdio: isQuiet ? ['ignore', 'pipe', 'pipe'] : 'inherit', shell: false }
-  const child = spawn('npx', ['--yes', '--prefer-offline', version, ...args], options)
+  // A process group of its own: npx and pnpm do not hand every signal on, but a group can be told as a whole, and it
+  // can be seen when the last of it is gone.
+  const stdio = isQuiet ? ['ignore', 'pipe', 'pipe'] : ['ignore', 'inherit', 'inherit']
+  const child = spawn('npx', ['--yes', '--prefer-offline', version, ...args], {
+    cwd: root,
+    env,
+    stdio,
+    detached: true,
+  })
   const output = []
   child.stdout?.on('data', (chunk) => output.push(chunk))
   child.stderr?.on('data', (chunk) => output.push(chunk))
-  // Ctrl-C reaches the child too; we wait for it, and then stop the server.
-  const forward = (signal) => child.kill(signal)
+  let stoppedBy
+  const forward = (signal) => {
+    stoppedBy = signal
+    signalGroup(child, signal)
+  }
   process.on('SIGINT', forward).on('SIGTERM', forward)
   try {
     const code = await new Promise((resolve, reject) => {
@@ -153,10 +167,23 @@ async function pnpm(args, env, isQuiet = false) {
       )
       child.once('close', (exitCode, signal) => resolve(exitCode ?? signal))
     })
+    for (const deadline = Date.now() + GOODBYE_MS; signalGroup(child, 0) && Date.now() < deadline; )
+      await sleep(20)
+    signalGroup(child, 'SIGKILL')
+    if (stoppedBy !== undefined) throw new Failure(`stopped by ${stoppedBy}`)
     if (code !== 0) process.stderr.write(Buffer.concat(output))
     return code
   } finally {
     process.off('SIGINT', forward).off('SIGTERM', forward)
+  }
+}
+
+/** Returns false if nobody is left in the group. */
+function signalGroup(child, signal) {
+  try {
+    return process.kill(-child.pid, signal)
+  } catch {
+    return false
   }
 }
 

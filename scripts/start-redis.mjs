@@ -28,13 +28,15 @@ export async function startRedis({ bin, env }) {
   })
   child.stderr.resume()
   const exited = new Promise((resolve) => child.once('exit', resolve).once('error', resolve))
-  const killAtExit = () => child.kill('SIGKILL')
-  process.once('exit', killAtExit)
-  const stop = async () => {
+  const clear = () => {
     child.kill('SIGKILL')
-    await exited
-    process.off('exit', killAtExit)
     rmSync(dir, { recursive: true, force: true })
+  }
+  process.once('exit', clear)
+  const stop = async () => {
+    clear()
+    await exited
+    process.off('exit', clear)
   }
   const deadline = Date.now() + READY_TIMEOUT_MS
   while (!(await answersPing(port))) {
