@@ -190,6 +190,15 @@ describe('decodeLbsMessage', () => {
     decodeRefusal('{"DataStreamName":"a","Info":{"n":1},"Info":{"n":1e999}}')
   })
 
+  it('finds a fault behind other fields, whatever they are called', () => {
+    const error = decodeRefusal(
+      '{"DataStreamName":"a","Info":{"Info":"Info","b":{"Info":1},"c":["d","e",1e999]},"f":1}',
+    )
+    expect(error.facts).toMatchObject({ field: 'Info', literal: '1e999' })
+    const beside = '{"f":{"Info":1e999},"DataStreamName":"a","Info":{"b":1e3},"g":["Info",1e999]}'
+    expect(decodeLbsMessage(beside).info).toEqual({ b: 1000 })
+  })
+
   it('names the first of several faults and cuts what is long', () => {
     const error = decodeRefusal(`{"DataStreamName":"a","Info":{"n":${'9'.repeat(1000)},"m":1e999}}`)
     expect(error.message).toContain(`${'9'.repeat(60)}... in Info`)

@@ -33,7 +33,7 @@ const steps = fc.oneof(
     arbitrary: fc.record({ type: fc.constant('abort' as const), signal: fc.nat({ max: SIGNALS - 1 }) }),
   },
   { weight: 3, arbitrary: fc.record({ type: fc.constant('retract' as const), which: fc.nat() }) },
-  { weight: 1, arbitrary: fc.constant({ type: 'room' as const }) },
+  { weight: 3, arbitrary: fc.constant({ type: 'room' as const }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('close' as const), hasLast: fc.boolean() }) },
 )
 

@@ -437,6 +437,20 @@ describe('roomAvailable', () => {
     expect(remove).toHaveBeenCalledOnce()
   })
 
+  it('waits on when what is delivered took no room', async () => {
+    const broker = new NotificationBroker({ capacity: 1 })
+    await broker.send(disowned('a'))
+    await broker.send(expired('b'))
+    const wait = follow(roomAvailable(broker))
+    const iterator = broker[Symbol.asyncIterator]()
+    await iterator.next()
+    await turn()
+    expect(wait.state).toBe('pending')
+    await iterator.next()
+    await turn()
+    expect(wait.state).toBe('resolved')
+  })
+
   it('resolves when the broker closes, when the signal aborts, and when what is queued is retracted', async () => {
     const broker = new NotificationBroker({ capacity: 1 })
     const stream = streamOf('a')
