@@ -1,0 +1,152 @@
+-- Takes data streams for the calling session: `acquire` those it has read, `claim` those of others.
+--
+-- KEYS  1 LBS  2 own heartbeat  3 locks  4 fence  5 checkpoints  6 dead letters  7 prefix of the heartbeat keys
+--       8.. the backlog of each entry's data stream
+-- ARGV  1 group  2 client id  3 token  4 'acquire' or 'claim'  5 greatest number of crashes, -1: no limit
+--       6 crash window (ms)  7 idle time after which an unlocked entry is stranded (ms)
+--       8 tokens of this process's earlier sessions, separated by spaces
+--       9.. LBS id and data stream name of each entry
+-- Returns 'SESSION_LOST', or for each entry one of
+--   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
+--   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
+--   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    acquire: not pending under this session
+--   {'DEAD'}     its owners crashed too often: it is in the dead letters
+local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
+local group, client_id, token, mode = unpack(ARGV, 1, 4)
+local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local entries = (#ARGV - 8) / 2
+local consumer = client_id .. ':' .. token
+--- @include session
+--- @include record
+--- @include backlog
+--- @include free-stream
+--- @include dead-letter
+
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+
+local former = {}
+for text in string.gmatch(ARGV[8], '%S+') do
+  former[text] = true
+end
+
+-- Fences are drawn as one block for the whole call; a gap harms nobody.
+local last_fence
+local function next_fence()
+  if not last_fence then
+    local first = math.max((tonumber(redis.call('GET', fence_key) or 0) or 0) + 1, now_us)
+    redis.call('SET', fence_key, string.format('%.0f', first + entries - 1))
+    last_fence = first - 1
+  end
+  last_fence = last_fence + 1
+  return string.format('%.0f', last_fence)
+end
+
+local function count_crashes(record)
+  if record.owner == '' then
+    return record.crashes
+  end
+  if former[string.match(record.owner, '[^:]*$')] then
+    return record.crashes -- taken back after the loss of an own session
+  end
+  return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
+end
+
+local function answer_taken(stream, record, recovered)
+  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, redis.call('HGET', checkpoints, stream) }
+end
+
+local function take(id, stream, holder, crashes, recovered)
+  local record =
+    { id = id, fence = next_fence(), since = now_ms, crashes = crashes, commits = 0, owner = consumer }
+  write_record(stream, record)
+  if holder ~= consumer then
+    redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+  end
+  return answer_taken(stream, record, recovered)
+end
+
+local function remove(id)
+  redis.call('XACK', lbs, group, id)
+  redis.call('XDEL', lbs, id)
+end
+
+local function decide(id, stream, backlog)
+  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+
+  if not entry then
+    if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
+      free_stream(stream, backlog)
+    end
+    if pending then
+      redis.call('XACK', lbs, group, id)
+    end
+    return { 'GONE' }
+  end
+  if record and record.id == id and record.owner == consumer then -- an earlier answer was lost
+    if pending and pending[2] ~= consumer then
+      redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+    end
+    return answer_taken(stream, record, mode == 'claim')
+  end
+  if not pending then
+    return { 'GONE' }
+  end
+
+  local holder, idle_ms = pending[2], pending[3]
+  if holder ~= consumer then
+    if mode == 'acquire' then
+      return { 'LEFT' }
+    end
+    local reserved = record and record.id == id and record.owner == ''
+    local stranded = not record and idle_ms >= stranded_ms
+    if is_living(holder) and not reserved and not stranded then
+      return { 'CLAIMED' }
+    end
+  end
+
+  if not record then
+    return take(id, stream, holder, 0, mode == 'claim')
+  end
+  if record.id == id then
+    if is_living(record.owner) then
+      if holder ~= record.owner then -- the group was made anew and the entry delivered again
+        redis.call('XCLAIM', lbs, group, record.owner, 0, id, 'JUSTID')
+      end
+      return { 'CLAIMED' }
+    end
+    local crashes = count_crashes(record)
+    if max_crashes >= 0 and crashes > max_crashes then
+      local problem = string.format('%.0f owners in a row crashed while they held it', crashes)
+      add_dead_letter(id, entry[2], 'max-crashes', problem)
+      free_stream(stream, backlog)
+      remove(id)
+      return { 'DEAD' }
+    end
+    return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
+  end
+
+  local is_stale = #redis.call('XRANGE', lbs, record.id, record.id) == 0 and not is_living(record.owner)
+  push_backlog(backlog, id, entry[2])
+  if is_stale then
+    free_stream(stream, backlog)
+  end
+  remove(id)
+  return { 'QUEUED' }
+end
+
+local answers = {}
+for i = 1, entries do
+  local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
+  if answer.err then
+    return answer
+  end
+  answers[i] = answer
+end
+return answers

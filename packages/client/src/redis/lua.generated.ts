@@ -1,0 +1,715 @@
+// Made by scripts/embed-lua.mjs from lua/*.lua. Change those and run `pnpm embed-lua`.
+
+export const buryLua: string = `local lbs, heartbeat, dead, heartbeat_prefix = unpack(KEYS)
+local group, client_id, token = unpack(ARGV, 1, 3)
+local consumer = client_id .. ':' .. token
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function add_dead_letter(id, fields, reason, problem)
+  local object = {}
+  for i = 1, #fields, 2 do
+    object[fields[i]] = fields[i + 1]
+  end
+  redis.call(
+    'XADD', dead, '*',
+    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
+  )
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+local function bury(id, reason, problem)
+  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
+  if not pending then
+    return 'GONE'
+  end
+  if pending[2] ~= consumer and is_living(pending[2]) then
+    return 'LEFT'
+  end
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    add_dead_letter(id, entry[2], reason, problem)
+  end
+  redis.call('XACK', lbs, group, id)
+  redis.call('XDEL', lbs, id)
+  return entry and 'BURIED' or 'GONE'
+end
+local answers = {}
+for i = 1, (#ARGV - 3) / 3 do
+  answers[i] = bury(unpack(ARGV, 1 + 3 * i, 3 + 3 * i))
+end
+return answers`
+
+export const commitLua: string = `local heartbeat, locks, checkpoints = unpack(KEYS)
+local client_id, token = unpack(ARGV, 1, 2)
+local consumer = client_id .. ':' .. token
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local is_alive = redis.call('GET', heartbeat) == token
+local function commit(stream, id, fence, number, checkpoint)
+  if not is_alive then
+    return 'SESSION_LOST'
+  end
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+  if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then
+    return 'NOT_OWNED'
+  end
+  if number > record.commits then
+    redis.call('HSET', checkpoints, stream, checkpoint)
+    record.crashes, record.commits = 0, number
+    write_record(stream, record)
+  end
+  return 'OK'
+end
+local answers = {}
+for i = 1, (#ARGV - 2) / 5 do
+  local stream, id, fence, number, checkpoint = unpack(ARGV, 5 * i - 2, 5 * i + 2)
+  local answer = commit(stream, id, fence, tonumber(number), checkpoint)
+  if type(answer) == 'table' then
+    return answer
+  end
+  answers[i] = answer
+end
+return answers`
+
+export const confirmLua: string = `local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
+local group, client_id, token = unpack(ARGV, 1, 3)
+local consumer = client_id .. ':' .. token
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function free_stream(stream, backlog, keep_checkpoint)
+  local first = redis.call('LINDEX', backlog, 0)
+  if first then
+    local item = cjson.decode(first)
+    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+    redis.call('LPOP', backlog)
+  else
+    redis.call('HDEL', locks, stream)
+  end
+  if not keep_checkpoint then
+    redis.call('HDEL', checkpoints, stream)
+  end
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+local function confirm(stream, id, fence, backlog)
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+  if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then
+    return 'LOST'
+  end
+  if #redis.call('XRANGE', lbs, id, id) == 0 then
+    free_stream(stream, backlog)
+    redis.call('XACK', lbs, group, id)
+    return 'GONE'
+  end
+  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
+  if pending and pending[2] ~= consumer then
+    redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+  end
+  return 'OURS'
+end
+local answers = {}
+for i = 1, (#ARGV - 3) / 3 do
+  local stream, id, fence = unpack(ARGV, 1 + 3 * i, 3 + 3 * i)
+  local answer = confirm(stream, id, fence, KEYS[4 + i])
+  if type(answer) == 'table' then
+    return answer
+  end
+  answers[i] = answer
+end
+return answers`
+
+export const endSessionLua: string = `local removed = 0
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  removed = redis.call('DEL', KEYS[1])
+end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+return removed`
+
+export const finishLua: string = `local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
+local group, client_id, token = unpack(ARGV, 1, 3)
+local consumer = client_id .. ':' .. token
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function free_stream(stream, backlog, keep_checkpoint)
+  local first = redis.call('LINDEX', backlog, 0)
+  if first then
+    local item = cjson.decode(first)
+    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+    redis.call('LPOP', backlog)
+  else
+    redis.call('HDEL', locks, stream)
+  end
+  if not keep_checkpoint then
+    redis.call('HDEL', checkpoints, stream)
+  end
+end
+local is_alive = redis.call('GET', heartbeat) == token
+local function finish(stream, id, fence, keep_checkpoint, backlog)
+  if not is_alive then
+    return 'SESSION_LOST'
+  end
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+  if not record or record.fence ~= fence then
+    return 'OK'
+  end
+  if record.id ~= id or record.owner ~= consumer then
+    return 'NOT_OWNED'
+  end
+  free_stream(stream, backlog, keep_checkpoint)
+  redis.call('XACK', lbs, group, id)
+  redis.call('XDEL', lbs, id)
+  return 'OK'
+end
+local answers = {}
+for i = 1, (#ARGV - 3) / 4 do
+  local stream, id, fence, keep = unpack(ARGV, 4 * i, 4 * i + 3)
+  local answer = finish(stream, id, fence, keep == '1', KEYS[4 + i])
+  if type(answer) == 'table' then
+    return answer
+  end
+  answers[i] = answer
+end
+return answers`
+
+export const probeLua: string = `local lbs, heartbeat_prefix, probe = unpack(KEYS)
+local group = ARGV[1]
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local function read_roster()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  local roster = {}
+  if consumers.err then
+    return roster -- no stream or no group yet: the reader makes both
+  end
+  for i = 1, #consumers do
+    local fact = {}
+    for j = 1, #consumers[i], 2 do
+      fact[consumers[i][j]] = consumers[i][j + 1]
+    end
+    local alive = is_living(fact.name)
+    local left = -2
+    if alive then
+      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
+    end
+    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
+  end
+  return roster
+end
+if not redis.call('SET', probe, ARGV[2], 'NX', 'PX', ARGV[3]) then
+  return false
+end
+return read_roster()`
+
+export const releaseLua: string = `local heartbeat, locks = unpack(KEYS)
+local client_id, token, channel, message = unpack(ARGV, 1, 4)
+local consumer = client_id .. ':' .. token
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local is_alive = redis.call('GET', heartbeat) == token
+local function release(stream, id, fence)
+  if not is_alive then
+    return 'SESSION_LOST'
+  end
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+  if not record or record.fence ~= fence or record.owner == '' then
+    return 'OK'
+  end
+  if record.id ~= id or record.owner ~= consumer then
+    return 'NOT_OWNED'
+  end
+  record.owner, record.crashes = '', 0
+  write_record(stream, record)
+  return 'OK'
+end
+local answers = {}
+for i = 1, (#ARGV - 4) / 3 do
+  local answer = release(unpack(ARGV, 2 + 3 * i, 4 + 3 * i))
+  if type(answer) == 'table' then
+    return answer
+  end
+  answers[i] = answer
+end
+if channel ~= '' and is_alive then
+  redis.call('PUBLISH', channel, message)
+end
+return answers`
+
+export const removeConsumersLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
+local group, retention_ms = ARGV[1], tonumber(ARGV[2])
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local function read_roster()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  local roster = {}
+  if consumers.err then
+    return roster -- no stream or no group yet: the reader makes both
+  end
+  for i = 1, #consumers do
+    local fact = {}
+    for j = 1, #consumers[i], 2 do
+      fact[consumers[i][j]] = consumers[i][j + 1]
+    end
+    local alive = is_living(fact.name)
+    local left = -2
+    if alive then
+      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
+    end
+    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
+  end
+  return roster
+end
+local wanted = {}
+for i = 3, #ARGV do
+  wanted[ARGV[i]] = true
+end
+local removed = 0
+for _, consumer in ipairs(read_roster()) do
+  local name, pending, idle_ms, is_alive = unpack(consumer, 1, 4)
+  if wanted[name] and pending == 0 and is_alive == 0 and idle_ms >= retention_ms then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, name)
+    removed = removed + 1
+  end
+end
+return removed`
+
+export const rosterLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
+local group = ARGV[1]
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local function read_roster()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  local roster = {}
+  if consumers.err then
+    return roster -- no stream or no group yet: the reader makes both
+  end
+  for i = 1, #consumers do
+    local fact = {}
+    for j = 1, #consumers[i], 2 do
+      fact[consumers[i][j]] = consumers[i][j + 1]
+    end
+    local alive = is_living(fact.name)
+    local left = -2
+    if alive then
+      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
+    end
+    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
+  end
+  return roster
+end
+return read_roster()`
+
+export const sweepLua: string = `local lbs, locks, checkpoints, heartbeat_prefix = unpack(KEYS, 1, 4)
+local group = ARGV[1]
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function free_stream(stream, backlog, keep_checkpoint)
+  local first = redis.call('LINDEX', backlog, 0)
+  if first then
+    local item = cjson.decode(first)
+    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+    redis.call('LPOP', backlog)
+  else
+    redis.call('HDEL', locks, stream)
+  end
+  if not keep_checkpoint then
+    redis.call('HDEL', checkpoints, stream)
+  end
+end
+local freed = {}
+for i = 2, #ARGV do
+  local stream = ARGV[i]
+  local record = read_record(stream)
+  if record and not record.err and not is_living(record.owner)
+    and #redis.call('XRANGE', lbs, record.id, record.id) == 0
+  then
+    free_stream(stream, KEYS[3 + i])
+    redis.call('XACK', lbs, group, record.id)
+    freed[#freed + 1] = stream
+  end
+end
+return freed`
+
+export const takeLua: string = `local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
+local group, client_id, token, mode = unpack(ARGV, 1, 4)
+local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local entries = (#ARGV - 8) / 2
+local consumer = client_id .. ':' .. token
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function write_record(stream, record)
+  local text = string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+  redis.call('HSET', locks, stream, text)
+end
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local function push_backlog(backlog, id, fields)
+  local item = { id }
+  for i = 1, #fields do
+    item[i + 1] = fields[i]
+  end
+  local text = cjson.encode(item)
+  local index = -1
+  local at = redis.call('LINDEX', backlog, index)
+  while at and is_before(id, cjson.decode(at)[1]) do
+    index = index - 1
+    at = redis.call('LINDEX', backlog, index)
+  end
+  if not at then
+    redis.call('LPUSH', backlog, text)
+  elseif index == -1 then
+    redis.call('RPUSH', backlog, text)
+  else
+    redis.call('LINSERT', backlog, 'AFTER', at, text)
+  end
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function free_stream(stream, backlog, keep_checkpoint)
+  local first = redis.call('LINDEX', backlog, 0)
+  if first then
+    local item = cjson.decode(first)
+    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+    redis.call('LPOP', backlog)
+  else
+    redis.call('HDEL', locks, stream)
+  end
+  if not keep_checkpoint then
+    redis.call('HDEL', checkpoints, stream)
+  end
+end
+local function add_dead_letter(id, fields, reason, problem)
+  local object = {}
+  for i = 1, #fields, 2 do
+    object[fields[i]] = fields[i + 1]
+  end
+  redis.call(
+    'XADD', dead, '*',
+    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
+  )
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+local former = {}
+for text in string.gmatch(ARGV[8], '%S+') do
+  former[text] = true
+end
+local last_fence
+local function next_fence()
+  if not last_fence then
+    local first = math.max((tonumber(redis.call('GET', fence_key) or 0) or 0) + 1, now_us)
+    redis.call('SET', fence_key, string.format('%.0f', first + entries - 1))
+    last_fence = first - 1
+  end
+  last_fence = last_fence + 1
+  return string.format('%.0f', last_fence)
+end
+local function count_crashes(record)
+  if record.owner == '' then
+    return record.crashes
+  end
+  if former[string.match(record.owner, '[^:]*$')] then
+    return record.crashes -- taken back after the loss of an own session
+  end
+  return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
+end
+local function answer_taken(stream, record, recovered)
+  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, redis.call('HGET', checkpoints, stream) }
+end
+local function take(id, stream, holder, crashes, recovered)
+  local record =
+    { id = id, fence = next_fence(), since = now_ms, crashes = crashes, commits = 0, owner = consumer }
+  write_record(stream, record)
+  if holder ~= consumer then
+    redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+  end
+  return answer_taken(stream, record, recovered)
+end
+local function remove(id)
+  redis.call('XACK', lbs, group, id)
+  redis.call('XDEL', lbs, id)
+end
+local function decide(id, stream, backlog)
+  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  local record = read_record(stream)
+  if record and record.err then
+    return record
+  end
+  if not entry then
+    if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
+      free_stream(stream, backlog)
+    end
+    if pending then
+      redis.call('XACK', lbs, group, id)
+    end
+    return { 'GONE' }
+  end
+  if record and record.id == id and record.owner == consumer then -- an earlier answer was lost
+    if pending and pending[2] ~= consumer then
+      redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+    end
+    return answer_taken(stream, record, mode == 'claim')
+  end
+  if not pending then
+    return { 'GONE' }
+  end
+  local holder, idle_ms = pending[2], pending[3]
+  if holder ~= consumer then
+    if mode == 'acquire' then
+      return { 'LEFT' }
+    end
+    local reserved = record and record.id == id and record.owner == ''
+    local stranded = not record and idle_ms >= stranded_ms
+    if is_living(holder) and not reserved and not stranded then
+      return { 'CLAIMED' }
+    end
+  end
+  if not record then
+    return take(id, stream, holder, 0, mode == 'claim')
+  end
+  if record.id == id then
+    if is_living(record.owner) then
+      if holder ~= record.owner then -- the group was made anew and the entry delivered again
+        redis.call('XCLAIM', lbs, group, record.owner, 0, id, 'JUSTID')
+      end
+      return { 'CLAIMED' }
+    end
+    local crashes = count_crashes(record)
+    if max_crashes >= 0 and crashes > max_crashes then
+      local problem = string.format('%.0f owners in a row crashed while they held it', crashes)
+      add_dead_letter(id, entry[2], 'max-crashes', problem)
+      free_stream(stream, backlog)
+      remove(id)
+      return { 'DEAD' }
+    end
+    return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
+  end
+  local is_stale = #redis.call('XRANGE', lbs, record.id, record.id) == 0 and not is_living(record.owner)
+  push_backlog(backlog, id, entry[2])
+  if is_stale then
+    free_stream(stream, backlog)
+  end
+  remove(id)
+  return { 'QUEUED' }
+end
+local answers = {}
+for i = 1, entries do
+  local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
+  if answer.err then
+    return answer
+  end
+  answers[i] = answer
+end
+return answers`
