@@ -1,0 +1,113 @@
+/** The load-balancer stream and its group: what is read and made with plain commands. */
+import { decodeLbsMessage, type LbsMessage } from '@redis-stream-client/notifs'
+import { LBS_FIELD, type ServiceKeys } from '../service-keys.js'
+import type { Connection, RedisLike } from './connection.js'
+import { isReply, messageOf } from './redis-errors.js'
+
+/** An entry whose message could be read. */
+export interface ReadableEntry {
+  readonly id: string
+  readonly message: LbsMessage
+}
+
+/** An entry that nobody can serve, and why. */
+export interface UnreadableEntry {
+  readonly id: string
+  readonly problem: string
+}
+
+export type LbsEntry = ReadableEntry | UnreadableEntry
+
+type RawEntry = [id: string, fields: string[] | null]
+
+export class Lbs {
+  readonly #connection: Connection
+  readonly #keys: ServiceKeys
+
+  constructor(connection: Connection, keys: ServiceKeys) {
+    this.#connection = connection
+    this.#keys = keys
+  }
+
+  /** Makes the stream, the group (at `0`: what was added before is served too) and the consumer, where missing. */
+  async ensureConsumer(consumer: string): Promise<void> {
+    const { lbs, group } = this.#keys
+    await this.#connection.run(async (redis) => {
+      try {
+        await redis.xgroup('CREATE', lbs, group, '0', 'MKSTREAM')
+      } catch (error) {
+        if (!isReply(error, 'BUSYGROUP')) throw error
+      }
+      await redis.xgroup('CREATECONSUMER', lbs, group, consumer)
+    })
+  }
+
+  /**
+   * Ids pending under a consumer, in order, at most `count`, after the id `after`.
+   * Only those idle for `idleMs` if it is given: then Redis walks through all that are not.
+   */
+  async pendingIds(
+    consumer: string,
+    count: number,
+    after: string | null,
+    idleMs?: number,
+  ): Promise<string[]> {
+    const { lbs, group } = this.#keys
+    const start = after === null ? '-' : `(${after}`
+    const rows = await this.#connection.run((redis) =>
+      idleMs === undefined
+        ? redis.xpending(lbs, group, start, '+', count, consumer)
+        : redis.xpending(lbs, group, 'IDLE', idleMs, start, '+', count, consumer),
+    )
+    return (rows as [id: string][]).map(([id]) => id)
+  }
+
+  /** The entries with these ids, null where there is none. */
+  async entries(ids: readonly string[]): Promise<(LbsEntry | null)[]> {
+    if (ids.length === 0) return []
+    const rows = await this.#pipeline(ids, (pipeline, id) => pipeline.xrange(this.#keys.lbs, id, id))
+    return (rows as RawEntry[][]).map(([raw]) => (raw === undefined ? null : decodeEntry(raw)))
+  }
+
+  /** Acknowledges entries that are not in the stream any more. */
+  async acknowledge(ids: readonly string[]): Promise<void> {
+    await this.#connection.run((redis) => redis.xack(this.#keys.lbs, this.#keys.group, ...ids))
+  }
+
+  async #pipeline(
+    ids: readonly string[],
+    add: (pipeline: ReturnType<RedisLike['pipeline']>, id: string) => unknown,
+  ): Promise<unknown[]> {
+    const answers = await this.#connection.run(async (redis) => {
+      const pipeline = redis.pipeline()
+      for (const id of ids) add(pipeline, id)
+      return await pipeline.exec()
+    })
+    return (answers ?? []).map(([error, answer]) => {
+      if (error !== null) throw error
+      return answer
+    })
+  }
+}
+
+/** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
+export function decodeEntry([id, fields]: RawEntry): LbsEntry {
+  if (fields === null) return { id, problem: 'the entry was deleted' }
+  for (let i = 0; i + 1 < fields.length; i += 2) {
+    if (fields[i] !== LBS_FIELD) continue
+    try {
+      return { id, message: decodeLbsMessage(fields[i + 1] as string) }
+    } catch (error) {
+      return { id, problem: messageOf(error) }
+    }
+  }
+  return { id, problem: `the entry has no field ${LBS_FIELD}` }
+}
+
+export function isReadable(entry: LbsEntry): entry is ReadableEntry {
+  return 'message' in entry
+}
+
+export function isUnreadable(entry: LbsEntry): entry is UnreadableEntry {
+  return 'problem' in entry
+}

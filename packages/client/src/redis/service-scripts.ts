@@ -1,0 +1,282 @@
+/**
+ * The scripts of a service, typed. lua/*.lua say what each does and answers. All are safe to send again.
+ * A call takes at most BATCH_LIMIT streams, so that none keeps Redis from its other clients for long.
+ */
+import type { ConsumerName } from '../consumer-name.js'
+import type { ServiceKeys } from '../service-keys.js'
+import type { Connection } from './connection.js'
+import * as lua from './lua.generated.js'
+import { Script } from './script.js'
+
+export const BATCH_LIMIT = 50
+
+const scripts = {
+  take: new Script(lua.takeLua),
+  finish: new Script(lua.finishLua),
+  release: new Script(lua.releaseLua),
+  commit: new Script(lua.commitLua),
+  confirm: new Script(lua.confirmLua),
+  bury: new Script(lua.buryLua),
+  endSession: new Script(lua.endSessionLua),
+  roster: new Script(lua.rosterLua),
+  probe: new Script(lua.probeLua),
+  sweep: new Script(lua.sweepLua),
+  removeConsumers: new Script(lua.removeConsumersLua),
+}
+
+/** An entry and the data stream it names. */
+export interface Assignment {
+  readonly id: string
+  readonly dataStreamName: string
+}
+
+/** One term of ownership of a data stream. */
+export interface Tenure {
+  readonly idInLbs: string
+  readonly dataStreamName: string
+  readonly fencingToken: number
+}
+
+export type TakeMode = 'acquire' | 'claim'
+
+export interface TakeRules {
+  readonly mode: TakeMode
+  readonly maxCrashes: number
+  readonly crashWindowMs: number
+  readonly lbsIdleTimeMs: number
+  /** Tokens of earlier sessions of this process: taking back from them counts no crash. */
+  readonly formerTokens: readonly string[]
+}
+
+export type TakeAnswer =
+  | {
+      status: 'TAKEN'
+      fencingToken: number
+      /** Number of the last commit under this fence: more than 0 only if an earlier answer was lost. */
+      commits: number
+      recovered: boolean
+      checkpoint: string | null
+    }
+  | { status: 'CLAIMED' | 'QUEUED' | 'GONE' | 'LEFT' | 'DEAD' }
+
+export type ChangeAnswer = 'OK' | 'NOT_OWNED' | 'SESSION_LOST'
+export type ConfirmAnswer = 'OURS' | 'LOST' | 'GONE'
+export type BuryAnswer = 'BURIED' | 'GONE' | 'LEFT'
+
+/** A consumer of the group. */
+export interface RosterLine {
+  readonly consumer: string
+  readonly pending: number
+  readonly idleMs: number
+  readonly isAlive: boolean
+  /** What its heartbeat key has left; negative without one. */
+  readonly ttlMs: number
+}
+
+type RawTakeAnswer =
+  | [status: 'TAKEN', fence: string, commits: number, recovered: number, checkpoint: string | null]
+  | [Exclude<TakeAnswer['status'], 'TAKEN'>]
+type RawRoster = [consumer: string, pending: number, idleMs: number, isAlive: number, ttlMs: number][]
+
+export class ServiceScripts {
+  readonly #connection: Connection
+  readonly #keys: ServiceKeys
+
+  constructor(connection: Connection, keys: ServiceKeys) {
+    this.#connection = connection
+    this.#keys = keys
+  }
+
+  async take(
+    { clientId, token }: ConsumerName,
+    assignments: readonly Assignment[],
+    rules: TakeRules,
+  ): Promise<'SESSION_LOST' | TakeAnswer[]> {
+    const keys = this.#keys
+    const answers = await this.#run<'SESSION_LOST' | RawTakeAnswer[]>(
+      scripts.take,
+      [
+        keys.lbs,
+        keys.heartbeat(clientId),
+        keys.locks,
+        keys.fence,
+        keys.checkpoints,
+        keys.dead,
+        keys.heartbeatPrefix,
+        ...assignments.map((each) => keys.backlog(each.dataStreamName)),
+      ],
+      [
+        keys.group,
+        clientId,
+        token,
+        rules.mode,
+        String(rules.maxCrashes),
+        String(rules.crashWindowMs),
+        String(rules.lbsIdleTimeMs),
+        rules.formerTokens.join(' '),
+        ...assignments.flatMap((each) => [each.id, each.dataStreamName]),
+      ],
+    )
+    return answers === 'SESSION_LOST' ? answers : answers.map(readTakeAnswer)
+  }
+
+  finish(
+    { clientId, token }: ConsumerName,
+    tenures: readonly (Tenure & { readonly keepCheckpoint: boolean })[],
+  ): Promise<ChangeAnswer[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.finish,
+      [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(tenures)],
+      [
+        keys.group,
+        clientId,
+        token,
+        ...tenures.flatMap((each) => [...tenureArgs(each), each.keepCheckpoint ? '1' : '0']),
+      ],
+    )
+  }
+
+  /** Gives streams back; `offer`, if any, is published to the others in the same step. */
+  release(
+    { clientId, token }: ConsumerName,
+    tenures: readonly Tenure[],
+    offer: string | null,
+  ): Promise<ChangeAnswer[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.release,
+      [keys.heartbeat(clientId), keys.locks],
+      [
+        clientId,
+        token,
+        offer === null ? '' : keys.failoverChannel,
+        offer ?? '',
+        ...tenures.flatMap(tenureArgs),
+      ],
+    )
+  }
+
+  commit(
+    { clientId, token }: ConsumerName,
+    commits: readonly { readonly tenure: Tenure; readonly number: number; readonly checkpoint: string }[],
+  ): Promise<ChangeAnswer[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.commit,
+      [keys.heartbeat(clientId), keys.locks, keys.checkpoints],
+      [
+        clientId,
+        token,
+        ...commits.flatMap((each) => [...tenureArgs(each.tenure), String(each.number), each.checkpoint]),
+      ],
+    )
+  }
+
+  confirm(
+    { clientId, token }: ConsumerName,
+    tenures: readonly Tenure[],
+  ): Promise<'SESSION_LOST' | ConfirmAnswer[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.confirm,
+      [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(tenures)],
+      [keys.group, clientId, token, ...tenures.flatMap(tenureArgs)],
+    )
+  }
+
+  bury(
+    { clientId, token }: ConsumerName,
+    entries: readonly { readonly id: string; readonly reason: string; readonly problem: string }[],
+  ): Promise<'SESSION_LOST' | BuryAnswer[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.bury,
+      [keys.lbs, keys.heartbeat(clientId), keys.dead, keys.heartbeatPrefix],
+      [keys.group, clientId, token, ...entries.flatMap((each) => [each.id, each.reason, each.problem])],
+    )
+  }
+
+  /** Removes the heartbeat key if it still holds this token, and tells the others. */
+  async endSession({ clientId, token }: ConsumerName, message: string): Promise<void> {
+    const keys = this.#keys
+    await this.#run(scripts.endSession, [keys.heartbeat(clientId)], [token, keys.failoverChannel, message])
+  }
+
+  async roster(): Promise<RosterLine[]> {
+    const keys = this.#keys
+    return readRoster(
+      await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix], [keys.group]),
+    )
+  }
+
+  /** Tries to win the probe round: the roster, or null if another client has it. */
+  async probe(clientId: string, roundMs: number): Promise<RosterLine[] | null> {
+    const keys = this.#keys
+    const roster = await this.#run<RawRoster | null>(
+      scripts.probe,
+      [keys.lbs, keys.heartbeatPrefix, keys.probe],
+      [keys.group, clientId, String(roundMs)],
+    )
+    return roster === null ? null : readRoster(roster)
+  }
+
+  /** Frees those of the streams whose entry is gone and whose owner is dead or nobody; answers which. */
+  sweep(dataStreamNames: readonly string[]): Promise<string[]> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.sweep,
+      [
+        keys.lbs,
+        keys.locks,
+        keys.checkpoints,
+        keys.heartbeatPrefix,
+        ...dataStreamNames.map((name) => keys.backlog(name)),
+      ],
+      [keys.group, ...dataStreamNames],
+    )
+  }
+
+  removeConsumers(consumers: readonly string[], retentionMs: number): Promise<number> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.removeConsumers,
+      [keys.lbs, keys.heartbeatPrefix],
+      [keys.group, String(retentionMs), ...consumers],
+    )
+  }
+
+  #backlogs(tenures: readonly Tenure[]): string[] {
+    return tenures.map((each) => this.#keys.backlog(each.dataStreamName))
+  }
+
+  /** The one place that believes the answer of a script to have the shape its header says. */
+  async #run<T>(script: Script, keys: readonly string[], args: readonly string[]): Promise<T> {
+    return (await this.#connection.run((redis) => script.run(redis, keys, args))) as T
+  }
+}
+
+function tenureArgs(tenure: Tenure): [string, string, string] {
+  return [tenure.dataStreamName, tenure.idInLbs, String(tenure.fencingToken)]
+}
+
+function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
+  if (raw[0] !== 'TAKEN') return { status: raw[0] }
+  return {
+    status: 'TAKEN',
+    fencingToken: Number(raw[1]),
+    commits: raw[2],
+    recovered: raw[3] === 1,
+    checkpoint: raw[4],
+  }
+}
+
+function readRoster(raw: RawRoster): RosterLine[] {
+  return raw.map(([consumer, pending, idleMs, isAlive, ttlMs]) => ({
+    consumer,
+    pending,
+    idleMs,
+    isAlive: isAlive === 1,
+    ttlMs,
+  }))
+}
