@@ -1,0 +1,80 @@
+/** What the client reports about itself, for whatever metrics system an application has. */
+import type { DisownReason } from '@redis-stream-client/notifs'
+
+/** Each method is called with one object of plain values. All are optional; one that throws harms nobody. */
+export interface MetricsRecorder {
+  /** Entries of dead sessions that were taken when a session began. */
+  startupRecovery?(event: { taken: number; durationMs: number }): void
+  /** The answer to `claim`, or to a claim of the client's own in auto mode. */
+  claimAttempt?(event: { outcome: TakeOutcome; durationMs: number }): void
+  /** The answer to one batch of entries that were read or claimed. */
+  lockAcquisition?(event: {
+    mode: 'acquire' | 'claim'
+    entries: number
+    taken: number
+    durationMs: number
+  }): void
+  /** One try to extend the session. */
+  heartbeat?(event: {
+    outcome: 'extended' | 'failed' | 'lost' | 'late'
+    durationMs: number
+    trustLeftMs: number
+  }): void
+  /** A stream was given back or finished, or could not be. */
+  lockRelease?(event: { operation: 'done' | 'release'; outcome: 'ok' | 'failed' }): void
+  streamStarted?(event: { recovered: boolean }): void
+  streamFinished?(event: { operation: 'done' | 'release' | 'disowned'; durationMs: number }): void
+  /** A hint that a client is silent, by its source. */
+  expiryEvent?(event: { source: 'keyspace' | 'failover' | 'probe' }): void
+  disowned?(event: { reason: DisownReason }): void
+  deadLettered?(event: { reason: string }): void
+  /** A probe round this client has won. */
+  probe?(event: { consumers: number; dead: number; durationMs: number }): void
+  /** How long a notification waited for room in the queue. */
+  notificationWait?(event: { durationMs: number }): void
+}
+
+export type TakeOutcome =
+  | 'taken'
+  | 'already-claimed'
+  | 'queued'
+  | 'gone'
+  | 'left'
+  | 'dead-lettered'
+  | 'failed'
+
+/** A recorder whose every method exists and never throws. */
+export type SafeRecorder = { [K in keyof MetricsRecorder]-?: NonNullable<MetricsRecorder[K]> }
+
+const METHODS = [
+  'startupRecovery',
+  'claimAttempt',
+  'lockAcquisition',
+  'heartbeat',
+  'lockRelease',
+  'streamStarted',
+  'streamFinished',
+  'expiryEvent',
+  'disowned',
+  'deadLettered',
+  'probe',
+  'notificationWait',
+] as const satisfies readonly (keyof MetricsRecorder)[]
+
+/** Wraps what the application gave: a missing method does nothing, one that throws is reported and forgotten. */
+export function guardRecorder(
+  recorder: MetricsRecorder | undefined,
+  onError: (error: unknown) => void,
+): SafeRecorder {
+  const guarded = {} as Record<keyof MetricsRecorder, (event: never) => void>
+  for (const method of METHODS) {
+    guarded[method] = (event) => {
+      try {
+        ;(recorder?.[method] as ((event: never) => void) | undefined)?.call(recorder, event)
+      } catch (error) {
+        onError(error)
+      }
+    }
+  }
+  return guarded as SafeRecorder
+}

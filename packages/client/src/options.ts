@@ -1,0 +1,210 @@
+/** The options of the client: what they are, their defaults, and one pure function that checks them. */
+import { StreamClientError } from '@redis-stream-client/notifs'
+import type { Logger } from 'pino'
+import { z } from 'zod'
+import type { MetricsRecorder } from './metrics.js'
+
+/** All durations are milliseconds. */
+export interface ClientOptions {
+  /** What follows `redis-consumer-` in the client id. Default: POD_NAME, else POD_IP. */
+  readonly consumerId?: string | undefined
+  /** Time after which a silent client is dead. Default 2000, at least 200. */
+  readonly heartbeatTtlMs?: number | undefined
+  /** Time after which a pending entry that nobody locked counts as stranded. Default 40000, at least 2 × heartbeatTtlMs. */
+  readonly lbsIdleTimeMs?: number | undefined
+  /** Page size of the recovery at the start of a session. Default 1000. */
+  readonly lbsRecoveryCount?: number | undefined
+  /** How many streams this client owns at most. Default: no limit. */
+  readonly maxOwnedStreams?: number | undefined
+  /** Entries per read of the LBS. Default 10. */
+  readonly readCount?: number | undefined
+  /** `manual` (default): streams of dead clients are offered as StreamExpired. `auto`: they are claimed without asking. */
+  readonly claimMode?: 'manual' | 'auto' | undefined
+  /** How long the first choice has before the next few are told of the same entry. Default 150. */
+  readonly claimStaggerMs?: number | undefined
+  /** Crashes in a row after which an entry goes to the dead letters instead of the next owner. Default: no limit. */
+  readonly maxCrashes?: number | undefined
+  /** An owner that falls within this time after it took a stream has crashed on it. Default 60000. */
+  readonly crashWindowMs?: number | undefined
+  /** How often dead clients are looked for. Default heartbeatTtlMs / 4. */
+  readonly probeIntervalMs?: number | undefined
+  /** `auto` (default): extend the server's notify-keyspace-events, go on without if refused. `off`: leave it alone. */
+  readonly keyspaceEvents?: 'auto' | 'off' | undefined
+  /** Notifications that wait for the iterator before senders do. Default 500. */
+  readonly notificationBufferSize?: number | undefined
+  /** Retries of the LBS reader. Default: for ever, from 100 to 30000. */
+  readonly retry?: RetryOptions | undefined
+  /** How long `close` and `done` may take. Default 10000. */
+  readonly closeTimeoutMs?: number | undefined
+  /** How long a dead consumer without pending entries is kept in the group. Default 3600000. */
+  readonly consumerRetentionMs?: number | undefined
+  /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
+  readonly logger?: Logger | undefined
+  readonly metrics?: MetricsRecorder | undefined
+}
+
+export interface RetryOptions {
+  /** Failures in a row after which the reader gives up: -1 never, 0 at once. */
+  readonly maxRetries?: number | undefined
+  readonly initialDelayMs?: number | undefined
+  readonly maxDelayMs?: number | undefined
+}
+
+/** The options with every default filled in. `maxOwnedStreams` is Infinity and `maxCrashes` -1 where there is no limit. */
+export interface ResolvedOptions {
+  readonly clientId: string
+  readonly heartbeatTtlMs: number
+  readonly lbsIdleTimeMs: number
+  readonly lbsRecoveryCount: number
+  readonly maxOwnedStreams: number
+  readonly readCount: number
+  readonly claimMode: 'manual' | 'auto'
+  readonly claimStaggerMs: number
+  readonly maxCrashes: number
+  readonly crashWindowMs: number
+  readonly probeIntervalMs: number
+  readonly keyspaceEvents: 'auto' | 'off'
+  readonly notificationBufferSize: number
+  readonly retry: {
+    readonly maxRetries: number
+    readonly initialDelayMs: number
+    readonly maxDelayMs: number
+  }
+  readonly closeTimeoutMs: number
+  readonly consumerRetentionMs: number
+}
+
+const LEAST_HEARTBEAT_TTL_MS = 200
+/** setTimeout fires at once for anything longer. */
+const GREATEST_DURATION_MS = 2 ** 31 - 1
+
+const whole = (least: number, greatest: number = Number.MAX_SAFE_INTEGER) =>
+  z
+    .custom<number>((value) => isWhole(value) && value >= least && value <= greatest, {
+      error: `must be a whole number from ${least} to ${greatest}`,
+    })
+    .optional()
+const duration = (leastMs: number) => whole(leastMs, GREATEST_DURATION_MS)
+const choice = <const T extends string>(...values: T[]) =>
+  z.enum(values, { error: `must be one of ${values.map((value) => `'${value}'`).join(', ')}` }).optional()
+
+const schema = z.strictObject({
+  consumerId: z.string({ error: 'must be a text' }).optional(),
+  heartbeatTtlMs: duration(LEAST_HEARTBEAT_TTL_MS),
+  lbsIdleTimeMs: duration(1),
+  lbsRecoveryCount: whole(1, 100_000),
+  maxOwnedStreams: z
+    .custom<number>((value) => value === Infinity || (isWhole(value) && value >= 1), {
+      error: 'must be a whole number of at least 1, or Infinity',
+    })
+    .optional(),
+  readCount: whole(1, 1000),
+  claimMode: choice('manual', 'auto'),
+  claimStaggerMs: duration(0),
+  maxCrashes: whole(0),
+  crashWindowMs: duration(1),
+  probeIntervalMs: duration(10),
+  keyspaceEvents: choice('auto', 'off'),
+  notificationBufferSize: whole(1, 10_000_000),
+  retry: z
+    .strictObject(
+      { maxRetries: whole(-1), initialDelayMs: duration(1), maxDelayMs: duration(1) },
+      { error: 'must be an object with maxRetries, initialDelayMs and maxDelayMs' },
+    )
+    .optional(),
+  closeTimeoutMs: duration(0),
+  consumerRetentionMs: whole(0),
+  logger: z
+    .custom<Logger>((value) => typeof value === 'object' && value !== null && 'warn' in value, {
+      error: 'must be a pino logger',
+    })
+    .optional(),
+  metrics: z
+    .custom<MetricsRecorder>((value) => typeof value === 'object' && value !== null, {
+      error: 'must be an object with the methods of MetricsRecorder',
+    })
+    .optional(),
+})
+
+/**
+ * Checks the options and fills in the defaults; nothing is corrected in silence.
+ * @throws StreamClientError OPTION_INVALID, naming option, value and range, or CONSUMER_ID_MISSING.
+ */
+export function resolveOptions(
+  options: ClientOptions = {},
+  environment: NodeJS.ProcessEnv = process.env,
+): ResolvedOptions {
+  const parsed = schema.safeParse(options)
+  if (!parsed.success) throw explain(parsed.error.issues[0], options)
+
+  const heartbeatTtlMs = options.heartbeatTtlMs ?? 2000
+  const lbsIdleTimeMs = options.lbsIdleTimeMs ?? 40_000
+  if (lbsIdleTimeMs < 2 * heartbeatTtlMs) {
+    throw invalid(
+      'lbsIdleTimeMs',
+      lbsIdleTimeMs,
+      `must be at least 2 × heartbeatTtlMs (${2 * heartbeatTtlMs})`,
+    )
+  }
+  const initialDelayMs = options.retry?.initialDelayMs ?? 100
+  const maxDelayMs = options.retry?.maxDelayMs ?? 30_000
+  if (maxDelayMs < initialDelayMs) {
+    throw invalid('retry.maxDelayMs', maxDelayMs, `must be at least retry.initialDelayMs (${initialDelayMs})`)
+  }
+  return {
+    clientId: resolveClientId(options.consumerId, environment),
+    heartbeatTtlMs,
+    lbsIdleTimeMs,
+    lbsRecoveryCount: options.lbsRecoveryCount ?? 1000,
+    maxOwnedStreams: options.maxOwnedStreams ?? Infinity,
+    readCount: options.readCount ?? 10,
+    claimMode: options.claimMode ?? 'manual',
+    claimStaggerMs: options.claimStaggerMs ?? 150,
+    maxCrashes: options.maxCrashes ?? -1,
+    crashWindowMs: options.crashWindowMs ?? 60_000,
+    probeIntervalMs: options.probeIntervalMs ?? Math.max(10, Math.floor(heartbeatTtlMs / 4)),
+    keyspaceEvents: options.keyspaceEvents ?? 'auto',
+    notificationBufferSize: options.notificationBufferSize ?? 500,
+    retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
+    closeTimeoutMs: options.closeTimeoutMs ?? 10_000,
+    consumerRetentionMs: options.consumerRetentionMs ?? 3_600_000,
+  }
+}
+
+function isWhole(value: unknown): value is number {
+  return Number.isSafeInteger(value)
+}
+
+function resolveClientId(consumerId: string | undefined, environment: NodeJS.ProcessEnv): string {
+  const id = consumerId ?? (environment['POD_NAME'] || environment['POD_IP'])
+  if (id === undefined || (id === '' && consumerId === undefined)) {
+    throw new StreamClientError(
+      'CONSUMER_ID_MISSING',
+      'no consumer id: set the option consumerId, or POD_NAME (on Kubernetes from metadata.name), or POD_IP',
+    )
+  }
+  if (!/^[^\s\p{Cc}]{1,253}$/u.test(id)) {
+    throw invalid('consumerId', id, 'must be 1 to 253 characters without white space')
+  }
+  return `redis-consumer-${id}`
+}
+
+function explain(issue: z.core.$ZodIssue | undefined, options: unknown): StreamClientError {
+  if (issue?.code === 'unrecognized_keys') {
+    const name = [...issue.path, issue.keys[0]].join('.')
+    return new StreamClientError('OPTION_INVALID', `there is no option ${name}`, { option: name })
+  }
+  const path = issue?.path ?? []
+  let value: unknown = options
+  for (const key of path) value = (value as Record<PropertyKey, unknown>)[key]
+  if (path.length === 0) return invalid('options', value, 'must be an object')
+  return invalid(path.join('.'), value, issue?.message ?? 'is invalid')
+}
+
+function invalid(option: string, value: unknown, rule: string): StreamClientError {
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
+  return new StreamClientError('OPTION_INVALID', `option ${option} ${rule}, got ${shown}`, {
+    option,
+    value: shown,
+  })
+}

@@ -1,0 +1,89 @@
+/** Begins sessions: takes the heartbeat key, again and again if need be. */
+import { StreamClientError } from '@redis-stream-client/notifs'
+import { backoffMs } from './backoff.js'
+import type { Connection } from './redis/connection.js'
+import { HeartbeatLock } from './redis/heartbeat-lock.js'
+import { isTransient, messageOf, redisError } from './redis/redis-errors.js'
+import { Session, type SessionContext } from './session.js'
+import { sleep } from './sleep.js'
+
+/** How much longer than one TTL a predecessor's key may be in the way. */
+const GRACE_MS = 1000
+const TRIES_PER_TTL = 20
+const LEAST_PAUSE_MS = 20
+const GREATEST_PAUSE_MS = 2000
+
+export interface SessionSourceContext extends Omit<SessionContext, 'lock' | 'replaceConnection'> {
+  readonly clientId: string
+  readonly heartbeatKey: string
+  readonly connection: Connection
+}
+
+export class SessionSource {
+  readonly #context: SessionSourceContext
+
+  constructor(context: SessionSourceContext) {
+    this.#context = context
+  }
+
+  /**
+   * Begins the first session of a client. After a crash under the same id this takes up to one TTL.
+   * Rejects with CONSUMER_ID_IN_USE if another process keeps the key for longer than that, with REDIS_ERROR if
+   * Redis refuses or does not answer, with the signal's reason when it aborts.
+   */
+  async begin(signal: AbortSignal): Promise<Session> {
+    const { clientId, clock, heartbeatTtlMs } = this.#context
+    const untilMs = clock.now().monotonicMs + heartbeatTtlMs + GRACE_MS
+    for (let lastError: unknown = null; ; ) {
+      signal.throwIfAborted()
+      try {
+        const session = await this.#tryOnce()
+        if (session !== null) return session
+        lastError = null
+      } catch (error) {
+        if (!isTransient(error)) throw redisError('begin the session', error)
+        lastError = error
+      }
+      if (clock.now().monotonicMs >= untilMs) {
+        if (lastError !== null) throw redisError('begin the session', lastError)
+        throw new StreamClientError(
+          'CONSUMER_ID_IN_USE',
+          `another living process is ${clientId}: each process needs a consumer id of its own (consumerId, POD_NAME)`,
+          { client: clientId },
+        )
+      }
+      await sleep(Math.max(heartbeatTtlMs / TRIES_PER_TTL, LEAST_PAUSE_MS), signal)
+    }
+  }
+
+  /** Begins a later session: tries until it succeeds. Null when the signal aborts first. */
+  async seek(signal: AbortSignal): Promise<Session | null> {
+    const { heartbeatTtlMs, logger } = this.#context
+    const greatestPauseMs = Math.min(Math.max(heartbeatTtlMs / 2, LEAST_PAUSE_MS), GREATEST_PAUSE_MS)
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      try {
+        const session = await this.#tryOnce()
+        if (session !== null) {
+          if (!signal.aborted) return session
+          session.end('the client has closed')
+          return null
+        }
+        logger.debug({ attempt }, 'the client id is held by another session, waiting')
+      } catch (error) {
+        logger.debug({ attempt, error: messageOf(error) }, 'no session yet')
+      }
+      await sleep(backoffMs(attempt, LEAST_PAUSE_MS, greatestPauseMs), signal)
+    }
+    return null
+  }
+
+  async #tryOnce(): Promise<Session | null> {
+    const { clientId, clock, connection, heartbeatKey, heartbeatTtlMs } = this.#context
+    const lock = new HeartbeatLock(connection.redis, heartbeatKey, heartbeatTtlMs)
+    const beganAt = clock.now()
+    const token = await connection.run(() => lock.acquire())
+    if (token === null) return null
+    const replaceConnection = (): void => connection.replace()
+    return new Session({ clientId, token }, beganAt, { ...this.#context, lock, replaceConnection })
+  }
+}

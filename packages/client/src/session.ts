@@ -1,0 +1,139 @@
+/**
+ * One term of a client: it begins when the heartbeat key is taken and ends, for ever, when trust runs out,
+ * when the key turns out to hold something else, or when the client leaves.
+ *
+ *   held ── heartbeat answers ──> held        (trust is renewed from the moment the heartbeat was sent)
+ *   held ── no answer: again at once, then after short pauses, until trust is over ──> ended
+ *   held ── the key holds another value or none ──> ended
+ *   held ── end() ──> ended
+ *
+ * Nobody may act as owner unless `isHeld()` is true at that moment: it reads the clock, so it is right even when
+ * timers are late. `signal` aborts no later than the next timer phase.
+ */
+import { StreamClientError } from '@redis-stream-client/notifs'
+import type { Clock, Instant } from './clock.js'
+import { type ConsumerName, formatConsumer } from './consumer-name.js'
+import type { SafeLogger } from './logger.js'
+import type { SafeRecorder } from './metrics.js'
+import type { HeartbeatLock } from './redis/heartbeat-lock.js'
+import { DeadlineError, messageOf } from './redis/redis-errors.js'
+import { sleep } from './sleep.js'
+import { Trust } from './trust.js'
+
+const HEARTBEATS_PER_TTL = 4
+const RETRY_PAUSES_PER_TTL = 40
+const LEAST_TRY_MS = 50
+
+export interface SessionContext {
+  readonly lock: HeartbeatLock
+  readonly heartbeatTtlMs: number
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  readonly logger: SafeLogger
+  /** Called after a heartbeat without an answer: the connection may be half open. */
+  readonly replaceConnection: () => void
+}
+
+export class Session implements ConsumerName {
+  readonly clientId: string
+  readonly token: string
+  /** The session's name in the group. */
+  readonly consumer: string
+  readonly trust: Trust
+  readonly #context: SessionContext
+  readonly #beganAt: Instant
+  readonly #controller = new AbortController()
+  #trustTimer: NodeJS.Timeout | undefined
+
+  constructor(name: ConsumerName, beganAt: Instant, context: SessionContext) {
+    this.clientId = name.clientId
+    this.token = name.token
+    this.consumer = formatConsumer(name)
+    this.#context = context
+    this.#beganAt = beganAt
+    this.trust = new Trust(context.heartbeatTtlMs, context.clock, beganAt)
+    this.#watchTrust()
+  }
+
+  /** True while this session may act. */
+  isHeld(): boolean {
+    return !this.#controller.signal.aborted && this.trust.leftMs() > 0
+  }
+
+  /** Aborts when the session has ended; its reason says why. */
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  /** Ends the session: from this moment on nothing is done in its name. Safe twice; the first reason counts. */
+  end(why: string): void {
+    clearTimeout(this.#trustTimer)
+    this.#controller.abort(
+      new StreamClientError('SESSION_LOST', `the session is over: ${why}`, { client: this.clientId }),
+    )
+  }
+
+  /** Sends heartbeats until the session has ended. */
+  async keep(): Promise<void> {
+    const intervalMs = this.#context.heartbeatTtlMs / HEARTBEATS_PER_TTL
+    let sentAtMs = this.#beganAt.monotonicMs
+    while (!this.signal.aborted) {
+      await sleep(Math.max(0, sentAtMs + intervalMs - this.#context.clock.now().monotonicMs), this.signal)
+      sentAtMs = await this.#beat(intervalMs)
+    }
+  }
+
+  /** One heartbeat, tried until it is answered or the session has ended. Answers when the last try was sent. */
+  async #beat(intervalMs: number): Promise<number> {
+    const { clock, logger, recorder } = this.#context
+    for (let tries = 0; ; tries++) {
+      const sentAt = clock.now()
+      if (this.signal.aborted) return sentAt.monotonicMs
+      try {
+        const isOurs = await this.#extend(Math.max(intervalMs, LEAST_TRY_MS))
+        const isInTime = isOurs && !this.signal.aborted && this.trust.renew(sentAt)
+        const outcome = isInTime ? 'extended' : isOurs ? 'late' : 'lost'
+        recorder.heartbeat({ outcome, durationMs: this.#since(sentAt), trustLeftMs: this.trust.leftMs() })
+        if (outcome === 'lost') this.end('its heartbeat key holds another value or none')
+        if (outcome === 'late') this.end('its heartbeat was answered after trust had ended')
+        return sentAt.monotonicMs
+      } catch (error) {
+        const trustLeftMs = this.trust.leftMs()
+        recorder.heartbeat({ outcome: 'failed', durationMs: this.#since(sentAt), trustLeftMs })
+        logger.debug({ error: messageOf(error), tries, trustLeftMs }, 'a heartbeat failed')
+        if (tries > 0) {
+          const pauseMs = this.#context.heartbeatTtlMs / RETRY_PAUSES_PER_TTL
+          await sleep(pauseMs * (0.5 + Math.random()), this.signal)
+        }
+      }
+    }
+  }
+
+  async #extend(deadlineMs: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const deadline = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        this.#context.replaceConnection()
+        reject(new DeadlineError(deadlineMs))
+      }, deadlineMs)
+    })
+    try {
+      return await Promise.race([this.#context.lock.extend(), deadline])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #watchTrust(): void {
+    const leftMs = this.trust.leftMs()
+    if (leftMs <= 0) {
+      this.end('no heartbeat was answered in time')
+    } else {
+      this.#trustTimer = setTimeout(() => this.#watchTrust(), Math.ceil(leftMs))
+    }
+  }
+
+  #since(start: Instant): number {
+    return this.#context.clock.now().monotonicMs - start.monotonicMs
+  }
+}

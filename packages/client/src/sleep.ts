@@ -1,0 +1,16 @@
+/** Waiting that an abort ends early. It resolves either way: loops look at their signal themselves. */
+import { setTimeout as delay } from 'node:timers/promises'
+
+export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return
+  await delay(ms, undefined, { signal }).catch(ignoreAbort)
+}
+
+/** Lets timers and sockets have their turn. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+function ignoreAbort(error: unknown): void {
+  if (!(error instanceof Error) || error.name !== 'AbortError') throw error
+}
