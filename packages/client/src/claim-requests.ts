@@ -1,0 +1,118 @@
+/** Carries out the application's `claim` calls: those of the same turn travel together. */
+import { type LbsInfo, StreamClientError } from '@redis-stream-client/notifs'
+import type { Clock } from './clock.js'
+import type { SafeRecorder, TakeOutcome } from './metrics.js'
+import { MicroBatch } from './micro-batch.js'
+import type { Ownership } from './ownership.js'
+import type { Persistence } from './persist.js'
+import type { Lbs, ReadableEntry } from './redis/lbs.js'
+import { BATCH_LIMIT } from './redis/service-scripts.js'
+import type { Session } from './session.js'
+import type { StreamHandle } from './stream-handle.js'
+import type { StreamTaker, Taken } from './stream-taker.js'
+
+const ENTRY_ID = /^\d{1,20}-\d{1,20}$/
+
+export interface ClaimRequestsContext {
+  readonly lbs: Lbs
+  readonly persistence: Persistence
+  readonly taker: StreamTaker
+  readonly ownership: Ownership
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+}
+
+interface Request {
+  readonly session: Session
+  readonly payload: LbsInfo
+}
+
+export class ClaimRequests {
+  readonly #context: ClaimRequestsContext
+  readonly #batch = new MicroBatch<Request, Taken>(BATCH_LIMIT, (requests) => this.#claim(requests))
+
+  constructor(context: ClaimRequestsContext) {
+    this.#context = context
+  }
+
+  /** Claims one stream for a session that is held. Rejects as RedisStreamClient.claim does. */
+  async claim(session: Session, payload: LbsInfo): Promise<StreamHandle> {
+    const { clock, ownership, recorder } = this.#context
+    const { dataStreamName, idInLbs } = payload
+    const known = ownership.streams.get(dataStreamName)
+    if (known?.idInLbs === idInLbs && known.owned) return known
+    if (!ENTRY_ID.test(idInLbs)) throw refusal('gone', payload)
+    if (ownership.capacity === 0) {
+      const owned = ownership.streams.size
+      throw new StreamClientError(
+        'CAPACITY_REACHED',
+        `this client owns ${owned} streams, as many as maxOwnedStreams allows`,
+        {
+          owned,
+          dataStreamName,
+          idInLbs,
+        },
+      )
+    }
+    ownership.reserve(1)
+    const startMs = clock.now().monotonicMs
+    let outcome: TakeOutcome = 'failed'
+    try {
+      const taken = await this.#batch.add({ session, payload })
+      outcome = taken.outcome
+      if (taken.outcome !== 'taken') throw refusal(taken.outcome, payload)
+      return taken.stream
+    } finally {
+      ownership.unreserve(1)
+      recorder.claimAttempt({ outcome, durationMs: clock.now().monotonicMs - startMs })
+    }
+  }
+
+  async #claim(requests: readonly Request[]): Promise<Taken[]> {
+    const { lbs, persistence, taker } = this.#context
+    const session = (requests.at(-1) as Request).session
+    const ids = requests.map(({ payload }) => payload.idInLbs)
+    const found = await persistence.send('read entries to claim', session, () => lbs.entries(ids))
+    const results: (Taken | null)[] = []
+    const entries: ReadableEntry[] = []
+    for (const [index, { payload }] of requests.entries()) {
+      const entry = found[index] ?? null
+      if (entry !== null && 'problem' in entry) {
+        await taker.bury(session, [entry])
+        results.push({ outcome: 'dead-lettered' })
+      } else if (entry !== null && entry.message.dataStreamName !== payload.dataStreamName) {
+        results.push({ outcome: 'gone' })
+      } else {
+        // One that is not in the LBS any more is sent too: the script then frees its stream.
+        entries.push(entry ?? { id: payload.idInLbs, message: { dataStreamName: payload.dataStreamName } })
+        results.push(null)
+      }
+    }
+    const taken = await taker.take(session, entries, 'claim')
+    let next = 0
+    return results.map((result) => result ?? (taken[next++] as Taken))
+  }
+}
+
+function refusal(
+  outcome: Exclude<Taken['outcome'], 'taken'>,
+  { dataStreamName, idInLbs }: LbsInfo,
+): StreamClientError {
+  const facts = { dataStreamName, idInLbs }
+  switch (outcome) {
+    case 'already-claimed':
+    case 'queued':
+    case 'left':
+      return new StreamClientError('ALREADY_CLAIMED', 'already claimed', facts)
+    case 'gone':
+      return new StreamClientError(
+        'STREAM_GONE',
+        `there is no entry ${idInLbs} of ${dataStreamName} to claim`,
+        facts,
+      )
+    case 'dead-lettered':
+      return new StreamClientError('STREAM_GONE', `the entry ${idInLbs} is in the dead letters`, facts)
+    default:
+      return outcome satisfies never
+  }
+}

@@ -1,0 +1,42 @@
+/** Hands notifications to the broker and measures how long they wait for room. */
+import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
+import type { Clock } from './clock.js'
+import type { SafeRecorder } from './metrics.js'
+import type { StreamHandle } from './stream-handle.js'
+
+export class Deliveries {
+  readonly #broker: NotificationBroker
+  readonly #clock: Clock
+  readonly #recorder: SafeRecorder
+
+  constructor(broker: NotificationBroker, clock: Clock, recorder: SafeRecorder) {
+    this.#broker = broker
+    this.#clock = clock
+    this.#recorder = recorder
+  }
+
+  /** Notifications that can be queued without waiting. */
+  get room(): number {
+    return this.#broker.room
+  }
+
+  /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */
+  async streamAdded(stream: StreamHandle, signal: AbortSignal): Promise<void> {
+    const { dataStreamName, idInLbs, additionalInfo, recovered } = stream
+    await this.#send(
+      { type: 'StreamAdded', payload: { dataStreamName, idInLbs }, additionalInfo, stream, recovered },
+      signal,
+    )
+  }
+
+  /** Resolves when it is queued, or will never be because the signal aborted or the broker closed. */
+  async streamExpired(facts: Omit<StreamExpired, 'type'>, signal: AbortSignal): Promise<void> {
+    await this.#send({ type: 'StreamExpired', ...facts }, signal)
+  }
+
+  async #send(notification: Notification, signal: AbortSignal): Promise<void> {
+    const startMs = this.#clock.now().monotonicMs
+    await this.#broker.send(notification, { signal })
+    this.#recorder.notificationWait({ durationMs: this.#clock.now().monotonicMs - startMs })
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * The streams this client owns, and how ownership ends.
+ *
+ *   taken ──> owned ── done, release ──> left by its owner's own will
+ *             owned ── session over ('session-lost'), record another's ('taken-over'), entry deleted ('entry-gone')
+ *                      ──> disowned: StreamDisowned, or nothing if the application had not got StreamAdded yet
+ *             owned ── client closes ──> released or done, no notification of its own
+ *
+ * In memory only: what Redis holds is changed by StreamTaker and StreamChanges.
+ */
+import { type DisownReason, type NotificationBroker, StreamClientError } from '@redis-stream-client/notifs'
+import { retract } from '@redis-stream-client/notifs/internal'
+import type { Clock } from './clock.js'
+import type { SafeLogger } from './logger.js'
+import type { SafeRecorder } from './metrics.js'
+import type { Session } from './session.js'
+import { nextTurn } from './sleep.js'
+import type { StreamHandle } from './stream-handle.js'
+
+/** Longest stretch of disowning without letting the event loop go on. */
+const SLICE_MS = 5
+
+export interface OwnershipContext {
+  readonly broker: NotificationBroker
+  readonly maxOwnedStreams: number
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  readonly logger: SafeLogger
+}
+
+export class Ownership {
+  readonly #context: OwnershipContext
+  #streams = new Map<string, StreamHandle>()
+  /** Places taken by claims whose answer is under way. */
+  #reserved = 0
+  #onChange: (() => void)[] = []
+
+  constructor(context: OwnershipContext) {
+    this.#context = context
+  }
+
+  get streams(): ReadonlyMap<string, StreamHandle> {
+    return this.#streams
+  }
+
+  /** How many more streams this client may own. */
+  get capacity(): number {
+    return Math.max(0, this.#context.maxOwnedStreams - this.#streams.size - this.#reserved)
+  }
+
+  /** True if more is owned than allowed: a claim was faster than a read that had been sent before it. */
+  get isOverfull(): boolean {
+    return this.#streams.size > this.#context.maxOwnedStreams
+  }
+
+  reserve(places: number): void {
+    this.#reserved += places
+  }
+
+  unreserve(places: number): void {
+    this.#reserved -= places
+    this.#changed()
+  }
+
+  /** Resolves when a place has become free, a stream has left, or the signal aborts. */
+  changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve()
+      const done = (): void => {
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      signal.addEventListener('abort', done, { once: true })
+      this.#onChange.push(done)
+    })
+  }
+
+  /** Enters a stream that was just taken. One of the same name that is still here has been overtaken by events. */
+  add(stream: StreamHandle): void {
+    const earlier = this.#streams.get(stream.dataStreamName)
+    if (earlier !== undefined) {
+      if (earlier.isBusy) this.leave(earlier, 'done')
+      else this.disown(earlier, 'taken-over')
+    }
+    this.#streams.set(stream.dataStreamName, stream)
+    this.#context.recorder.streamStarted({ recovered: stream.recovered })
+  }
+
+  /** The owner has finished the stream or given it back. */
+  leave(stream: StreamHandle, operation: 'done' | 'release'): void {
+    if (stream.hasEnded) return
+    const word = operation === 'done' ? 'finished' : 'released'
+    this.#remove(stream, operation)
+    stream.end(notOwned(stream, `${stream.dataStreamName} has been ${word} by its owner`), operation)
+    this.#changed()
+  }
+
+  /** Somebody or something else has ended ownership. */
+  disown(stream: StreamHandle, reason: DisownReason): void {
+    if (stream.hasEnded) return
+    const { broker, logger, recorder } = this.#context
+    this.#remove(stream, 'disowned')
+    stream.end(
+      reason === 'session-lost'
+        ? new StreamClientError('SESSION_LOST', `the session that owned ${stream.dataStreamName} is over`, {
+            cause: stream.session.signal.reason,
+            dataStreamName: stream.dataStreamName,
+          })
+        : notOwned(stream, `${stream.dataStreamName} is not owned any more: ${reason}`),
+    )
+    recorder.disowned({ reason })
+    const { dataStreamName, idInLbs, additionalInfo } = stream
+    logger.debug({ dataStreamName, idInLbs, reason }, 'disowned')
+    if (!retract(broker, stream)) {
+      // StreamDisowned is exempt from the limit of the queue: this does not wait.
+      void broker.send({
+        type: 'StreamDisowned',
+        payload: { dataStreamName, idInLbs },
+        additionalInfo,
+        reason,
+      })
+    }
+    this.#changed()
+  }
+
+  /** Disowns all streams of a session that is over, without holding up the event loop. */
+  async disownAll(session: Session): Promise<void> {
+    const streams = [...this.#streams.values()].filter((stream) => stream.session === session)
+    for (const stream of streams) this.#streams.delete(stream.dataStreamName)
+    await inSlices(streams, (stream) => this.disown(stream, 'session-lost'))
+  }
+
+  #remove(stream: StreamHandle, operation: 'done' | 'release' | 'disowned'): void {
+    if (this.#streams.get(stream.dataStreamName) === stream) this.#streams.delete(stream.dataStreamName)
+    const durationMs = this.#context.clock.now().monotonicMs - stream.takenAtMs
+    this.#context.recorder.streamFinished({ operation, durationMs })
+  }
+
+  #changed(): void {
+    const listeners = this.#onChange
+    if (listeners.length === 0) return
+    this.#onChange = []
+    for (const listener of listeners) listener()
+  }
+}
+
+/** Does something with each item, a few milliseconds at a time. */
+export async function inSlices<T>(items: readonly T[], act: (item: T) => void): Promise<void> {
+  let sliceEndsMs = performance.now() + SLICE_MS
+  for (const item of items) {
+    if (performance.now() >= sliceEndsMs) {
+      await nextTurn()
+      sliceEndsMs = performance.now() + SLICE_MS
+    }
+    act(item)
+  }
+}
+
+function notOwned(stream: StreamHandle, message: string): StreamClientError {
+  const { dataStreamName, idInLbs, fencingToken } = stream
+  return new StreamClientError('STREAM_NOT_OWNED', message, { dataStreamName, idInLbs, fencingToken })
+}

@@ -1,0 +1,37 @@
+/** Goes through the entries pending under a consumer, page by page. */
+import type { Persistence } from './persist.js'
+import type { Lbs } from './redis/lbs.js'
+import type { Session } from './session.js'
+
+export interface PendingPages {
+  readonly lbs: Lbs
+  readonly persistence: Persistence
+}
+
+export interface PendingQuery {
+  readonly consumer: string
+  readonly pageSize: number
+  /** Only entries idle for this long. */
+  readonly idleMs?: number | undefined
+}
+
+/** Yields ids in their order. Throws SESSION_LOST when the session ends meanwhile. */
+export async function* pendingPages(
+  { lbs, persistence }: PendingPages,
+  session: Session,
+  { consumer, pageSize, idleMs }: PendingQuery,
+): AsyncGenerator<readonly string[], void> {
+  let after: string | null = null
+  for (;;) {
+    const ids: readonly string[] = await nextPage(after)
+    if (ids.length > 0) yield ids
+    if (ids.length < pageSize) return
+    after = ids.at(-1) ?? null
+  }
+
+  function nextPage(cursor: string | null): Promise<readonly string[]> {
+    return persistence.send('read pending entries', session, () =>
+      lbs.pendingIds(consumer, pageSize, cursor, idleMs),
+    )
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Streams this client has given back and nobody has taken yet. Their entries stay pending under this session's
+ * consumer, so the search for dead clients does not find them: whoever gave them back offers them, again and again.
+ */
+import type { Clock } from './clock.js'
+import { encodeFailoverMessage } from './failover-message.js'
+import type { LockRecords } from './redis/lock-records.js'
+import { BATCH_LIMIT } from './redis/service-scripts.js'
+import type { Session } from './session.js'
+import type { StreamHandle } from './stream-handle.js'
+
+interface Released {
+  readonly session: Session
+  readonly dataStreamName: string
+  readonly atMs: number
+}
+
+export class ReleasedStreams {
+  readonly #records: LockRecords
+  readonly #clock: Clock
+  readonly #released = new Map<string, Released>()
+
+  constructor(records: LockRecords, clock: Clock) {
+    this.#records = records
+    this.#clock = clock
+  }
+
+  add(streams: readonly StreamHandle[]): void {
+    const atMs = this.#clock.now().monotonicMs
+    for (const { idInLbs, dataStreamName, session } of streams) {
+      this.#released.set(idInLbs, { session, dataStreamName, atMs })
+    }
+  }
+
+  has(idInLbs: string): boolean {
+    return this.#released.has(idInLbs)
+  }
+
+  /** Forgets what an ended session gave back: its consumer is dead, so the others find it. */
+  forgetSession(session: Session): void {
+    for (const [id, released] of this.#released) {
+      if (released.session === session) this.#released.delete(id)
+    }
+  }
+
+  /** Those still waiting for an owner: their ids, and how long the longest has waited. Forgets the others. */
+  async waiting(): Promise<{ ids: string[]; olderThan: (ms: number) => string[] }> {
+    const entries = [...this.#released]
+    for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
+      const batch = entries.slice(start, start + BATCH_LIMIT)
+      const records = await this.#records.of(batch.map(([, { dataStreamName }]) => dataStreamName))
+      batch.forEach(([id], index) => {
+        const record = records[index]
+        if (record?.idInLbs !== id || record.consumer !== null) this.#released.delete(id)
+      })
+    }
+    const nowMs = this.#clock.now().monotonicMs
+    return {
+      ids: [...this.#released.keys()],
+      olderThan: (ms) => [...this.#released].filter(([, { atMs }]) => nowMs - atMs >= ms).map(([id]) => id),
+    }
+  }
+}
+
+/** The message that offers streams of a session. */
+export function formatOffer(consumer: string, ids: readonly string[]): string {
+  return encodeFailoverMessage({ type: 'released', consumer, ids })
+}

@@ -1,0 +1,161 @@
+/** Carries out `commit`, `done` and `release` of owned streams: calls of the same turn travel together. */
+import { StreamClientError } from '@redis-stream-client/notifs'
+import type { SafeRecorder } from './metrics.js'
+import { MicroBatch } from './micro-batch.js'
+import type { Ownership } from './ownership.js'
+import { type Persistence, sessionLost } from './persist.js'
+import { BATCH_LIMIT, type ChangeAnswer, type ServiceScripts } from './redis/service-scripts.js'
+import type { Session } from './session.js'
+import type { StreamHandle, StreamOperations } from './stream-handle.js'
+
+export interface StreamChangesContext {
+  readonly scripts: ServiceScripts
+  readonly persistence: Persistence
+  readonly ownership: Ownership
+  readonly recorder: SafeRecorder
+  /** Called with streams that were given back: the others are to be told again until somebody has taken them. */
+  readonly onRelease: (streams: readonly StreamHandle[]) => void
+  /** The message with which given-back streams are offered, or null while the end of the session will do that. */
+  readonly formatOffer: (streams: readonly StreamHandle[]) => string | null
+}
+
+/** What Redis answered for one stream, or that it refused. */
+type Result = ChangeAnswer | StreamClientError
+
+interface Commit {
+  readonly stream: StreamHandle
+  readonly number: number
+  readonly checkpoint: string
+}
+
+interface Finish {
+  readonly stream: StreamHandle
+  readonly keepCheckpoint: boolean
+}
+
+interface Release {
+  readonly stream: StreamHandle
+}
+
+export class StreamChanges implements StreamOperations {
+  readonly #context: StreamChangesContext
+  readonly #commits = new MicroBatch<Commit, Result>(BATCH_LIMIT, (items) =>
+    this.#send('commit', items, (session, part) =>
+      this.#context.scripts.commit(
+        session,
+        part.map(({ stream, number, checkpoint }) => ({ tenure: stream, number, checkpoint })),
+      ),
+    ),
+  )
+  readonly #finishes = new MicroBatch<Finish, Result>(BATCH_LIMIT, (items) =>
+    this.#send('done', items, (session, part) =>
+      this.#context.scripts.finish(
+        session,
+        part.map(({ stream, keepCheckpoint }) => ({
+          dataStreamName: stream.dataStreamName,
+          idInLbs: stream.idInLbs,
+          fencingToken: stream.fencingToken,
+          keepCheckpoint,
+        })),
+      ),
+    ),
+  )
+  readonly #releases = new MicroBatch<Release, Result>(BATCH_LIMIT, (items) =>
+    this.#send('release', items, (session, part) => {
+      const streams = part.map(({ stream }) => stream)
+      return this.#context.scripts.release(session, streams, this.#context.formatOffer(streams))
+    }),
+  )
+
+  constructor(context: StreamChangesContext) {
+    this.#context = context
+  }
+
+  async commit(stream: StreamHandle, checkpoint: string): Promise<void> {
+    stream.commits++
+    this.#accept(stream, 'commit', await this.#commits.add({ stream, number: stream.commits, checkpoint }))
+  }
+
+  async finish(stream: StreamHandle, keepCheckpoint: boolean): Promise<void> {
+    await this.#leave(stream, 'done', () => this.#finishes.add({ stream, keepCheckpoint }))
+  }
+
+  async release(stream: StreamHandle): Promise<void> {
+    await this.#leave(stream, 'release', () => this.#releases.add({ stream }))
+    this.#context.onRelease([stream])
+  }
+
+  async #leave(
+    stream: StreamHandle,
+    operation: 'done' | 'release',
+    send: () => Promise<Result>,
+  ): Promise<void> {
+    const { ownership, recorder } = this.#context
+    try {
+      this.#accept(stream, operation, await send())
+    } catch (error) {
+      recorder.lockRelease({ operation, outcome: 'failed' })
+      throw error
+    }
+    recorder.lockRelease({ operation, outcome: 'ok' })
+    ownership.leave(stream, operation)
+  }
+
+  /** Draws the consequences of an answer. */
+  #accept(stream: StreamHandle, operation: string, answer: Result): void {
+    if (answer instanceof StreamClientError) throw answer
+    const { dataStreamName, idInLbs, fencingToken, session } = stream
+    switch (answer) {
+      case 'OK':
+        return
+      case 'NOT_OWNED':
+        this.#context.ownership.disown(stream, 'taken-over')
+        throw new StreamClientError(
+          'STREAM_NOT_OWNED',
+          `${operation}: ${dataStreamName} is not owned any more`,
+          {
+            dataStreamName,
+            idInLbs,
+            fencingToken,
+          },
+        )
+      case 'SESSION_LOST':
+        session.end('its heartbeat key holds another value or none')
+        throw sessionLost(operation, session)
+      default:
+        answer satisfies never
+    }
+  }
+
+  /** Sends a batch in the name of the session that owns its streams; those of sessions that are over fail alone. */
+  async #send<T extends { readonly stream: StreamHandle }>(
+    operation: string,
+    items: readonly T[],
+    send: (session: Session, part: readonly T[]) => Promise<ChangeAnswer[]>,
+  ): Promise<Result[]> {
+    const session = items.find(({ stream }) => stream.session.isHeld())?.stream.session
+    if (session === undefined) return items.map(() => 'SESSION_LOST')
+    const part = items.filter(({ stream }) => stream.session === session)
+    const results = await this.#sendPart(operation, session, part, send)
+    const resultOf = new Map(part.map((item, index) => [item.stream, results[index] as Result]))
+    return items.map(({ stream }) => resultOf.get(stream) ?? 'SESSION_LOST')
+  }
+
+  /** When Redis refuses a batch, each of it is sent alone: one damaged stream must not fail the others. */
+  async #sendPart<T extends { readonly stream: StreamHandle }>(
+    operation: string,
+    session: Session,
+    part: readonly T[],
+    send: (session: Session, part: readonly T[]) => Promise<ChangeAnswer[]>,
+  ): Promise<Result[]> {
+    try {
+      return await this.#context.persistence.send(operation, session, () => send(session, part))
+    } catch (error) {
+      if (!(error instanceof StreamClientError)) throw error
+      if (part.length === 1 || error.code !== 'REDIS_ERROR') return part.map(() => error)
+      const results: Result[] = []
+      for (const item of part) results.push(...(await this.#sendPart(operation, session, [item], send)))
+      return results
+    }
+  }
+}

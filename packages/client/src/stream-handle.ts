@@ -1,0 +1,160 @@
+/** An owned data stream in the application's hands: its facts, its calls, and the order in which they are sent. */
+import { type JsonObject, type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
+import type { Tenure } from './redis/service-scripts.js'
+import type { Session } from './session.js'
+
+const GREATEST_CHECKPOINT_BYTES = 64 * 1024
+const EMPTY_INFO: JsonObject = Object.freeze({})
+
+/** What carries out the calls. They arrive one after the other for each stream. */
+export interface StreamOperations {
+  commit(stream: StreamHandle, checkpoint: string): Promise<void>
+  finish(stream: StreamHandle, keepCheckpoint: boolean): Promise<void>
+  release(stream: StreamHandle): Promise<void>
+}
+
+export interface StreamFacts extends Tenure {
+  readonly additionalInfo: JsonObject | undefined
+  readonly checkpoint: string | null
+  readonly recovered: boolean
+  readonly commits: number
+  readonly takenAtMs: number
+}
+
+/** How an owner ended ownership by itself. A second call of the same kind then resolves too. */
+type OwnEnd = 'done' | 'release'
+
+export class StreamHandle implements OwnedStream, Tenure {
+  readonly dataStreamName: string
+  readonly idInLbs: string
+  readonly additionalInfo: JsonObject
+  readonly fencingToken: number
+  readonly checkpoint: string | null
+  readonly recovered: boolean
+  /** Monotonic. */
+  readonly takenAtMs: number
+  readonly session: Session
+  /** Number of the last commit sent. */
+  commits: number
+  readonly #operations: StreamOperations
+  #controller: AbortController | undefined
+  #ended: StreamClientError | undefined
+  #ownEnd: OwnEnd | undefined
+  /** Settles, never rejecting, when the last call so far has settled. */
+  #tail: Promise<void> | undefined
+
+  constructor(facts: StreamFacts, session: Session, operations: StreamOperations) {
+    this.dataStreamName = facts.dataStreamName
+    this.idInLbs = facts.idInLbs
+    this.additionalInfo = facts.additionalInfo ?? EMPTY_INFO
+    this.fencingToken = facts.fencingToken
+    this.checkpoint = facts.checkpoint
+    this.recovered = facts.recovered
+    this.takenAtMs = facts.takenAtMs
+    this.commits = facts.commits
+    this.session = session
+    this.#operations = operations
+  }
+
+  get owned(): boolean {
+    return this.#ended === undefined && this.session.isHeld()
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (!this.owned) this.#controller.abort(this.#refusal())
+      else this.session.trust.signals++
+    }
+    return this.#controller.signal
+  }
+
+  commit(checkpoint: string): Promise<void> {
+    const problem = checkpointProblem(checkpoint)
+    if (problem !== null) {
+      const { dataStreamName } = this
+      return Promise.reject(new StreamClientError('CHECKPOINT_INVALID', problem, { dataStreamName }))
+    }
+    return this.#inOrder(() => this.#operations.commit(this, checkpoint))
+  }
+
+  done(options: { keepCheckpoint?: boolean } = {}): Promise<void> {
+    const keepCheckpoint = options.keepCheckpoint === true
+    return this.#inOrder(() => this.#operations.finish(this, keepCheckpoint), 'done')
+  }
+
+  release(): Promise<void> {
+    return this.#inOrder(() => this.#operations.release(this), 'release')
+  }
+
+  /** True while a call is under way: what Redis says of the stream may be about to change. */
+  get isBusy(): boolean {
+    return this.#tail !== undefined
+  }
+
+  /** True if the application has asked for the signal and so is to be given time to stop. */
+  get hasSignal(): boolean {
+    return this.#controller !== undefined
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended !== undefined
+  }
+
+  /** Asks the owner to come to an end; it still owns the stream. */
+  askToStop(reason: StreamClientError): void {
+    this.#controller?.abort(reason)
+  }
+
+  /** Ends ownership. The first reason counts. */
+  end(reason: StreamClientError, ownEnd?: OwnEnd): void {
+    if (this.#ended !== undefined) return
+    this.#ended = reason
+    this.#ownEnd = ownEnd
+    if (this.#controller !== undefined) {
+      this.session.trust.signals--
+      this.#controller.abort(reason)
+    }
+  }
+
+  /** Runs a call after those before it, if the stream is still owned then. */
+  #inOrder(call: () => Promise<void>, ownEnd?: OwnEnd): Promise<void> {
+    const run = async (): Promise<void> => {
+      if (ownEnd !== undefined && this.#ownEnd === ownEnd) return
+      if (!this.owned) throw this.#refusal()
+      await call()
+    }
+    const result = this.#tail === undefined ? run() : this.#tail.then(run)
+    const tail = result.then(ignore, ignore).then(() => {
+      if (this.#tail === tail) this.#tail = undefined
+    })
+    this.#tail = tail
+    return result
+  }
+
+  #refusal(): StreamClientError {
+    const { dataStreamName, idInLbs, fencingToken } = this
+    const facts = { dataStreamName, idInLbs, fencingToken }
+    if (this.#ended?.code === 'STREAM_NOT_OWNED') {
+      return new StreamClientError('STREAM_NOT_OWNED', this.#ended.message, { ...facts, cause: this.#ended })
+    }
+    const cause = this.#ended ?? this.session.signal.reason
+    return new StreamClientError('SESSION_LOST', `the session that owned ${dataStreamName} is over`, {
+      ...facts,
+      cause,
+    })
+  }
+}
+
+function checkpointProblem(checkpoint: unknown): string | null {
+  if (typeof checkpoint !== 'string') return `a checkpoint must be a string, got ${typeof checkpoint}`
+  if (/\p{Surrogate}/u.test(checkpoint))
+    return 'a checkpoint must be well-formed: it holds half of a surrogate pair'
+  const bytes = Buffer.byteLength(checkpoint)
+  if (bytes > GREATEST_CHECKPOINT_BYTES) {
+    return `a checkpoint must not be longer than ${GREATEST_CHECKPOINT_BYTES} bytes in UTF-8, got ${bytes}`
+  }
+  return null
+}
+
+function ignore(): void {}

@@ -1,0 +1,255 @@
+/**
+ * Takes data streams: entries this session has read (`acquire`), entries of others (`claim`).
+ * The decision is take.lua's; this sends it, enters what was taken, and keeps one bad entry from holding up the rest.
+ */
+import { StreamClientError } from '@redis-stream-client/notifs'
+import type { Clock } from './clock.js'
+import type { SafeLogger } from './logger.js'
+import type { SafeRecorder, TakeOutcome } from './metrics.js'
+import type { Ownership } from './ownership.js'
+import { type Persistence, sessionLost } from './persist.js'
+import type { ReadableEntry, UnreadableEntry } from './redis/lbs.js'
+import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
+import type { Session } from './session.js'
+import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
+
+/** How many earlier sessions of this process are remembered for the crash rule. */
+const FORMER_TOKENS = 16
+
+/** What became of one entry. `isNew` is false if the client owned the stream already. */
+export type Taken =
+  | { readonly outcome: 'taken'; readonly stream: StreamHandle; readonly isNew: boolean }
+  | { readonly outcome: Exclude<TakeOutcome, 'taken' | 'failed'> }
+
+export interface DeadLetter {
+  readonly idInLbs: string
+  readonly dataStreamName: string | null
+  readonly reason: string
+  readonly error: string
+}
+
+export interface StreamTakerContext {
+  readonly scripts: ServiceScripts
+  readonly persistence: Persistence
+  readonly ownership: Ownership
+  readonly operations: StreamOperations
+  readonly maxCrashes: number
+  readonly crashWindowMs: number
+  readonly lbsIdleTimeMs: number
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  readonly logger: SafeLogger
+  readonly onDeadLetter: (letter: DeadLetter) => void
+}
+
+export class StreamTaker {
+  readonly #context: StreamTakerContext
+  readonly #underWay = new Map<string, number>()
+  readonly #calls = new Set<Promise<unknown>>()
+  #formerTokens: readonly string[] = []
+  #isClosing = false
+
+  constructor(context: StreamTakerContext) {
+    this.#context = context
+  }
+
+  /** From now on nothing is taken; what an answer under way brings is given back at once. */
+  close(): void {
+    this.#isClosing = true
+  }
+
+  /** Remembers a session of this process that is over. */
+  addFormer(session: Session): void {
+    this.#formerTokens = [session.token, ...this.#formerTokens].slice(0, FORMER_TOKENS)
+  }
+
+  /** True while an entry is being taken: nobody else in this client should look after it. */
+  isUnderWay(idInLbs: string): boolean {
+    return this.#underWay.has(idInLbs)
+  }
+
+  /**
+   * Takes entries in their order; answers what became of each. Rejects with SESSION_LOST when the session ends
+   * first, with CLOSED when the client closes, with REDIS_ERROR when Redis refuses for a reason that is not an entry's.
+   */
+  async take(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+    this.#refuseIfClosing()
+    const call = this.#take(session, entries, mode)
+    this.#calls.add(call)
+    try {
+      return await call
+    } finally {
+      this.#calls.delete(call)
+    }
+  }
+
+  /** Resolves when nothing is being taken. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#calls)
+  }
+
+  async #take(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+    const taken: Taken[] = []
+    for (const { id } of entries) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + 1)
+    try {
+      for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
+        taken.push(...(await this.#takeBatch(session, entries.slice(start, start + BATCH_LIMIT), mode)))
+      }
+      return taken
+    } finally {
+      for (const { id } of entries) {
+        const left = (this.#underWay.get(id) ?? 1) - 1
+        if (left === 0) this.#underWay.delete(id)
+        else this.#underWay.set(id, left)
+      }
+    }
+  }
+
+  /** Moves entries nobody can read to the dead letters. */
+  async bury(session: Session, entries: readonly UnreadableEntry[]): Promise<void> {
+    for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
+      await this.#bury(
+        session,
+        entries.slice(start, start + BATCH_LIMIT).map(({ id, problem }) => ({
+          idInLbs: id,
+          dataStreamName: null,
+          reason: 'malformed',
+          error: problem,
+        })),
+      )
+    }
+  }
+
+  async #takeBatch(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+    const { clock, maxCrashes, crashWindowMs, lbsIdleTimeMs, persistence, recorder, scripts } = this.#context
+    const rules = { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
+    const assignments = entries.map(({ id, message }) => ({ id, dataStreamName: message.dataStreamName }))
+    const startMs = clock.now().monotonicMs
+    let answers: 'SESSION_LOST' | TakeAnswer[]
+    try {
+      answers = await persistence.send('take streams', session, () => {
+        this.#refuseIfClosing()
+        return scripts.take(session, assignments, rules)
+      })
+    } catch (error) {
+      if (!(error instanceof StreamClientError) || error.code !== 'REDIS_ERROR') throw error
+      return await this.#takeOneByOne(session, entries, mode, error)
+    }
+    if (answers === 'SESSION_LOST') {
+      session.end('its heartbeat key holds another value or none')
+      throw sessionLost('take streams', session)
+    }
+    const taken = entries.map((entry, index) =>
+      this.#enter(session, entry, (answers as TakeAnswer[])[index] as TakeAnswer),
+    )
+    const durationMs = clock.now().monotonicMs - startMs
+    const count = taken.filter((each) => each.outcome === 'taken').length
+    recorder.lockAcquisition({ mode, entries: entries.length, taken: count, durationMs })
+    return taken
+  }
+
+  /** Redis refuses a batch: find the entry it refuses, and put that one with the dead letters. */
+  async #takeOneByOne(
+    session: Session,
+    entries: readonly ReadableEntry[],
+    mode: TakeMode,
+    error: StreamClientError,
+  ): Promise<Taken[]> {
+    const [first] = entries
+    if (first !== undefined && entries.length === 1) {
+      await this.#bury(session, [
+        {
+          idInLbs: first.id,
+          dataStreamName: first.message.dataStreamName,
+          reason: 'unserviceable',
+          error: error.message,
+        },
+      ])
+      return [{ outcome: 'dead-lettered' }]
+    }
+    const taken: Taken[] = []
+    for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode)))
+    return taken
+  }
+
+  #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer): Taken {
+    const { ownership, maxCrashes } = this.#context
+    const { dataStreamName } = entry.message
+    const known = ownership.streams.get(dataStreamName)
+    switch (answer.status) {
+      case 'TAKEN':
+        if (known?.idInLbs === entry.id && known.fencingToken === answer.fencingToken) {
+          return { outcome: 'taken', stream: known, isNew: false }
+        }
+        return { outcome: 'taken', stream: this.#addStream(session, entry, answer), isNew: true }
+      case 'GONE':
+        if (known?.idInLbs === entry.id && !known.isBusy) ownership.disown(known, 'entry-gone')
+        return { outcome: 'gone' }
+      case 'DEAD':
+        this.#report({
+          idInLbs: entry.id,
+          dataStreamName,
+          reason: 'max-crashes',
+          error: `more than ${maxCrashes} owners in a row crashed while they held it`,
+        })
+        return { outcome: 'dead-lettered' }
+      case 'CLAIMED':
+        return { outcome: 'already-claimed' }
+      case 'QUEUED':
+        return { outcome: 'queued' }
+      case 'LEFT':
+        return { outcome: 'left' }
+      default:
+        return answer satisfies never
+    }
+  }
+
+  #addStream(
+    session: Session,
+    { id, message }: ReadableEntry,
+    answer: Extract<TakeAnswer, { status: 'TAKEN' }>,
+  ): StreamHandle {
+    const { clock, operations, ownership } = this.#context
+    const facts: StreamFacts = {
+      dataStreamName: message.dataStreamName,
+      idInLbs: id,
+      additionalInfo: message.info,
+      fencingToken: answer.fencingToken,
+      checkpoint: answer.checkpoint,
+      recovered: answer.recovered,
+      commits: answer.commits,
+      takenAtMs: clock.now().monotonicMs,
+    }
+    const stream = new StreamHandle(facts, session, operations)
+    if (!session.isHeld()) throw sessionLost('take streams', session)
+    ownership.add(stream)
+    return stream
+  }
+
+  async #bury(session: Session, letters: readonly DeadLetter[]): Promise<void> {
+    const { persistence, scripts } = this.#context
+    const entries = letters.map(({ idInLbs, reason, error }) => ({ id: idInLbs, reason, problem: error }))
+    const answers = await persistence.send('write dead letters', session, () =>
+      scripts.bury(session, entries),
+    )
+    if (answers === 'SESSION_LOST') {
+      session.end('its heartbeat key holds another value or none')
+      throw sessionLost('write dead letters', session)
+    }
+    letters.forEach((letter, index) => {
+      if (answers[index] === 'BURIED') this.#report(letter)
+    })
+  }
+
+  #report(letter: DeadLetter): void {
+    const { logger, onDeadLetter, recorder } = this.#context
+    logger.warn(letter, 'an entry cannot be served: it is in the dead letters now')
+    recorder.deadLettered({ reason: letter.reason })
+    onDeadLetter(letter)
+  }
+
+  #refuseIfClosing(): void {
+    if (this.#isClosing)
+      throw new StreamClientError('CLOSED', 'the client is closing: it takes no more streams')
+  }
+}
