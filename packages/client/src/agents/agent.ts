@@ -1,0 +1,46 @@
+/**
+ * What works for a session beside the others: the reader, the look, recovery, failover, the probe.
+ * An agent does not know the other agents. `run` resolves when the session has ended or `signal` aborts;
+ * whatever it started is settled by then.
+ */
+import { backoffMs } from '../backoff.js'
+import type { SafeLogger } from '../logger.js'
+import { isTransient, messageOf } from '../redis/redis-errors.js'
+import type { Session } from '../session.js'
+import { sleep } from '../sleep.js'
+
+export interface Agent {
+  run(session: Session, signal: AbortSignal): Promise<void>
+}
+
+const FIRST_PAUSE_MS = 50
+const GREATEST_PAUSE_MS = 2000
+
+/**
+ * Does one round of work again and again until the signal aborts. A round that fails is logged, and the next one
+ * waits longer after each failure in a row: nothing an agent meets may end it.
+ */
+export async function repeat(
+  name: string,
+  signal: AbortSignal,
+  logger: SafeLogger,
+  round: () => Promise<void>,
+): Promise<void> {
+  for (let failures = 0; !signal.aborted; ) {
+    try {
+      await round()
+      failures = 0
+    } catch (error) {
+      if (signal.aborted) return
+      reportFailure(name, error, logger)
+      await sleep(backoffMs(failures++, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+    }
+  }
+}
+
+/** A connection that is away heals by itself; anything else should be seen. */
+export function reportFailure(name: string, error: unknown, logger: SafeLogger): void {
+  const facts = { agent: name, error: messageOf(error) }
+  if (isTransient(error)) logger.debug(facts, `${name} failed, trying again`)
+  else logger.warn(facts, `${name} failed, trying again`)
+}

@@ -1,0 +1,80 @@
+/** Claims entries of dead or leaving clients by their ids, for the agents that need not ask the application. */
+import type { Clock } from '../clock.js'
+import type { Deliveries } from '../deliveries.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { Ownership } from '../ownership.js'
+import type { Persistence } from '../persist.js'
+import { isReadable, isUnreadable, type Lbs, type LbsEntry, type ReadableEntry } from '../redis/lbs.js'
+import { BATCH_LIMIT } from '../redis/service-scripts.js'
+import type { Session } from '../session.js'
+import type { StreamTaker, Taken } from '../stream-taker.js'
+
+export interface ClaimsContext {
+  readonly lbs: Lbs
+  readonly persistence: Persistence
+  readonly ownership: Ownership
+  readonly taker: StreamTaker
+  readonly deliveries: Deliveries
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  /** An entry was met that is not in the LBS any more: its stream may have to be freed. */
+  readonly onGone: () => void
+}
+
+export class Claims {
+  readonly #context: ClaimsContext
+
+  constructor(context: ClaimsContext) {
+    this.#context = context
+  }
+
+  /** How many entries may be claimed or announced at once now: bounded by a batch, capacity and the queue. */
+  get room(): number {
+    return Math.min(BATCH_LIMIT, this.#context.ownership.capacity, this.#context.deliveries.room)
+  }
+
+  /**
+   * The entries with these ids that can be served. Those that cannot go to the dead letters, those that are not in
+   * the LBS any more are acknowledged.
+   */
+  async readable(session: Session, ids: readonly string[]): Promise<ReadableEntry[]> {
+    const { lbs, onGone, persistence, taker } = this.#context
+    const found = await persistence.send('read entries', session, () => lbs.entries(ids))
+    const gone = ids.filter((_, index) => found[index] === null)
+    if (gone.length > 0) {
+      await persistence.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
+      onGone()
+    }
+    const entries = found.filter((entry): entry is LbsEntry => entry !== null)
+    const unreadable = entries.filter(isUnreadable)
+    if (unreadable.length > 0) await taker.bury(session, unreadable)
+    return entries.filter(isReadable)
+  }
+
+  /** Claims entries and delivers each stream won as StreamAdded. Answers how many were won. */
+  async claimAndDeliver(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<number> {
+    const { clock, deliveries, recorder } = this.#context
+    const entries = await this.readable(session, ids)
+    const startMs = clock.now().monotonicMs
+    const taken = await this.#claim(session, entries)
+    const durationMs = clock.now().monotonicMs - startMs
+    let won = 0
+    for (const each of taken) {
+      recorder.claimAttempt({ outcome: each.outcome, durationMs })
+      if (each.outcome !== 'taken' || !each.isNew) continue
+      won++
+      await deliveries.streamAdded(each.stream, signal)
+    }
+    return won
+  }
+
+  async #claim(session: Session, entries: readonly ReadableEntry[]): Promise<Taken[]> {
+    const { ownership, taker } = this.#context
+    ownership.reserve(entries.length)
+    try {
+      return await taker.take(session, entries, 'claim')
+    } finally {
+      ownership.unreserve(entries.length)
+    }
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * Shares out what a dead or leaving client has left behind.
+ *
+ * Every client that has room pages the entries pending under the dead consumer. Rendezvous hashing puts the living
+ * clients in an order for each entry: the first choice acts at once, the next few after `claimStaggerMs`, everyone
+ * after three times that, and each time only on what is still pending there. To act is to tell the application
+ * (StreamExpired) or, in auto mode, to claim. The same entry of the same dead session is acted on again only after
+ * one TTL, two, four, up to `lbsIdleTimeMs`.
+ */
+import type { Clock } from '../clock.js'
+import { clientIdOf } from '../consumer-name.js'
+import type { Deliveries } from '../deliveries.js'
+import type { SafeLogger } from '../logger.js'
+import { pendingPages } from '../pending-pages.js'
+import type { Persistence } from '../persist.js'
+import type { Lbs, ReadableEntry } from '../redis/lbs.js'
+import type { LockRecords } from '../redis/lock-records.js'
+import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import { Rendezvous } from '../rendezvous.js'
+import { Repeats } from '../repeats.js'
+import type { Session } from '../session.js'
+import { sleep } from '../sleep.js'
+import { type Agent, reportFailure } from './agent.js'
+import type { Claims } from './claims.js'
+
+const PAGE = 500
+/** Ranks asked in each of the three stages. */
+const STAGES = [
+  { greatestRank: 0, afterStaggers: 0 },
+  { greatestRank: 3, afterStaggers: 1 },
+  { greatestRank: Number.POSITIVE_INFINITY, afterStaggers: 3 },
+] as const
+
+export interface FailoverContext {
+  readonly scripts: ServiceScripts
+  readonly lbs: Lbs
+  readonly records: LockRecords
+  readonly persistence: Persistence
+  readonly claims: Claims
+  readonly deliveries: Deliveries
+  readonly claimMode: 'manual' | 'auto'
+  readonly claimStaggerMs: number
+  readonly heartbeatTtlMs: number
+  readonly lbsIdleTimeMs: number
+  readonly clock: Clock
+  readonly logger: SafeLogger
+}
+
+/** What is offered: all that is pending under a dead consumer, or some entries its living owner gave back. */
+interface Offer {
+  readonly consumer: string
+  readonly ids: readonly string[] | null
+}
+
+export class Failover implements Agent {
+  readonly #context: FailoverContext
+  readonly #told: Repeats
+  #session: Session | undefined
+  #signal: AbortSignal | undefined
+  /** Offers being worked on, by key; true if the same was heard again meanwhile. */
+  readonly #running = new Map<string, boolean>()
+  /** Offers nothing could be made of for want of room. */
+  readonly #postponed = new Map<string, Offer>()
+  readonly #tasks = new Set<Promise<void>>()
+
+  constructor(context: FailoverContext) {
+    this.#context = context
+    this.#told = new Repeats(context.heartbeatTtlMs, context.lbsIdleTimeMs)
+  }
+
+  async run(session: Session, signal: AbortSignal): Promise<void> {
+    this.#session = session
+    this.#signal = signal
+    await new Promise<void>((resolve) => {
+      if (signal.aborted) resolve()
+      else signal.addEventListener('abort', () => resolve(), { once: true })
+    })
+    this.#session = undefined
+    this.#postponed.clear()
+    await Promise.all(this.#tasks)
+  }
+
+  /** A consumer is said to be dead. */
+  hearDead(consumer: string): void {
+    this.#consider({ consumer, ids: null })
+  }
+
+  /** The heartbeat key of a client is gone: some session of it is dead. */
+  hearSilent(clientId: string): void {
+    this.#track(async (session) => {
+      const roster = await this.#roster(session)
+      for (const line of roster) {
+        if (!line.isAlive && line.pending > 0 && clientIdOf(line.consumer) === clientId)
+          this.hearDead(line.consumer)
+      }
+    })
+  }
+
+  /** A living client has given entries back. */
+  hearReleased(consumer: string, ids: readonly string[]): void {
+    if (consumer !== this.#session?.consumer) this.#consider({ consumer, ids })
+  }
+
+  /** Entries this client gave back itself, and nobody wants them: it may be asked again. */
+  takeBack(ids: readonly string[]): void {
+    if (ids.length === 0) return
+    this.#track(async (session) => {
+      await this.#act(session, { consumer: session.consumer, ids }, ids)
+    })
+  }
+
+  /** Takes up what was put off for want of room. */
+  resume(): void {
+    if (this.#context.claims.room === 0) return
+    const offers = [...this.#postponed.values()]
+    this.#postponed.clear()
+    for (const offer of offers) this.#consider(offer)
+    this.#told.forgetOld(this.#nowMs())
+  }
+
+  #consider(offer: Offer): void {
+    const session = this.#session
+    if (session === undefined || offer.consumer === session.consumer) return
+    const key = keyOf(offer)
+    if (this.#running.has(key)) {
+      this.#running.set(key, true)
+    } else {
+      this.#running.set(key, false)
+      this.#track(async () => {
+        try {
+          await this.#stages(session, offer)
+        } finally {
+          const isHeardAgain = this.#running.get(key) === true
+          this.#running.delete(key)
+          if (isHeardAgain && !this.#signal?.aborted) this.#consider(offer)
+        }
+      })
+    }
+  }
+
+  async #stages(session: Session, offer: Offer): Promise<void> {
+    const { claimStaggerMs } = this.#context
+    const roster = await this.#roster(session)
+    if (offer.ids === null && !isFallen(roster, offer.consumer)) return
+    const others = roster.filter((line) => line.isAlive && !isOneOf(line.consumer, session.consumer, offer))
+    const rendezvous = new Rendezvous(
+      session.consumer,
+      others.map((line) => line.consumer),
+    )
+    let staggers = 0
+    for (const { greatestRank, afterStaggers } of STAGES) {
+      await sleep((afterStaggers - staggers) * claimStaggerMs, this.#signalOf(session))
+      staggers = afterStaggers
+      if (!session.isHeld() || this.#signalOf(session).aborted) return
+      const isLeft = await this.#stage(session, offer, (id) => rendezvous.rankOf(id) <= greatestRank)
+      if (!isLeft) return
+    }
+  }
+
+  /** Goes once through what is offered. Answers whether anything of it is still there for a later stage. */
+  async #stage(session: Session, offer: Offer, isMine: (id: string) => boolean): Promise<boolean> {
+    if (offer.ids !== null) {
+      await this.#actOn(session, offer, offer.ids.filter(isMine))
+      return true
+    }
+    let isLeft = false
+    for await (const ids of pendingPages(this.#context, session, {
+      consumer: offer.consumer,
+      pageSize: PAGE,
+    })) {
+      isLeft = true
+      if (!(await this.#actOn(session, offer, ids.filter(isMine)))) break
+    }
+    return isLeft
+  }
+
+  /** False if it had to stop for want of room; the rest is put off. */
+  async #actOn(session: Session, offer: Offer, ids: readonly string[]): Promise<boolean> {
+    const { claims } = this.#context
+    let rest = ids.filter((id) => this.#told.isDue(toldKey(offer, id), this.#nowMs()))
+    while (rest.length > 0 && !this.#signalOf(session).aborted) {
+      const count = claims.room
+      if (count === 0) {
+        this.#postponed.set(keyOf(offer), offer)
+        return false
+      }
+      const part = rest.slice(0, count)
+      rest = rest.slice(count)
+      for (const id of part) this.#told.say(toldKey(offer, id), this.#nowMs())
+      await this.#act(session, offer, part)
+    }
+    return true
+  }
+
+  async #act(session: Session, offer: Offer, ids: readonly string[]): Promise<void> {
+    const { claimMode, claims } = this.#context
+    if (claimMode === 'auto') {
+      await claims.claimAndDeliver(session, this.#signalOf(session), ids)
+    } else {
+      await this.#tell(session, offer, await claims.readable(session, ids))
+    }
+  }
+
+  async #tell(session: Session, offer: Offer, entries: readonly ReadableEntry[]): Promise<void> {
+    const { deliveries, records } = this.#context
+    const found = await records.of(entries.map(({ message }) => message.dataStreamName))
+    for (const [index, { id, message }] of entries.entries()) {
+      const record = found[index]
+      const isReserved = record?.idInLbs === id && record.consumer === null
+      if (offer.ids !== null && !isReserved) continue // somebody has taken it
+      const owner = record?.idInLbs === id ? record.consumer : offer.consumer
+      await deliveries.streamExpired(
+        {
+          payload: { dataStreamName: message.dataStreamName, idInLbs: id },
+          additionalInfo: message.info ?? {},
+          previousOwner: owner === null ? null : clientIdOf(owner),
+        },
+        this.#signalOf(session),
+      )
+    }
+  }
+
+  #roster(session: Session): Promise<RosterLine[]> {
+    return this.#context.persistence.send('read the roster', session, () => this.#context.scripts.roster())
+  }
+
+  #track(work: (session: Session) => Promise<void>): void {
+    const session = this.#session
+    if (session === undefined) return
+    const task = work(session)
+      .catch((error: unknown) => {
+        if (session.isHeld()) reportFailure('failover', error, this.#context.logger)
+      })
+      .finally(() => this.#tasks.delete(task))
+    this.#tasks.add(task)
+  }
+
+  #signalOf(session: Session): AbortSignal {
+    return this.#signal ?? session.signal
+  }
+
+  #nowMs(): number {
+    return this.#context.clock.now().monotonicMs
+  }
+}
+
+function isFallen(roster: readonly RosterLine[], consumer: string): boolean {
+  const line = roster.find((each) => each.consumer === consumer)
+  return line !== undefined && !line.isAlive && line.pending > 0
+}
+
+/** The client itself is not among the others, nor is the one that gives its streams back. */
+function isOneOf(consumer: string, own: string, offer: Offer): boolean {
+  return consumer === own || consumer === offer.consumer
+}
+
+function keyOf({ consumer, ids }: Offer): string {
+  return ids === null ? consumer : `${consumer} ${ids.join(' ')}`
+}
+
+function toldKey({ consumer }: Offer, id: string): string {
+  return `${consumer} ${id}`
+}

@@ -1,0 +1,137 @@
+/**
+ * Hints that a client is gone: the `expired` events of heartbeat keys and the messages on `<service>-failover`.
+ * They make failover fast and nothing depends on them. On Cluster every master has a subscriber of its own,
+ * because an event is published only by the node that holds the key.
+ */
+import type { Redis } from 'ioredis'
+import { decodeFailoverMessage, type FailoverMessage } from '../failover-message.js'
+import type { SafeLogger } from '../logger.js'
+import { Connection, isCluster, type RedisLike } from '../redis/connection.js'
+import { isReply, messageOf } from '../redis/redis-errors.js'
+import type { ServiceKeys } from '../service-keys.js'
+
+/** K: keyspace channels; x: expired events. https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/ */
+const NEEDED_FLAGS = ['K', 'x'] as const
+const FLAGS = 'notify-keyspace-events'
+/** The classes that `A` stands for include x. */
+const ALL_CLASSES = 'A'
+
+export interface HintsContext {
+  readonly redis: RedisLike
+  readonly connectionName: string
+  readonly commandTimeoutMs: number
+  readonly keys: ServiceKeys
+  readonly db: number
+  readonly keyspaceEvents: 'auto' | 'off'
+  readonly logger: SafeLogger
+  readonly onSilent: (clientId: string) => void
+  readonly onMessage: (message: FailoverMessage) => void
+  /** A subscriber was away: hints have been missed. */
+  readonly onReconnect: () => void
+}
+
+export class Hints {
+  readonly #context: HintsContext
+  readonly #subscribers = new Map<string, Connection>()
+  readonly #stopped = new AbortController()
+  #wasRefused = false
+
+  constructor(context: HintsContext) {
+    this.#context = context
+  }
+
+  /** States of the subscribers' connections, in ioredis's words. */
+  get statuses(): string[] {
+    return [...this.#subscribers.values()].map((each) => each.status)
+  }
+
+  /** Subscribes and sets the flags, on nodes that are new as well. A failure is logged: the probe goes on without. */
+  async refresh(): Promise<void> {
+    const nodes = mastersOf(this.#context.redis)
+    for (const [address, connection] of this.#subscribers) {
+      if (nodes.has(address)) continue
+      connection.close()
+      this.#subscribers.delete(address)
+    }
+    await Promise.all([...nodes].map(([address, node]) => this.#refreshNode(address, node)))
+  }
+
+  stop(): void {
+    this.#stopped.abort()
+    for (const connection of this.#subscribers.values()) connection.close()
+  }
+
+  async #refreshNode(address: string, node: RedisLike): Promise<void> {
+    const { logger } = this.#context
+    try {
+      if (!this.#subscribers.has(address)) await this.#subscribe(address, node)
+    } catch (error) {
+      if (this.#stopped.signal.aborted) return
+      logger.debug({ error: messageOf(error) }, 'no hints from this node for now, the probe goes on without')
+    }
+    if (this.#context.keyspaceEvents === 'auto' && !this.#stopped.signal.aborted) await this.#addFlags(node)
+  }
+
+  async #subscribe(address: string, node: RedisLike): Promise<void> {
+    const { commandTimeoutMs, connectionName, db, keyspaceEvents, keys, onReconnect } = this.#context
+    const connection = new Connection(node, { name: connectionName, commandTimeoutMs })
+    this.#subscribers.set(address, connection)
+    connection.onReconnect(onReconnect)
+    connection.redis.on('message', (_channel: string, text: string) => this.#hearMessage(text))
+    connection.redis.on('pmessage', (_pattern: string, channel: string, event: string) =>
+      this.#hearEvent(channel, event),
+    )
+    try {
+      await connection.open(commandTimeoutMs, this.#stopped.signal)
+      await connection.run((redis) => redis.subscribe(keys.failoverChannel))
+      if (keyspaceEvents === 'auto')
+        await connection.run((redis) => redis.psubscribe(keys.keyspacePattern(db)))
+    } catch (error) {
+      connection.close()
+      this.#subscribers.delete(address)
+      throw error
+    }
+  }
+
+  #hearMessage(text: string): void {
+    const message = decodeFailoverMessage(text)
+    if (message !== null) this.#context.onMessage(message)
+  }
+
+  #hearEvent(channel: string, event: string): void {
+    if (event !== 'expired') return
+    const key = channel.slice(channel.indexOf(':') + 1)
+    this.#context.onSilent(key.slice(this.#context.keys.heartbeatPrefix.length))
+  }
+
+  /** Adds the flags that are missing; removes none. */
+  async #addFlags(node: RedisLike): Promise<void> {
+    const { logger } = this.#context
+    try {
+      const [, flags = ''] = (await node.config('GET', FLAGS)) as string[]
+      const missing = NEEDED_FLAGS.filter(
+        (flag) => !flags.includes(flag) && !(flag === 'x' && flags.includes(ALL_CLASSES)),
+      )
+      if (missing.length > 0) await node.config('SET', FLAGS, flags + missing.join(''))
+    } catch (error) {
+      if (!isReply(error)) {
+        logger.debug({ error: messageOf(error) }, 'keyspace events could not be switched on for now')
+      } else if (!this.#wasRefused) {
+        this.#wasRefused = true
+        logger.warn(
+          { error: messageOf(error) },
+          `keyspace events are off and may not be switched on: dead clients are found by the probe alone. ` +
+            `Set ${FLAGS} to Kx on the server, allow CONFIG, or set the option keyspaceEvents to 'off'`,
+        )
+      }
+    }
+  }
+}
+
+/** The nodes that publish events of their own. */
+function mastersOf(redis: RedisLike): Map<string, RedisLike> {
+  if (!isCluster(redis)) return new Map([['', redis]])
+  return new Map(
+    redis.nodes('master').map((node: Redis) => [`${node.options.host}:${node.options.port}`, node]),
+  )
+}

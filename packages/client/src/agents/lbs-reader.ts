@@ -1,0 +1,228 @@
+/**
+ * Reads new entries of the LBS and has them taken.
+ *
+ * The read blocks, so it has a connection of its own, which is thrown away with every failure and at the end: what a
+ * server still answers to an abandoned read is pending under this session's consumer, and the look finds it.
+ * While one batch is being taken the next one is read. Nothing is read beyond what the client may own and the
+ * notification queue can hold.
+ */
+
+import type { NotificationBroker } from '@redis-stream-client/notifs'
+import { roomAvailable } from '@redis-stream-client/notifs/internal'
+import { backoffMs } from '../backoff.js'
+import type { Deliveries } from '../deliveries.js'
+import type { SafeLogger } from '../logger.js'
+import type { Ownership } from '../ownership.js'
+import { Connection, type RedisLike } from '../redis/connection.js'
+import { decodeEntry, isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
+import { isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
+import type { ServiceKeys } from '../service-keys.js'
+import type { Session } from '../session.js'
+import { sleep } from '../sleep.js'
+import type { StreamTaker } from '../stream-taker.js'
+import type { Agent } from './agent.js'
+
+/** How much longer than BLOCK an answer may take before the connection counts as half open. */
+const ANSWER_GRACE_MS = 500
+const IN_HAND_POLL_MS = 5
+
+export interface LbsReaderContext {
+  readonly template: RedisLike
+  readonly connectionName: string
+  readonly keys: ServiceKeys
+  readonly lbs: Lbs
+  readonly taker: StreamTaker
+  readonly ownership: Ownership
+  readonly broker: NotificationBroker
+  readonly deliveries: Deliveries
+  readonly readCount: number
+  readonly blockMs: number
+  readonly retry: {
+    readonly maxRetries: number
+    readonly initialDelayMs: number
+    readonly maxDelayMs: number
+  }
+  readonly logger: SafeLogger
+  /** A read may have been answered to nobody. */
+  readonly onAbandonedRead: () => void
+  /** The reader has given up. */
+  readonly onExhausted: (error: Error) => void
+}
+
+export class LbsReader implements Agent {
+  readonly #context: LbsReaderContext
+  #connection: Connection | undefined
+  #lastReadAtMs: number | null = null
+  /** Entries that were read and are not queued as notifications yet. */
+  #inHand = 0
+
+  constructor(context: LbsReaderContext) {
+    this.#context = context
+  }
+
+  /** State of the connection that reads, in ioredis's words. */
+  get status(): string {
+    return this.#connection?.status ?? 'end'
+  }
+
+  /** When a read was answered last (wall clock), null before the first. */
+  get lastReadAtMs(): number | null {
+    return this.#lastReadAtMs
+  }
+
+  async run(session: Session, signal: AbortSignal): Promise<void> {
+    const drop = (): void => this.#drop()
+    signal.addEventListener('abort', drop, { once: true })
+    let taking: Promise<Error | null> = Promise.resolve(null)
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const entries = await this.#readNext(session, signal)
+        failures = 0
+        const failure = await taking
+        if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
+        if (failure !== null) throw failure
+        taking = this.#take(session, signal, entries).then(succeeded, failed)
+      } catch (error) {
+        if (signal.aborted) break
+        taking = Promise.resolve(null)
+        failures++
+        if (!(await this.#recover(session, signal, error, failures))) break
+      }
+    }
+    this.#drop()
+    signal.removeEventListener('abort', drop)
+    const failure = await taking
+    if (failure !== null) this.#reportTaking(failure)
+  }
+
+  async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
+    const count = await this.#awaitRoom(signal)
+    if (count === 0) return []
+    const { blockMs, keys } = this.#context
+    const connection = await this.#open(signal)
+    const reply = await connection.run((redis) =>
+      redis.xreadgroup(
+        'GROUP',
+        keys.group,
+        session.consumer,
+        'COUNT',
+        count,
+        'BLOCK',
+        blockMs,
+        'STREAMS',
+        keys.lbs,
+        '>',
+      ),
+    )
+    this.#lastReadAtMs = Date.now()
+    const streams = (reply ?? []) as [key: string, entries: [id: string, fields: string[]][]][]
+    return streams.flatMap(([, entries]) => entries.map(decodeEntry))
+  }
+
+  /** Waits until something may be read; answers how much, 0 when the signal aborts. */
+  async #awaitRoom(signal: AbortSignal): Promise<number> {
+    const { broker, ownership, readCount } = this.#context
+    while (!signal.aborted) {
+      const room = broker.room - this.#inHand
+      if (ownership.capacity === 0) await ownership.changed(signal)
+      else if (room > 0) return Math.min(readCount, ownership.capacity, room)
+      else if (broker.room > 0) await sleep(IN_HAND_POLL_MS, signal)
+      else await roomAvailable(broker, signal)
+    }
+    return 0
+  }
+
+  async #take(session: Session, signal: AbortSignal, entries: readonly LbsEntry[]): Promise<void> {
+    if (entries.length === 0) return
+    const { ownership } = this.#context
+    this.#inHand += entries.length
+    ownership.reserve(entries.length)
+    let isReserved = true
+    const unreserve = (): void => {
+      if (isReserved) ownership.unreserve(entries.length)
+      isReserved = false
+    }
+    try {
+      await this.#serve(session, signal, entries, unreserve)
+    } finally {
+      unreserve()
+      this.#inHand -= entries.length
+    }
+  }
+
+  async #serve(
+    session: Session,
+    signal: AbortSignal,
+    entries: readonly LbsEntry[],
+    onTaken: () => void,
+  ): Promise<void> {
+    const { deliveries, ownership, taker } = this.#context
+    const unreadable = entries.filter(isUnreadable)
+    if (unreadable.length > 0) await taker.bury(session, unreadable)
+    const taken = await taker.take(session, entries.filter(isReadable), 'acquire')
+    onTaken()
+    for (const each of taken) {
+      if (each.outcome !== 'taken' || !each.isNew) continue
+      // A claim may have used the room this was read for: what is too much is offered to the others.
+      if (ownership.isOverfull) await each.stream.release()
+      else await deliveries.streamAdded(each.stream, signal)
+    }
+  }
+
+  /** After a failure: false if the reader has to give up. */
+  async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
+    const { logger, onAbandonedRead, onExhausted, retry } = this.#context
+    logger.debug({ error: messageOf(error), failures }, 'reading the LBS failed')
+    if (isMissingGroup(error) && (await this.#makeGroup(session))) return true
+    this.#drop()
+    onAbandonedRead()
+    if (retry.maxRetries >= 0 && failures > retry.maxRetries) {
+      onExhausted(redisError(`reading the LBS failed ${failures} times in a row`, error))
+      return false
+    }
+    await sleep(backoffMs(failures - 1, retry.initialDelayMs, retry.maxDelayMs), signal)
+    return true
+  }
+
+  async #makeGroup(session: Session): Promise<boolean> {
+    try {
+      await this.#context.lbs.ensureConsumer(session.consumer)
+      return true
+    } catch (error) {
+      this.#context.logger.debug({ error: messageOf(error) }, 'making the group failed')
+      return false
+    }
+  }
+
+  async #open(signal: AbortSignal): Promise<Connection> {
+    const known = this.#connection
+    if (known?.status === 'ready') return known
+    this.#drop()
+    const { blockMs, connectionName, template } = this.#context
+    const commandTimeoutMs = blockMs + ANSWER_GRACE_MS
+    const connection = new Connection(template, { name: connectionName, commandTimeoutMs, reconnects: false })
+    this.#connection = connection
+    await connection.open(commandTimeoutMs, signal)
+    return connection
+  }
+
+  #drop(): void {
+    this.#connection?.close()
+    this.#connection = undefined
+  }
+
+  #reportTaking(error: unknown): void {
+    this.#context.logger.debug(
+      { error: messageOf(error) },
+      'entries in hand were not taken, they stay pending',
+    )
+  }
+}
+
+function succeeded(): null {
+  return null
+}
+
+function failed(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}

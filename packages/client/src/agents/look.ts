@@ -1,0 +1,133 @@
+/**
+ * Compares what this client believes with what Redis says, after every beginning, every reconnect and every
+ * `lbsIdleTimeMs`: an answer that was lost is found here.
+ *
+ * What is pending under our consumer and unknown to us is taken (or it had been taken: then it is adopted).
+ * What we believe to own and Redis does not is disowned. Streams with an operation under way are left out.
+ */
+import type { Deliveries } from '../deliveries.js'
+import type { SafeLogger } from '../logger.js'
+import type { Ownership } from '../ownership.js'
+import { pendingPages } from '../pending-pages.js'
+import type { Persistence } from '../persist.js'
+import type { Lbs } from '../redis/lbs.js'
+import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
+import type { ReleasedStreams } from '../released-streams.js'
+import type { Session } from '../session.js'
+import { sleep } from '../sleep.js'
+import type { StreamHandle } from '../stream-handle.js'
+import type { StreamTaker } from '../stream-taker.js'
+import { type Agent, repeat } from './agent.js'
+import type { Claims } from './claims.js'
+
+const PAGE = 500
+/** Pause between two batches of a periodic look, so that a client with many streams does not look all at once. */
+const PACE_MS = 2
+
+export interface LookContext {
+  readonly scripts: ServiceScripts
+  readonly lbs: Lbs
+  readonly persistence: Persistence
+  readonly taker: StreamTaker
+  readonly ownership: Ownership
+  readonly claims: Claims
+  readonly released: ReleasedStreams
+  readonly deliveries: Deliveries
+  readonly lbsIdleTimeMs: number
+  readonly logger: SafeLogger
+}
+
+export class Look implements Agent {
+  readonly #context: LookContext
+  #isRequested = false
+  #wake: (() => void) | undefined
+
+  constructor(context: LookContext) {
+    this.#context = context
+  }
+
+  /** Asks for a look soon. */
+  request(): void {
+    this.#isRequested = true
+    this.#wake?.()
+  }
+
+  async run(session: Session, signal: AbortSignal): Promise<void> {
+    this.#isRequested = true
+    await repeat('look', signal, this.#context.logger, async () => {
+      if (!this.#isRequested) await this.#wait(signal)
+      if (signal.aborted) return
+      this.#isRequested = false
+      await this.#takeUnknown(session, signal)
+      await this.#confirmOwned(session, signal)
+    })
+  }
+
+  async #takeUnknown(session: Session, signal: AbortSignal): Promise<void> {
+    const { ownership, released, taker } = this.#context
+    const known = new Set([...ownership.streams.values()].map((stream) => stream.idInLbs))
+    for await (const ids of pendingPages(this.#context, session, {
+      consumer: session.consumer,
+      pageSize: PAGE,
+    })) {
+      const unknown = ids.filter((id) => !known.has(id) && !taker.isUnderWay(id) && !released.has(id))
+      for (let start = 0; start < unknown.length; start += BATCH_LIMIT) {
+        await this.#takeBatch(session, signal, unknown.slice(start, start + BATCH_LIMIT))
+      }
+      if (signal.aborted) return
+    }
+  }
+
+  async #takeBatch(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<void> {
+    const { claims, deliveries, ownership, taker } = this.#context
+    const taken = await taker.take(session, await claims.readable(session, ids), 'acquire')
+    for (const each of taken) {
+      if (each.outcome !== 'taken' || !each.isNew) continue
+      if (ownership.isOverfull) await each.stream.release()
+      else await deliveries.streamAdded(each.stream, signal)
+    }
+  }
+
+  async #confirmOwned(session: Session, signal: AbortSignal): Promise<void> {
+    const { ownership } = this.#context
+    const streams = [...ownership.streams.values()]
+    for (let start = 0; start < streams.length && !signal.aborted; start += BATCH_LIMIT) {
+      const quiet = streams
+        .slice(start, start + BATCH_LIMIT)
+        .filter((stream) => stream.session === session && !stream.isBusy && !stream.hasEnded)
+      if (quiet.length > 0) await this.#confirmBatch(session, quiet)
+      await sleep(PACE_MS, signal)
+    }
+  }
+
+  async #confirmBatch(session: Session, streams: readonly StreamHandle[]): Promise<void> {
+    const { ownership, persistence, scripts } = this.#context
+    const answers = await persistence.send('look at owned streams', session, () =>
+      scripts.confirm(session, streams),
+    )
+    if (answers === 'SESSION_LOST') {
+      session.end('its heartbeat key holds another value or none')
+      return
+    }
+    streams.forEach((stream, index) => {
+      if (stream.isBusy || stream.hasEnded || !session.isHeld()) return
+      if (answers[index] === 'LOST') ownership.disown(stream, 'taken-over')
+      if (answers[index] === 'GONE') ownership.disown(stream, 'entry-gone')
+    })
+  }
+
+  /** Resolves when a look is due or asked for, or the signal aborts. */
+  #wait(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', wake)
+        this.#wake = undefined
+        resolve()
+      }
+      const timer = setTimeout(wake, this.#context.lbsIdleTimeMs)
+      signal.addEventListener('abort', wake, { once: true })
+      this.#wake = wake
+    })
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * The truth about who is dead. Hints get lost; every `probeIntervalMs` one client looks: it wins the round by a key
+ * with a TTL, reads the heartbeat keys of all consumers, and once more those about to end, 2 ms after their end
+ * (reading a key past its TTL makes Redis publish `expired` at once). Dead consumers with pending entries are
+ * published, again and again while their pending count stands still, ever more seldom.
+ */
+import type { Clock } from '../clock.js'
+import { encodeFailoverMessage } from '../failover-message.js'
+import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { Connection } from '../redis/connection.js'
+import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import { formatOffer, type ReleasedStreams } from '../released-streams.js'
+import { Repeats } from '../repeats.js'
+import type { ServiceKeys } from '../service-keys.js'
+import type { Session } from '../session.js'
+import { sleep } from '../sleep.js'
+import { type Agent, repeat } from './agent.js'
+
+const ROUND_SHARE_OF_INTERVAL = 0.8
+const AFTER_END_MS = 2
+const OFFERS_PER_MESSAGE = 50
+
+export interface ProbeContext {
+  readonly scripts: ServiceScripts
+  readonly connection: Connection
+  readonly keys: ServiceKeys
+  readonly released: ReleasedStreams
+  readonly probeIntervalMs: number
+  readonly lbsIdleTimeMs: number
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  readonly logger: SafeLogger
+  readonly onDead: (consumer: string) => void
+  /** Called every round: what waits for room or for an owner may be tried again. */
+  readonly onRound: () => void
+  /** Own streams nobody else has wanted for `lbsIdleTimeMs`. */
+  readonly onUnwanted: (ids: readonly string[]) => void
+  /** Called with the roster by the winner of a round. */
+  readonly onWon: (roster: readonly RosterLine[], signal: AbortSignal) => Promise<void>
+}
+
+export class Probe implements Agent {
+  readonly #context: ProbeContext
+  readonly #published: Repeats
+  readonly #pendingOf = new Map<string, number>()
+
+  constructor(context: ProbeContext) {
+    this.#context = context
+    this.#published = new Repeats(context.probeIntervalMs, context.lbsIdleTimeMs)
+  }
+
+  async run(session: Session, signal: AbortSignal): Promise<void> {
+    const { logger, probeIntervalMs } = this.#context
+    let isFirst = true
+    await repeat('probe', signal, logger, async () => {
+      const startMs = this.#nowMs()
+      this.#context.onRound()
+      await this.#round(session, signal, isFirst)
+      isFirst = false
+      await this.#offerReleased(session)
+      await sleep(Math.max(0, startMs + probeIntervalMs - this.#nowMs()), signal)
+    })
+  }
+
+  /** The first round of a session looks whoever has won: a new client must learn what waits for it. */
+  async #round(session: Session, signal: AbortSignal, isFirst: boolean): Promise<void> {
+    const { onWon, probeIntervalMs, recorder, scripts } = this.#context
+    const startMs = this.#nowMs()
+    const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
+    const roster = isFirst ? await scripts.roster() : await scripts.probe(session.clientId, roundMs)
+    if (roster === null) return
+    const dead = await this.#publishDead(roster)
+    recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
+    await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
+    if (!signal.aborted) await onWon(roster, signal)
+  }
+
+  /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
+  async #watchEnds(roster: readonly RosterLine[], untilMs: number, signal: AbortSignal): Promise<void> {
+    for (let lines = roster; !signal.aborted; ) {
+      const nextEndMs = Math.min(...lines.filter((line) => line.ttlMs >= 0).map((line) => line.ttlMs))
+      if (this.#nowMs() + nextEndMs > untilMs) return
+      await sleep(nextEndMs + AFTER_END_MS, signal)
+      lines = await this.#context.scripts.roster()
+      await this.#publishDead(lines)
+    }
+  }
+
+  /** Publishes the dead consumers that have entries pending; answers how many there are. */
+  async #publishDead(roster: readonly RosterLine[]): Promise<number> {
+    const { connection, keys, onDead } = this.#context
+    const dead = roster.filter((line) => !line.isAlive && line.pending > 0)
+    this.#forgetOthers(dead)
+    for (const { consumer, pending } of dead) {
+      if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)
+      this.#pendingOf.set(consumer, pending)
+      if (!this.#published.isDue(consumer, this.#nowMs())) continue
+      this.#published.say(consumer, this.#nowMs())
+      onDead(consumer)
+      const message = encodeFailoverMessage({ type: 'dead', consumer })
+      await connection.run((redis) => redis.publish(keys.failoverChannel, message))
+    }
+    return dead.length
+  }
+
+  #forgetOthers(dead: readonly RosterLine[]): void {
+    const names = new Set(dead.map((line) => line.consumer))
+    for (const consumer of this.#pendingOf.keys()) {
+      if (names.has(consumer)) continue
+      this.#pendingOf.delete(consumer)
+      this.#published.forget(consumer)
+    }
+  }
+
+  async #offerReleased(session: Session): Promise<void> {
+    const { connection, keys, lbsIdleTimeMs, onUnwanted, released } = this.#context
+    const { ids, olderThan } = await released.waiting()
+    for (let start = 0; start < ids.length; start += OFFERS_PER_MESSAGE) {
+      const message = formatOffer(session.consumer, ids.slice(start, start + OFFERS_PER_MESSAGE))
+      await connection.run((redis) => redis.publish(keys.failoverChannel, message))
+    }
+    onUnwanted(olderThan(lbsIdleTimeMs))
+  }
+
+  #nowMs(): number {
+    return this.#context.clock.now().monotonicMs
+  }
+}
