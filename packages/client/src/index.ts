@@ -1,0 +1,22 @@
+/** @redis-stream-client/client: each data stream owned by one client at a time. */
+export {
+  type DisownReason,
+  decodeLbsMessage,
+  ERROR_CODES,
+  type ErrorCode,
+  encodeLbsMessage,
+  type JsonObject,
+  type LbsInfo,
+  type LbsMessage,
+  type Notification,
+  NotificationBroker,
+  type OwnedStream,
+  StreamClientError,
+  type TerminationReason,
+} from '@redis-stream-client/notifs'
+export type { ClientHealth, SessionState } from './health.js'
+export { LbsProducer } from './lbs-producer.js'
+export type { MetricsRecorder, TakeOutcome } from './metrics.js'
+export type { ClientOptions, RetryOptions } from './options.js'
+export { type ClientEvents, RedisStreamClient } from './redis-stream-client.js'
+export type { DeadLetter } from './stream-taker.js'

@@ -1,0 +1,213 @@
+/** Builds what a client consists of, from the bottom to the top, and says how the parts hear of each other. */
+import type { NotificationBroker } from '@redis-stream-client/notifs'
+import { Claims } from './agents/claims.js'
+import { Failover } from './agents/failover.js'
+import { Hints } from './agents/hints.js'
+import { Housekeeping } from './agents/housekeeping.js'
+import { LbsReader } from './agents/lbs-reader.js'
+import { Look } from './agents/look.js'
+import { Probe } from './agents/probe.js'
+import { Recovery } from './agents/recovery.js'
+import { ClaimRequests } from './claim-requests.js'
+import { systemClock } from './clock.js'
+import { Deliveries } from './deliveries.js'
+import type { SafeLogger } from './logger.js'
+import type { SafeRecorder } from './metrics.js'
+import type { ResolvedOptions } from './options.js'
+import { Ownership } from './ownership.js'
+import { Persistence } from './persist.js'
+import { Connection, databaseOf, type RedisLike } from './redis/connection.js'
+import { Lbs } from './redis/lbs.js'
+import { LockRecords } from './redis/lock-records.js'
+import { ServiceScripts } from './redis/service-scripts.js'
+import { formatOffer, ReleasedStreams } from './released-streams.js'
+import type { ServiceKeys } from './service-keys.js'
+import { SessionSource } from './session-source.js'
+import { StreamChanges } from './stream-changes.js'
+import { type DeadLetter, StreamTaker } from './stream-taker.js'
+
+/** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
+const LEAST_BLOCK_MS = 1000
+const LEAST_COMMAND_TIMEOUT_MS = 250
+
+export interface PartsContext {
+  readonly redis: RedisLike
+  readonly keys: ServiceKeys
+  readonly options: ResolvedOptions
+  readonly broker: NotificationBroker
+  readonly recorder: SafeRecorder
+  readonly logger: SafeLogger
+  readonly onDeadLetter: (letter: DeadLetter) => void
+  readonly onReaderExhausted: (error: Error) => void
+  /** True once the client is closing: then the end of the session offers what is given back, all at once. */
+  readonly isClosing: () => boolean
+}
+
+export interface Parts {
+  readonly commands: Connection
+  readonly heartbeats: Connection
+  readonly scripts: ServiceScripts
+  readonly lbs: Lbs
+  readonly ownership: Ownership
+  readonly taker: StreamTaker
+  readonly claimRequests: ClaimRequests
+  readonly released: ReleasedStreams
+  readonly sessions: SessionSource
+  readonly persistence: Persistence
+  readonly hints: Hints
+  readonly reader: LbsReader
+  readonly look: Look
+  readonly recovery: Recovery
+  readonly failover: Failover
+  readonly probe: Probe
+}
+
+export function assemble(context: PartsContext): Parts {
+  const { broker, keys, logger, options, recorder, redis } = context
+  const clock = systemClock
+  const commandTimeoutMs = Math.max(options.heartbeatTtlMs / 2, LEAST_COMMAND_TIMEOUT_MS)
+  const name = (role: string): string => `${keys.service}:${options.clientId}:${role}`
+  const commands = new Connection(redis, { name: name('commands'), commandTimeoutMs })
+  const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs })
+
+  const scripts = new ServiceScripts(commands, keys)
+  const lbs = new Lbs(commands, keys)
+  const records = new LockRecords(commands, keys)
+  const persistence = new Persistence(lbs, logger)
+  const deliveries = new Deliveries(broker, clock, recorder)
+  const ownership = new Ownership({ ...options, broker, clock, recorder, logger })
+  const released = new ReleasedStreams(records, clock)
+  const operations = new StreamChanges({
+    scripts,
+    persistence,
+    ownership,
+    recorder,
+    onRelease: (streams) => released.add(streams),
+    formatOffer: ([first, ...rest]) =>
+      context.isClosing() || first === undefined
+        ? null
+        : formatOffer(
+            first.session.consumer,
+            [first, ...rest].map(({ idInLbs }) => idInLbs),
+          ),
+  })
+  const taker = new StreamTaker({
+    ...options,
+    ...context,
+    scripts,
+    persistence,
+    ownership,
+    operations,
+    clock,
+  })
+  const claimRequests = new ClaimRequests({ lbs, persistence, taker, ownership, clock, recorder })
+  const sessions = new SessionSource({
+    ...options,
+    heartbeatKey: keys.heartbeat(options.clientId),
+    connection: heartbeats,
+    clock,
+    recorder,
+    logger,
+  })
+
+  const housekeeping = new Housekeeping({ ...options, scripts, records })
+  const onGone = (): void => housekeeping.requestSweep()
+  const claims = new Claims({ lbs, persistence, ownership, taker, deliveries, clock, recorder, onGone })
+  const look = new Look({
+    ...options,
+    scripts,
+    lbs,
+    persistence,
+    taker,
+    ownership,
+    claims,
+    released,
+    deliveries,
+    logger,
+  })
+  const failover = new Failover({
+    ...options,
+    scripts,
+    lbs,
+    records,
+    persistence,
+    claims,
+    deliveries,
+    clock,
+    logger,
+  })
+  const recovery = new Recovery({ ...options, scripts, lbs, persistence, claims, clock, recorder, logger })
+  const probe = new Probe({
+    ...options,
+    scripts,
+    connection: commands,
+    keys,
+    released,
+    clock,
+    recorder,
+    logger,
+    onDead: (consumer) => {
+      recorder.expiryEvent({ source: 'probe' })
+      failover.hearDead(consumer)
+    },
+    onRound: () => failover.resume(),
+    onUnwanted: (ids) => failover.takeBack(ids),
+    onWon: (roster, signal) => housekeeping.tidy(roster, signal),
+  })
+  const reader = new LbsReader({
+    ...options,
+    template: redis,
+    connectionName: name('reader'),
+    keys,
+    taker,
+    lbs,
+    ownership,
+    broker,
+    deliveries,
+    blockMs: Math.max(options.heartbeatTtlMs, LEAST_BLOCK_MS),
+    logger,
+    onAbandonedRead: () => look.request(),
+    onExhausted: context.onReaderExhausted,
+  })
+  const hints = new Hints({
+    ...options,
+    redis: commands.redis,
+    connectionName: name('hints'),
+    commandTimeoutMs,
+    keys,
+    db: databaseOf(redis),
+    logger,
+    onSilent: (clientId) => {
+      recorder.expiryEvent({ source: 'keyspace' })
+      failover.hearSilent(clientId)
+    },
+    onMessage: (message) => {
+      recorder.expiryEvent({ source: 'failover' })
+      if (message.type === 'dead') failover.hearDead(message.consumer)
+      else failover.hearReleased(message.consumer, message.ids)
+    },
+    onReconnect: () => void hints.refresh(),
+  })
+  commands.onReconnect(() => {
+    look.request()
+    void hints.refresh()
+  })
+  return {
+    commands,
+    heartbeats,
+    scripts,
+    lbs,
+    ownership,
+    taker,
+    claimRequests,
+    released,
+    sessions,
+    persistence,
+    hints,
+    reader,
+    look,
+    recovery,
+    failover,
+    probe,
+  }
+}

@@ -1,0 +1,61 @@
+/** Everything that happens between the beginning and the end of one session. */
+import { backoffMs } from './backoff.js'
+import { encodeFailoverMessage } from './failover-message.js'
+import type { SafeLogger } from './logger.js'
+import type { Parts } from './parts.js'
+import { messageOf } from './redis/redis-errors.js'
+import type { Session } from './session.js'
+import { sleep } from './sleep.js'
+
+const FIRST_PAUSE_MS = 20
+const GREATEST_PAUSE_MS = 500
+
+/**
+ * Serves one session: agents work until it ends or `stop` aborts, heartbeats go on until it ends. Resolves when the
+ * session has ended, its streams are disowned, and everything that worked for it has settled.
+ */
+export async function serve(
+  session: Session,
+  parts: Parts,
+  stop: AbortSignal,
+  logger: SafeLogger,
+): Promise<void> {
+  const { failover, hints, look, ownership, persistence, probe, reader, recovery, released, taker } = parts
+  const agents = new AbortController()
+  const stopAgents = (): void => agents.abort()
+  for (const signal of [session.signal, stop]) {
+    if (signal.aborted) stopAgents()
+    else signal.addEventListener('abort', stopAgents, { once: true })
+  }
+  const heartbeats = session.keep()
+  const work = persistence
+    .send('make the group', session, () => parts.lbs.ensureConsumer(session.consumer))
+    .then(async () => {
+      void hints.refresh()
+      const { signal } = agents
+      await Promise.all([failover, recovery, reader, look, probe].map((agent) => agent.run(session, signal)))
+    })
+    .catch((error: unknown) => {
+      if (session.isHeld()) logger.error({ error: messageOf(error) }, 'the session cannot be served')
+      session.end('it cannot be served')
+    })
+  await heartbeats
+  stopAgents()
+  stop.removeEventListener('abort', stopAgents)
+  taker.addFormer(session)
+  released.forgetSession(session)
+  await ownership.disownAll(session)
+  await work
+}
+
+/** Tells the others that a session is over, as the first command that gets through. Gives up when the signal aborts. */
+export async function announceEnd(session: Session, parts: Parts, signal: AbortSignal): Promise<void> {
+  const message = encodeFailoverMessage({ type: 'dead', consumer: session.consumer })
+  for (let attempt = 0; !signal.aborted; attempt++) {
+    try {
+      return await parts.scripts.endSession(session, message)
+    } catch {
+      await sleep(backoffMs(attempt, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+    }
+  }
+}
