@@ -15,6 +15,8 @@ export class MicroBatch<In, Out> {
   readonly #send: (items: In[]) => Promise<Out[]>
   readonly #limit: number
   #waiting: Waiting<In, Out>[] = []
+  /** Index of the first call that has not been sent. */
+  #next = 0
   #isScheduled = false
   #underWay = 0
 
@@ -41,12 +43,14 @@ export class MicroBatch<In, Out> {
   }
 
   #flush(): void {
-    let start = 0
-    while (start < this.#waiting.length && this.#underWay < CONCURRENT_BATCHES) {
-      void this.#sendBatch(this.#waiting.slice(start, start + this.#limit))
-      start += this.#limit
+    while (this.#next < this.#waiting.length && this.#underWay < CONCURRENT_BATCHES) {
+      void this.#sendBatch(this.#waiting.slice(this.#next, this.#next + this.#limit))
+      this.#next += this.#limit
     }
-    this.#waiting = this.#waiting.slice(start)
+    if (this.#next >= this.#waiting.length) {
+      this.#waiting = []
+      this.#next = 0
+    }
   }
 
   async #sendBatch(batch: Waiting<In, Out>[]): Promise<void> {

@@ -8,7 +8,7 @@
  *
  * In memory only: what Redis holds is changed by StreamTaker and StreamChanges.
  */
-import { type DisownReason, type NotificationBroker, StreamClientError } from '@redis-stream-client/notifs'
+import type { DisownReason, NotificationBroker } from '@redis-stream-client/notifs'
 import { retract } from '@redis-stream-client/notifs/internal'
 import type { Clock } from './clock.js'
 import type { SafeLogger } from './logger.js'
@@ -89,9 +89,8 @@ export class Ownership {
   /** The owner has finished the stream or given it back. */
   leave(stream: StreamHandle, operation: 'done' | 'release'): void {
     if (stream.hasEnded) return
-    const word = operation === 'done' ? 'finished' : 'released'
     this.#remove(stream, operation)
-    stream.end(notOwned(stream, `${stream.dataStreamName} has been ${word} by its owner`), operation)
+    stream.end(operation)
     this.#changed()
   }
 
@@ -100,14 +99,7 @@ export class Ownership {
     if (stream.hasEnded) return
     const { broker, logger, recorder } = this.#context
     this.#remove(stream, 'disowned')
-    stream.end(
-      reason === 'session-lost'
-        ? new StreamClientError('SESSION_LOST', `the session that owned ${stream.dataStreamName} is over`, {
-            cause: stream.session.signal.reason,
-            dataStreamName: stream.dataStreamName,
-          })
-        : notOwned(stream, `${stream.dataStreamName} is not owned any more: ${reason}`),
-    )
+    stream.end(reason)
     recorder.disowned({ reason })
     const { dataStreamName, idInLbs, additionalInfo } = stream
     logger.debug({ dataStreamName, idInLbs, reason }, 'disowned')
@@ -154,9 +146,4 @@ export async function inSlices<T>(items: readonly T[], act: (item: T) => void): 
     }
     act(item)
   }
-}
-
-function notOwned(stream: StreamHandle, message: string): StreamClientError {
-  const { dataStreamName, idInLbs, fencingToken } = stream
-  return new StreamClientError('STREAM_NOT_OWNED', message, { dataStreamName, idInLbs, fencingToken })
 }

@@ -1,5 +1,10 @@
 /** An owned data stream in the application's hands: its facts, its calls, and the order in which they are sent. */
-import { type JsonObject, type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
+import {
+  type DisownReason,
+  type JsonObject,
+  type OwnedStream,
+  StreamClientError,
+} from '@redis-stream-client/notifs'
 import type { Tenure } from './redis/service-scripts.js'
 import type { Session } from './session.js'
 
@@ -21,8 +26,11 @@ export interface StreamFacts extends Tenure {
   readonly takenAtMs: number
 }
 
-/** How an owner ended ownership by itself. A second call of the same kind then resolves too. */
-type OwnEnd = 'done' | 'release'
+/**
+ * How ownership ended: by its owner's own call (a second call of the same kind then resolves too), or without it.
+ * Kept instead of an error, which is made when somebody asks: most streams end without anybody asking.
+ */
+export type OwnershipEnd = 'done' | 'release' | DisownReason
 
 export class StreamHandle implements OwnedStream, Tenure {
   readonly dataStreamName: string
@@ -38,8 +46,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   commits: number
   readonly #operations: StreamOperations
   #controller: AbortController | undefined
-  #ended: StreamClientError | undefined
-  #ownEnd: OwnEnd | undefined
+  #ended: OwnershipEnd | undefined
   /** Settles, never rejecting, when the last call so far has settled. */
   #tail: Promise<void> | undefined
 
@@ -106,21 +113,20 @@ export class StreamHandle implements OwnedStream, Tenure {
     this.#controller?.abort(reason)
   }
 
-  /** Ends ownership. The first reason counts. */
-  end(reason: StreamClientError, ownEnd?: OwnEnd): void {
+  /** Ends ownership. The first end counts. */
+  end(how: OwnershipEnd): void {
     if (this.#ended !== undefined) return
-    this.#ended = reason
-    this.#ownEnd = ownEnd
+    this.#ended = how
     if (this.#controller !== undefined) {
       this.session.trust.signals--
-      this.#controller.abort(reason)
+      this.#controller.abort(this.#refusal())
     }
   }
 
   /** Runs a call after those before it, if the stream is still owned then. */
-  #inOrder(call: () => Promise<void>, ownEnd?: OwnEnd): Promise<void> {
+  #inOrder(call: () => Promise<void>, ownEnd?: 'done' | 'release'): Promise<void> {
     const run = async (): Promise<void> => {
-      if (ownEnd !== undefined && this.#ownEnd === ownEnd) return
+      if (ownEnd !== undefined && this.#ended === ownEnd) return
       if (!this.owned) throw this.#refusal()
       await call()
     }
@@ -132,18 +138,31 @@ export class StreamHandle implements OwnedStream, Tenure {
     return result
   }
 
+  /** Why a call is refused, and the reason of the signal. */
   #refusal(): StreamClientError {
     const { dataStreamName, idInLbs, fencingToken } = this
     const facts = { dataStreamName, idInLbs, fencingToken }
-    if (this.#ended?.code === 'STREAM_NOT_OWNED') {
-      return new StreamClientError('STREAM_NOT_OWNED', this.#ended.message, { ...facts, cause: this.#ended })
+    const how = this.#ended
+    if (how === undefined || how === 'session-lost') {
+      const cause = this.session.signal.reason as unknown
+      return new StreamClientError('SESSION_LOST', `the session that owned ${dataStreamName} is over`, {
+        ...facts,
+        cause,
+      })
     }
-    const cause = this.#ended ?? this.session.signal.reason
-    return new StreamClientError('SESSION_LOST', `the session that owned ${dataStreamName} is over`, {
-      ...facts,
-      cause,
-    })
+    return new StreamClientError(
+      'STREAM_NOT_OWNED',
+      `${dataStreamName} is not owned any more: ${ENDS[how]}`,
+      facts,
+    )
   }
+}
+
+const ENDS: Record<Exclude<OwnershipEnd, 'session-lost'>, string> = {
+  done: 'its owner has finished it',
+  release: 'its owner has given it back',
+  'taken-over': 'another owner has it',
+  'entry-gone': 'its entry has left the LBS',
 }
 
 function checkpointProblem(checkpoint: unknown): string | null {

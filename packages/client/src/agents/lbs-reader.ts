@@ -3,7 +3,7 @@
  *
  * The read blocks, so it has a connection of its own, which is thrown away with every failure and at the end: what a
  * server still answers to an abandoned read is pending under this session's consumer, and the look finds it.
- * While one batch is being taken the next one is read. Nothing is read beyond what the client may own and the
+ * While batches are being taken the next one is read. Nothing is read beyond what the client may own and the
  * notification queue can hold.
  */
 
@@ -19,12 +19,15 @@ import { isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session.js'
 import { sleep } from '../sleep.js'
+import type { StreamHandle } from '../stream-handle.js'
 import type { StreamTaker } from '../stream-taker.js'
 import type { Agent } from './agent.js'
 
 /** How much longer than BLOCK an answer may take before the connection counts as half open. */
 const ANSWER_GRACE_MS = 500
 const IN_HAND_POLL_MS = 5
+/** Batches that are being taken while the next one is read. */
+const BATCHES_IN_HAND = 3
 
 export interface LbsReaderContext {
   readonly template: RedisLike
@@ -73,26 +76,26 @@ export class LbsReader implements Agent {
   async run(session: Session, signal: AbortSignal): Promise<void> {
     const drop = (): void => this.#drop()
     signal.addEventListener('abort', drop, { once: true })
-    let taking: Promise<Error | null> = Promise.resolve(null)
+    const inHand: Promise<Error | null>[] = []
     for (let failures = 0; !signal.aborted; ) {
       try {
         const entries = await this.#readNext(session, signal)
         failures = 0
-        const failure = await taking
         if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
-        if (failure !== null) throw failure
-        taking = this.#take(session, signal, entries).then(succeeded, failed)
+        if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
+        const failure = inHand.length < BATCHES_IN_HAND ? null : await inHand.shift()
+        if (failure) throw failure
       } catch (error) {
         if (signal.aborted) break
-        taking = Promise.resolve(null)
         failures++
         if (!(await this.#recover(session, signal, error, failures))) break
       }
     }
     this.#drop()
     signal.removeEventListener('abort', drop)
-    const failure = await taking
-    if (failure !== null) this.#reportTaking(failure)
+    for (const failure of await Promise.all(inHand)) {
+      if (failure) this.#reportTaking(failure)
+    }
   }
 
   async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
@@ -132,41 +135,44 @@ export class LbsReader implements Agent {
     return 0
   }
 
-  async #take(session: Session, signal: AbortSignal, entries: readonly LbsEntry[]): Promise<void> {
-    if (entries.length === 0) return
-    const { ownership } = this.#context
-    this.#inHand += entries.length
-    ownership.reserve(entries.length)
-    let isReserved = true
-    const unreserve = (): void => {
-      if (isReserved) ownership.unreserve(entries.length)
-      isReserved = false
-    }
-    try {
-      await this.#serve(session, signal, entries, unreserve)
-    } finally {
-      unreserve()
-      this.#inHand -= entries.length
-    }
-  }
-
+  /** Has a batch taken at once, and delivers it after the one before. Resolves with what went wrong, or null. */
   async #serve(
     session: Session,
     signal: AbortSignal,
     entries: readonly LbsEntry[],
-    onTaken: () => void,
-  ): Promise<void> {
-    const { deliveries, ownership, taker } = this.#context
-    const unreadable = entries.filter(isUnreadable)
-    if (unreadable.length > 0) await taker.bury(session, unreadable)
-    const taken = await taker.take(session, entries.filter(isReadable), 'acquire')
-    onTaken()
-    for (const each of taken) {
-      if (each.outcome !== 'taken' || !each.isNew) continue
-      // A claim may have used the room this was read for: what is too much is offered to the others.
-      if (ownership.isOverfull) await each.stream.release()
-      else await deliveries.streamAdded(each.stream, signal)
+    before: Promise<unknown> | undefined,
+  ): Promise<Error | null> {
+    this.#inHand += entries.length
+    try {
+      const taken = await this.#take(session, entries)
+      await before
+      for (const stream of taken) await this.#deliver(stream, signal)
+      return null
+    } catch (error) {
+      return error instanceof Error ? error : new Error(messageOf(error))
+    } finally {
+      this.#inHand -= entries.length
     }
+  }
+
+  async #take(session: Session, entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
+    const { ownership, taker } = this.#context
+    ownership.reserve(entries.length)
+    try {
+      const unreadable = entries.filter(isUnreadable)
+      if (unreadable.length > 0) await taker.bury(session, unreadable)
+      const taken = await taker.take(session, entries.filter(isReadable), 'acquire')
+      return taken.flatMap((each) => (each.outcome === 'taken' && each.isNew ? [each.stream] : []))
+    } finally {
+      ownership.unreserve(entries.length)
+    }
+  }
+
+  /** A claim may have used the room this was read for: what is too much is offered to the others. */
+  async #deliver(stream: StreamHandle, signal: AbortSignal): Promise<void> {
+    const { deliveries, ownership } = this.#context
+    if (ownership.isOverfull) await stream.release()
+    else await deliveries.streamAdded(stream, signal)
   }
 
   /** After a failure: false if the reader has to give up. */
@@ -217,12 +223,4 @@ export class LbsReader implements Agent {
       'entries in hand were not taken, they stay pending',
     )
   }
-}
-
-function succeeded(): null {
-  return null
-}
-
-function failed(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error))
 }

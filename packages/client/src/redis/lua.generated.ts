@@ -640,13 +640,19 @@ local function remove(id)
   redis.call('XACK', lbs, group, id)
   redis.call('XDEL', lbs, id)
 end
+local function find_entry(id)
+  return redis.call('XRANGE', lbs, id, id)[1]
+end
 local function decide(id, stream, backlog)
   local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
-  local entry = redis.call('XRANGE', lbs, id, id)[1]
   local record = read_record(stream)
+  if not record and mode == 'acquire' and pending and pending[2] == consumer then
+    return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
+  end
   if record and record.err then
     return record
   end
+  local entry = find_entry(id)
   if not entry then
     if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
       free_stream(stream, backlog)
@@ -696,7 +702,7 @@ local function decide(id, stream, backlog)
     end
     return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
   end
-  local is_stale = #redis.call('XRANGE', lbs, record.id, record.id) == 0 and not is_living(record.owner)
+  local is_stale = not find_entry(record.id) and not is_living(record.owner)
   push_backlog(backlog, id, entry[2])
   if is_stale then
     free_stream(stream, backlog)
