@@ -13,6 +13,11 @@ export default defineConfig({
         replacement: at('packages/notifs/src/internal.ts'),
       },
       { find: /^@redis-stream-client\/client$/, replacement: at('packages/client/src/index.ts') },
+      {
+        find: /^@redis-stream-client\/client\/internal$/,
+        replacement: at('packages/client/src/internal.ts'),
+      },
+      { find: /^@redis-stream-client\/worker$/, replacement: at('packages/worker/src/index.ts') },
       { find: /^@redis-stream-client\/test\/support\/(.*)$/, replacement: at('test/src/support/$1.ts') },
     ],
   },

@@ -12,7 +12,11 @@ export class Script {
     this.#hash = createHash('sha1').update(lua).digest('hex')
   }
 
-  async run(redis: RedisLike, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+  async run(
+    redis: RedisLike,
+    keys: readonly (string | Buffer)[],
+    args: readonly (string | Buffer)[],
+  ): Promise<unknown> {
     try {
       return await redis.evalsha(this.#hash, keys.length, ...keys, ...args)
     } catch (error) {

@@ -1,0 +1,49 @@
+/**
+ * The door for the packages of this project that build on the client, such as the worker. It is not for
+ * applications: what is here may change at any time.
+ */
+import { type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
+import type { Tenure } from './redis/service-scripts.js'
+import { StreamHandle } from './stream-handle.js'
+
+export { backoffMs } from './backoff.js'
+export { refuseKeyPrefix } from './lbs-producer.js'
+export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
+export { Connection, isCluster, type RedisLike } from './redis/connection.js'
+export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
+export { Script } from './redis/script.js'
+export { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
+export { sleep } from './sleep.js'
+
+/** What a script has to compare before it may act in the name of an owner: session, lock record and fence. */
+export interface Fence extends Tenure {
+  readonly clientId: string
+  readonly token: string
+  /** True while the owner may act. Reads the clock. */
+  isHeld(): boolean
+  /** Aborts when the session is over. */
+  readonly sessionSignal: AbortSignal
+  /**
+   * Draws the number of the next commit (see lua/commit.lua). A script that writes the checkpoint itself keeps it in
+   * the lock record, so that a commit sent earlier and executed later is ignored. The caller must not have a commit
+   * of the same stream under way.
+   */
+  nextCommit(): number
+}
+
+/** The fence of a stream that a client of this package has handed out. */
+export function fenceOf(stream: OwnedStream): Fence {
+  if (!(stream instanceof StreamHandle)) {
+    throw new StreamClientError('OPTION_INVALID', `${stream.dataStreamName} was not made by this client`)
+  }
+  return {
+    clientId: stream.session.clientId,
+    token: stream.session.token,
+    dataStreamName: stream.dataStreamName,
+    idInLbs: stream.idInLbs,
+    fencingToken: stream.fencingToken,
+    sessionSignal: stream.session.signal,
+    isHeld: () => stream.owned,
+    nextCommit: () => ++stream.commits,
+  }
+}
