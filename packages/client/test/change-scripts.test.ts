@@ -1,0 +1,276 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { type ConsumerName, formatConsumer } from '../src/consumer-name.js'
+import { ScriptedService } from './support/scripted-service.js'
+
+let service: ScriptedService
+let a: ConsumerName
+let b: ConsumerName
+beforeAll(async () => {
+  service = await ScriptedService.start()
+})
+beforeEach(async () => {
+  await service.reset()
+  a = await service.session('a', 't1')
+  b = await service.session('b', 't2')
+})
+afterAll(() => service[Symbol.asyncDispose]())
+
+const finish = { keepCheckpoint: false }
+
+describe('finish', () => {
+  it('removes the entry, the record and the checkpoint', async () => {
+    const tenure = await service.own(a, 's')
+    await service.scripts.commit(a, [{ tenure, number: 1, checkpoint: 'x' }])
+    expect(await service.scripts.finish(a, [{ ...tenure, ...finish }])).toEqual(['OK'])
+    expect(await service.redis.keys('*')).not.toContain(service.keys.locks)
+    expect(await service.redis.hlen(service.keys.checkpoints)).toBe(0)
+    expect(await service.redis.xlen(service.keys.lbs)).toBe(0)
+    expect(await service.pending()).toEqual([])
+  })
+
+  it('keeps the checkpoint when told to', async () => {
+    const tenure = await service.own(a, 's')
+    await service.scripts.commit(a, [{ tenure, number: 1, checkpoint: 'x' }])
+    await service.scripts.finish(a, [{ ...tenure, keepCheckpoint: true }])
+    expect(await service.redis.hget(service.keys.checkpoints, 's')).toBe('x')
+  })
+
+  it('puts the first of the backlog back into the LBS and reserves the stream for it', async () => {
+    const tenure = await service.own(a, 's')
+    for (const n of ['1', '2']) {
+      const id = await service.add('s', 'n', n)
+      await service.read(a)
+      await service.take(a, id, 's')
+    }
+    await service.scripts.finish(a, [{ ...tenure, ...finish }])
+    const [[id, fields] = ['', []]] = await service.redis.xrange(service.keys.lbs, '-', '+')
+    expect(fields).toEqual(['lbs-input', '{"DataStreamName":"s"}', 'n', '1'])
+    expect(await service.record('s')).toMatch(new RegExp(`^${id} 0 \\d+ 0 0 $`))
+    const late = await service.add('s', 'n', '3')
+    await service.read(b)
+    expect(await service.take(b, late, 's')).toEqual({ status: 'QUEUED' })
+    expect(await service.take(b, id, 's')).toMatchObject({ status: 'TAKEN', recovered: false })
+  })
+
+  it('is safe to send again', async () => {
+    const tenure = await service.own(a, 's')
+    await service.scripts.finish(a, [{ ...tenure, ...finish }])
+    expect(await service.scripts.finish(a, [{ ...tenure, ...finish }])).toEqual(['OK'])
+    const again = await service.own(b, 's')
+    expect(await service.scripts.finish(a, [{ ...tenure, ...finish }])).toEqual(['OK'])
+    expect(await service.record('s')).toContain(String(again.fencingToken))
+  })
+
+  it('changes nothing for a session that is over', async () => {
+    const tenure = await service.own(a, 's')
+    await service.kill(a)
+    expect(await service.scripts.finish(a, [{ ...tenure, ...finish }])).toEqual(['SESSION_LOST'])
+    expect(await service.record('s')).toContain(String(tenure.fencingToken))
+    expect(await service.redis.xlen(service.keys.lbs)).toBe(1)
+  })
+
+  it('changes nothing for who is not the owner', async () => {
+    const tenure = await service.own(a, 's')
+    expect(await service.scripts.finish(b, [{ ...tenure, ...finish }])).toEqual(['NOT_OWNED'])
+    expect(await service.record('s')).toContain(formatConsumer(a))
+  })
+})
+
+describe('release', () => {
+  it('reserves the stream for its entry, which stays pending, and offers it', async () => {
+    const tenure = await service.own(a, 's')
+    const subscriber = service.redis.duplicate()
+    await subscriber.subscribe(service.keys.failoverChannel)
+    const heard = new Promise((resolve) => subscriber.once('message', (_, message) => resolve(message)))
+    expect(await service.scripts.release(a, [tenure], 'take it')).toEqual(['OK'])
+    expect(await heard).toBe('take it')
+    subscriber.disconnect()
+    expect(await service.record('s')).toMatch(
+      new RegExp(`^${tenure.idInLbs} ${tenure.fencingToken} \\d+ 0 0 $`),
+    )
+    expect(await service.pending()).toEqual([[tenure.idInLbs, formatConsumer(a)]])
+    const answer = await service.take(b, tenure.idInLbs, 's', { mode: 'claim' })
+    expect(answer).toMatchObject({ status: 'TAKEN', recovered: true })
+  })
+
+  it('is safe to send again, also when somebody else has it by then', async () => {
+    const tenure = await service.own(a, 's')
+    await service.scripts.release(a, [tenure], null)
+    expect(await service.scripts.release(a, [tenure], null)).toEqual(['OK'])
+    await service.take(b, tenure.idInLbs, 's', { mode: 'claim' })
+    expect(await service.scripts.release(a, [tenure], null)).toEqual(['OK'])
+    expect(await service.record('s')).toContain(formatConsumer(b))
+  })
+
+  it('changes nothing for a session that is over, or for who is not the owner', async () => {
+    const tenure = await service.own(a, 's')
+    expect(await service.scripts.release(b, [tenure], null)).toEqual(['NOT_OWNED'])
+    await service.kill(a)
+    expect(await service.scripts.release(a, [tenure], null)).toEqual(['SESSION_LOST'])
+    expect(await service.record('s')).toContain(formatConsumer(a))
+  })
+})
+
+describe('commit', () => {
+  it('stores the checkpoint of the owner', async () => {
+    const tenure = await service.own(a, 's')
+    expect(await service.scripts.commit(a, [{ tenure, number: 1, checkpoint: '' }])).toEqual(['OK'])
+    expect(await service.redis.hget(service.keys.checkpoints, 's')).toBe('')
+  })
+
+  it('does not let one that arrives late undo a later one', async () => {
+    const tenure = await service.own(a, 's')
+    await service.scripts.commit(a, [{ tenure, number: 2, checkpoint: 'later' }])
+    expect(await service.scripts.commit(a, [{ tenure, number: 1, checkpoint: 'earlier' }])).toEqual(['OK'])
+    expect(await service.redis.hget(service.keys.checkpoints, 's')).toBe('later')
+  })
+
+  it('changes nothing under an old fence, for another client, or for a session that is over', async () => {
+    const tenure = await service.own(a, 's')
+    const old = { ...tenure, fencingToken: tenure.fencingToken - 1 }
+    expect(await service.scripts.commit(a, [{ tenure: old, number: 1, checkpoint: 'x' }])).toEqual([
+      'NOT_OWNED',
+    ])
+    expect(await service.scripts.commit(b, [{ tenure, number: 1, checkpoint: 'x' }])).toEqual(['NOT_OWNED'])
+    await service.kill(a)
+    expect(await service.scripts.commit(a, [{ tenure, number: 1, checkpoint: 'x' }])).toEqual([
+      'SESSION_LOST',
+    ])
+    expect(await service.redis.exists(service.keys.checkpoints)).toBe(0)
+  })
+})
+
+describe('confirm', () => {
+  it('tells ours from lost and from gone', async () => {
+    const [ours, lost, gone] = [
+      await service.own(a, 's1'),
+      await service.own(a, 's2'),
+      await service.own(a, 's3'),
+    ]
+    await service.redis.hdel(service.keys.locks, 's2')
+    await service.redis.xdel(service.keys.lbs, gone.idInLbs)
+    expect(await service.scripts.confirm(a, [ours, lost, gone])).toEqual(['OURS', 'LOST', 'GONE'])
+    expect(await service.record('s3')).toBeNull()
+    expect((await service.pending()).map(([id]) => id)).not.toContain(gone.idInLbs)
+  })
+
+  it('takes the entry back when it is pending under another consumer', async () => {
+    const tenure = await service.own(a, 's')
+    await service.redis.xclaim(service.keys.lbs, service.keys.group, 'x', 0, tenure.idInLbs)
+    expect(await service.scripts.confirm(a, [tenure])).toEqual(['OURS'])
+    expect(await service.pending()).toEqual([[tenure.idInLbs, formatConsumer(a)]])
+  })
+
+  it('answers SESSION_LOST to a session that is over', async () => {
+    const tenure = await service.own(a, 's')
+    await service.kill(a)
+    expect(await service.scripts.confirm(a, [tenure])).toBe('SESSION_LOST')
+  })
+})
+
+describe('bury', () => {
+  const letter = (id: string) => [{ id, reason: 'malformed', problem: 'not JSON' }]
+
+  it('moves an entry to the dead letters with all its fields', async () => {
+    const id = String(await service.redis.xadd(service.keys.lbs, '*', 'lbs-input', '{', 'more', '1'))
+    await service.read(a)
+    expect(await service.scripts.bury(a, letter(id))).toEqual(['BURIED'])
+    const [found] = await service.deadLetters()
+    expect(found).toMatchObject({ reason: 'malformed', error: 'not JSON', id, client: a.clientId })
+    expect(JSON.parse(found?.['fields'] ?? '')).toEqual({ 'lbs-input': '{', more: '1' })
+    expect(await service.redis.xlen(service.keys.lbs)).toBe(0)
+    expect(await service.pending()).toEqual([])
+    expect(await service.scripts.bury(a, letter(id))).toEqual(['GONE'])
+  })
+
+  it('leaves what a living client has, takes what a dead one had', async () => {
+    const id = await service.add('s')
+    await service.read(b)
+    expect(await service.scripts.bury(a, letter(id))).toEqual(['LEFT'])
+    await service.kill(b)
+    expect(await service.scripts.bury(a, letter(id))).toEqual(['BURIED'])
+  })
+
+  it('drops what has left the LBS, and nothing for a session that is over', async () => {
+    const id = await service.add('s')
+    await service.read(a)
+    await service.redis.xdel(service.keys.lbs, id)
+    expect(await service.scripts.bury(a, letter(id))).toEqual(['GONE'])
+    expect(await service.pending()).toEqual([])
+    await service.kill(a)
+    expect(await service.scripts.bury(a, letter(id))).toBe('SESSION_LOST')
+  })
+})
+
+describe('end of a session', () => {
+  it('removes the heartbeat key only if it still is its own, and always tells the others', async () => {
+    const subscriber = service.redis.duplicate()
+    await subscriber.subscribe(service.keys.failoverChannel)
+    const messages: string[] = []
+    subscriber.on('message', (_, message) => messages.push(message))
+    await service.session('a', 't9')
+    await service.scripts.endSession(a, 'first')
+    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBe('t9')
+    await service.scripts.endSession({ ...a, token: 't9' }, 'second')
+    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBeNull()
+    await expect.poll(() => messages).toEqual(['first', 'second'])
+    subscriber.disconnect()
+  })
+})
+
+describe('roster and probe', () => {
+  it('tell the living from the dead, and what keys have left', async () => {
+    await service.redis.pexpire(service.keys.heartbeat(a.clientId), 60_000)
+    await service.add('s')
+    await service.read(b)
+    await service.kill(b)
+    await service.redis.xgroup('CREATECONSUMER', service.keys.lbs, service.keys.group, 'stranger')
+    const roster = new Map((await service.scripts.roster()).map((line) => [line.consumer, line]))
+    expect(roster.get(formatConsumer(a))).toMatchObject({ pending: 0, isAlive: true })
+    expect(roster.get(formatConsumer(a))?.ttlMs).toBeGreaterThan(50_000)
+    expect(roster.get(formatConsumer(b))).toMatchObject({ pending: 1, isAlive: false, ttlMs: -2 })
+    expect(roster.get('stranger')).toMatchObject({ isAlive: false })
+  })
+
+  it('let one client win a round', async () => {
+    expect(await service.scripts.probe(a.clientId, 60_000)).toHaveLength(2)
+    expect(await service.scripts.probe(b.clientId, 60_000)).toBeNull()
+    await service.redis.del(service.keys.probe)
+    expect(await service.scripts.probe(b.clientId, 60_000)).toHaveLength(2)
+  })
+
+  it('answer an empty roster where there is no group', async () => {
+    await service.redis.flushall()
+    expect(await service.scripts.roster()).toEqual([])
+  })
+})
+
+describe('sweep', () => {
+  it('frees what is held by nobody alive and whose entry is gone, and nothing else', async () => {
+    const gone = await service.own(b, 'gone')
+    const kept = await service.own(b, 'kept')
+    const living = await service.own(a, 'living')
+    await service.kill(b)
+    await service.redis.xdel(service.keys.lbs, gone.idInLbs, living.idInLbs)
+    expect(await service.scripts.sweep(['gone', 'kept', 'living', 'unknown'])).toEqual(['gone'])
+    expect(await service.record('gone')).toBeNull()
+    expect(await service.record('kept')).toContain(String(kept.fencingToken))
+    expect(await service.record('living')).toContain(String(living.fencingToken))
+    expect((await service.pending()).map(([id]) => id)).toEqual([kept.idInLbs, living.idInLbs])
+  })
+})
+
+describe('removal of consumers', () => {
+  it('removes the dead that have been silent for long enough, never one with pending entries', async () => {
+    await service.add('s')
+    await service.read(b)
+    await service.kill(b)
+    const c = await service.session('c', 't3')
+    await service.kill(c)
+    const names = [a, b, c].map(formatConsumer)
+    expect(await service.scripts.removeConsumers(names, 60_000)).toBe(0)
+    expect(await service.scripts.removeConsumers(names, 0)).toBe(1)
+    const left = (await service.scripts.roster()).map((line) => line.consumer)
+    expect(left.sort()).toEqual([formatConsumer(a), formatConsumer(b)])
+  })
+})

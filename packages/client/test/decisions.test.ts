@@ -1,0 +1,220 @@
+/** The pure decisions: trust, rendezvous order, repeats, backoff, names. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { backoffMs } from '../src/backoff.js'
+import { type Clock, elapsedMs } from '../src/clock.js'
+import { clientIdOf, formatConsumer } from '../src/consumer-name.js'
+import { decodeFailoverMessage, encodeFailoverMessage } from '../src/failover-message.js'
+import { hashText, Rendezvous } from '../src/rendezvous.js'
+import { Repeats } from '../src/repeats.js'
+import { resolveServiceKeys } from '../src/service-keys.js'
+import { Trust } from '../src/trust.js'
+
+class FakeClock implements Clock {
+  monotonicMs = 1000
+  wallMs = 1_700_000_000_000
+  now = () => ({ monotonicMs: this.monotonicMs, wallMs: this.wallMs })
+  pass(ms: number): void {
+    this.monotonicMs += ms
+    this.wallMs += ms
+  }
+}
+
+describe('trust', () => {
+  it('ends one margin before the TTL, counted from when the heartbeat was sent', () => {
+    const clock = new FakeClock()
+    const trust = new Trust(2000, clock, clock.now())
+    expect(trust.leftMs()).toBe(1900)
+    clock.pass(1000)
+    const sentAt = clock.now()
+    clock.pass(500)
+    expect(trust.renew(sentAt)).toBe(true)
+    expect(trust.leftMs()).toBe(1400)
+    clock.pass(1400)
+    expect(trust.leftMs()).toBe(0)
+  })
+
+  it('has a margin of at least 20 ms', () => {
+    const clock = new FakeClock()
+    expect(new Trust(200, clock, clock.now()).leftMs()).toBe(180)
+  })
+
+  it('is not renewed by a heartbeat that answers after it ended', () => {
+    const clock = new FakeClock()
+    const trust = new Trust(2000, clock, clock.now())
+    const sentAt = clock.now()
+    clock.pass(1900)
+    expect(trust.renew(sentAt)).toBe(false)
+    expect(trust.leftMs()).toBe(0)
+  })
+
+  it('goes by the clock that says more', () => {
+    const clock = new FakeClock()
+    const trust = new Trust(2000, clock, clock.now())
+    clock.wallMs += 5000
+    expect(trust.leftMs()).toBeLessThan(0)
+    clock.wallMs -= 10_000
+    clock.monotonicMs += 1000
+    expect(trust.leftMs()).toBe(900)
+    expect(elapsedMs({ monotonicMs: 0, wallMs: 0 }, { monotonicMs: 3, wallMs: 1 })).toBe(3)
+  })
+
+  it('ends earlier the more signals must be aborted, but never by more than a quarter of the TTL', () => {
+    const clock = new FakeClock()
+    const trust = new Trust(2000, clock, clock.now())
+    trust.signals = 10_000
+    expect(trust.leftMs()).toBe(1850)
+    trust.signals = 100_000_000
+    expect(trust.leftMs()).toBe(1400)
+  })
+})
+
+describe('rendezvous order', () => {
+  const names = fc.uniqueArray(fc.uuid(), { minLength: 1, maxLength: 12 })
+  const entry = fc.tuple(fc.nat(), fc.nat(99)).map(([ms, seq]) => `${ms}-${seq}`)
+
+  it('gives the clients the ranks 0, 1, 2, ... for every entry', () => {
+    fc.assert(
+      fc.property(names, entry, (clients, id) => {
+        const ranks = clients.map((own) =>
+          new Rendezvous(
+            own,
+            clients.filter((name) => name !== own),
+          ).rankOf(id),
+        )
+        expect([...ranks].sort((x, y) => x - y)).toEqual(clients.map((_, index) => index))
+      }),
+    )
+  })
+
+  it('moves no entry between clients that stay when one leaves', () => {
+    fc.assert(
+      fc.property(names, entry, fc.nat(), (clients, id, choice) => {
+        const first = (of: string[]) =>
+          of.find(
+            (own) =>
+              new Rendezvous(
+                own,
+                of.filter((name) => name !== own),
+              ).rankOf(id) === 0,
+          )
+        const leaving = clients[choice % clients.length]
+        const before = first(clients)
+        const rest = clients.filter((name) => name !== leaving)
+        if (before !== leaving && rest.length > 0) expect(first(rest)).toBe(before)
+      }),
+    )
+  })
+
+  it('spreads entries evenly, also with ids that follow each other', () => {
+    const clients = Array.from({ length: 9 }, (_, index) => `redis-consumer-pod-${index}:token`)
+    const counts = clients.map((own) => {
+      const order = new Rendezvous(
+        own,
+        clients.filter((name) => name !== own),
+      )
+      let first = 0
+      for (let i = 0; i < 10_000; i++) if (order.rankOf(`17953027937${10 + (i % 89)}-${i}`) === 0) first++
+      return first
+    })
+    expect(Math.max(...counts) / (10_000 / 9)).toBeLessThan(1.15)
+  })
+
+  it('hashes to 32 bits', () => {
+    expect(hashText('')).toBeGreaterThanOrEqual(0)
+    expect(hashText('a')).not.toBe(hashText('b'))
+    expect(hashText('some longer text')).toBeLessThan(2 ** 32)
+  })
+})
+
+describe('repeats', () => {
+  it('come after one interval, two, four, up to the cap', () => {
+    const repeats = new Repeats(100, 350)
+    const dueAt: number[] = []
+    for (let now = 0; now < 1200; now += 10) {
+      if (!repeats.isDue('key', now)) continue
+      dueAt.push(now)
+      repeats.say('key', now)
+    }
+    expect(dueAt).toEqual([0, 100, 300, 650, 1000])
+  })
+
+  it('start anew for what was forgotten, and old ones are forgotten by themselves', () => {
+    const repeats = new Repeats(100, 200)
+    repeats.say('a', 0)
+    repeats.forget('a')
+    expect(repeats.isDue('a', 1)).toBe(true)
+    repeats.say('b', 0)
+    repeats.say('c', 400)
+    repeats.forgetOld(600)
+    expect(repeats.size).toBe(1)
+    repeats.forgetOld(899)
+    expect(repeats.size).toBe(1)
+    repeats.forgetOld(900)
+    expect(repeats.size).toBe(0)
+  })
+})
+
+describe('backoff', () => {
+  it('doubles up to the cap, with half of it left to chance', () => {
+    expect([0, 1, 2, 3, 60].map((attempt) => backoffMs(attempt, 100, 450, 1))).toEqual([
+      100, 200, 400, 450, 450,
+    ])
+    expect(backoffMs(2, 100, 1000, 0)).toBe(200)
+    const any = backoffMs(0, 100, 1000)
+    expect(any).toBeGreaterThanOrEqual(50)
+    expect(any).toBeLessThanOrEqual(100)
+  })
+})
+
+describe('names', () => {
+  it('of consumers hold the client id and the token', () => {
+    expect(formatConsumer({ clientId: 'redis-consumer-fe80::1', token: 'ab' })).toBe(
+      'redis-consumer-fe80::1:ab',
+    )
+    expect(clientIdOf('redis-consumer-fe80::1:ab')).toBe('redis-consumer-fe80::1')
+    expect(clientIdOf('stranger')).toBe('stranger')
+  })
+
+  it('of keys all begin with the service', () => {
+    const keys = resolveServiceKeys('a.B_9-{tag}', { onCluster: true })
+    for (const key of [
+      keys.lbs,
+      keys.group,
+      keys.locks,
+      keys.heartbeat('x'),
+      keys.backlog('y'),
+      keys.probe,
+    ]) {
+      expect(key.startsWith('a.B_9-{tag}-')).toBe(true)
+    }
+    expect(keys.keyspacePattern(3)).toBe('__keyspace@3__:a.B_9-{tag}-heartbeat:*')
+  })
+
+  it.each(['', 'a b', 'a*', 'a{b}{c}', '{', '{}', 'a/b', 'ü', 'x'.repeat(201), 7 as unknown as string])(
+    'of services are refused: %j',
+    (service) => {
+      expect(() => resolveServiceKeys(service, { onCluster: false })).toThrow(
+        expect.objectContaining({ code: 'SERVICE_NAME_INVALID' }),
+      )
+    },
+  )
+
+  it('of services need a hash tag on Cluster, and the error says which', () => {
+    expect(() => resolveServiceKeys('orders', { onCluster: true })).toThrow(/call it \{orders\}/)
+  })
+})
+
+describe('failover messages', () => {
+  it('are read back, and anything else is ignored', () => {
+    for (const message of [
+      { type: 'dead', consumer: 'a:b' },
+      { type: 'released', consumer: 'a:b', ids: ['1-1'] },
+    ] as const) {
+      expect(decodeFailoverMessage(encodeFailoverMessage(message))).toEqual(message)
+    }
+    for (const text of ['', '{', 'null', '{"type":"dead"}', '{"type":"released","consumer":"a","ids":[1]}']) {
+      expect(decodeFailoverMessage(text)).toBeNull()
+    }
+  })
+})
