@@ -124,6 +124,7 @@ export function assemble(context: PartsContext): Parts {
     released,
     deliveries,
     logger,
+    onLook: () => void hints.refresh(),
   })
   const failover = new Failover({
     ...options,
@@ -188,10 +189,7 @@ export function assemble(context: PartsContext): Parts {
     },
     onReconnect: () => void hints.refresh(),
   })
-  commands.onReconnect(() => {
-    look.request()
-    void hints.refresh()
-  })
+  commands.onReconnect(() => look.request())
   return {
     commands,
     heartbeats,

@@ -16,6 +16,7 @@ import {
   type TerminationReason,
 } from '@redis-stream-client/notifs'
 import { SafeEmitter } from '@redis-stream-client/notifs/internal'
+import { backoffMs } from './backoff.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
@@ -28,12 +29,16 @@ import { checkServer } from './redis/server-check.js'
 import { resolveServiceKeys } from './service-keys.js'
 import type { Session } from './session.js'
 import { giveBackStreams, within } from './shutdown.js'
+import { sleep } from './sleep.js'
 import type { DeadLetter } from './stream-taker.js'
 import { announceEnd, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 /** For the last words and for what is still under way, when the deadline for the streams is over. */
 const LAST_WORDS_MS = 500
+/** Between sessions that end before they have lasted one TTL. */
+const FIRST_PAUSE_MS = 50
+const GREATEST_PAUSE_MS = 5000
 
 /** Events beside the one loop, for logs and metrics. A listener that throws harms nobody. */
 export interface ClientEvents {
@@ -236,21 +241,30 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   async #start(): Promise<Session> {
-    const { commands, heartbeats, sessions } = this.#parts
+    const { commands, heartbeats, lbs, persistence, sessions } = this.#parts
     const { signal } = this.#seekingStop
     await Promise.all([
       commands.open(CONNECT_TIMEOUT_MS, signal),
       heartbeats.open(CONNECT_TIMEOUT_MS, signal),
     ])
     for (const { facts, message } of await checkServer(commands)) this.#logger.warn(facts, message)
-    return await sessions.begin(signal)
+    const session = await sessions.begin(signal)
+    try {
+      await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+    } catch (error) {
+      session.end('it cannot be served')
+      throw error
+    }
+    return session
   }
 
   /** Serves one session after the other, until the client closes. */
   async #run(first: Session): Promise<void> {
     this.#phase = 'running'
     const { signal } = this.#seekingStop
+    let short = 0
     for (let session: Session | null = first; session !== null; ) {
+      const beganMs = performance.now()
       this.#session = session
       this.#setState('held')
       session.signal.addEventListener('abort', () => this.#lose(session as Session), { once: true })
@@ -259,6 +273,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       if (this.#closing !== undefined) return
       await announceEnd(session, this.#parts, signal)
       this.#setState('seeking')
+      short = performance.now() - beganMs < this.#options.heartbeatTtlMs ? short + 1 : 0
+      if (short > 1) await sleep(backoffMs(short, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
       session = await this.#parts.sessions.seek(signal)
     }
   }

@@ -38,7 +38,7 @@ export class SessionSource {
       signal.throwIfAborted()
       try {
         const session = await this.#tryOnce()
-        if (session !== null) return session
+        if (session?.isHeld()) return session
         lastError = null
       } catch (error) {
         if (!isTransient(error)) throw redisError('begin the session', error)

@@ -20,32 +20,45 @@ export async function serve(
   stop: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { failover, hints, look, ownership, persistence, probe, reader, recovery, released, taker } = parts
+  const { ownership, released, taker } = parts
   const agents = new AbortController()
   const stopAgents = (): void => agents.abort()
-  for (const signal of [session.signal, stop]) {
-    if (signal.aborted) stopAgents()
-    else signal.addEventListener('abort', stopAgents, { once: true })
-  }
+  stop.addEventListener('abort', stopAgents, { once: true })
+  if (stop.aborted) stopAgents()
   const heartbeats = session.keep()
-  const work = persistence
-    .send('make the group', session, () => parts.lbs.ensureConsumer(session.consumer))
-    .then(async () => {
-      void hints.refresh()
-      const { signal } = agents
-      await Promise.all([failover, recovery, reader, look, probe].map((agent) => agent.run(session, signal)))
-    })
-    .catch((error: unknown) => {
-      if (session.isHeld()) logger.error({ error: messageOf(error) }, 'the session cannot be served')
-      session.end('it cannot be served')
-    })
-  await heartbeats
+  const work = runAgents(session, parts, agents.signal, logger)
+  await ended(session)
   stopAgents()
   stop.removeEventListener('abort', stopAgents)
   taker.addFormer(session)
   released.forgetSession(session)
   await ownership.disownAll(session)
-  await work
+  await Promise.all([heartbeats, work])
+}
+
+async function runAgents(
+  session: Session,
+  parts: Parts,
+  signal: AbortSignal,
+  logger: SafeLogger,
+): Promise<void> {
+  const { failover, lbs, look, persistence, probe, reader, recovery } = parts
+  try {
+    await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+    await Promise.all([failover, recovery, reader, look, probe].map((agent) => agent.run(session, signal)))
+  } catch (error) {
+    if (!session.isHeld()) return
+    logger.error({ error: messageOf(error) }, 'the session cannot be served')
+    session.end('it cannot be served')
+  }
+}
+
+/** Resolves when the session has ended: in the timer phase in which trust is over, whatever is under way. */
+function ended(session: Session): Promise<void> {
+  return new Promise((resolve) => {
+    if (session.signal.aborted) resolve()
+    else session.signal.addEventListener('abort', () => resolve(), { once: true })
+  })
 }
 
 /** Tells the others that a session is over, as the first command that gets through. Gives up when the signal aborts. */

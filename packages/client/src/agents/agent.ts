@@ -3,6 +3,7 @@
  * An agent does not know the other agents. `run` resolves when the session has ended or `signal` aborts;
  * whatever it started is settled by then.
  */
+import { StreamClientError } from '@redis-stream-client/notifs'
 import { backoffMs } from '../backoff.js'
 import type { SafeLogger } from '../logger.js'
 import { isTransient, messageOf } from '../redis/redis-errors.js'
@@ -38,9 +39,10 @@ export async function repeat(
   }
 }
 
-/** A connection that is away heals by itself; anything else should be seen. */
+/** A connection that is away heals by itself, as does a session that is over; anything else should be seen. */
 export function reportFailure(name: string, error: unknown, logger: SafeLogger): void {
   const facts = { agent: name, error: messageOf(error) }
-  if (isTransient(error)) logger.debug(facts, `${name} failed, trying again`)
-  else logger.warn(facts, `${name} failed, trying again`)
+  const isRefusal = error instanceof StreamClientError && error.code === 'REDIS_ERROR'
+  if (isRefusal || !isTransient(error)) logger.warn(facts, `${name} failed, trying again`)
+  else logger.debug(facts, `${name} failed, trying again`)
 }

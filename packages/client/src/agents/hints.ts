@@ -62,35 +62,51 @@ export class Hints {
   }
 
   async #refreshNode(address: string, node: RedisLike): Promise<void> {
-    const { logger } = this.#context
     try {
       if (!this.#subscribers.has(address)) await this.#subscribe(address, node)
     } catch (error) {
-      if (this.#stopped.signal.aborted) return
-      logger.debug({ error: messageOf(error) }, 'no hints from this node for now, the probe goes on without')
+      this.#reportMissing(error)
     }
     if (this.#context.keyspaceEvents === 'auto' && !this.#stopped.signal.aborted) await this.#addFlags(node)
   }
 
   async #subscribe(address: string, node: RedisLike): Promise<void> {
-    const { commandTimeoutMs, connectionName, db, keyspaceEvents, keys, onReconnect } = this.#context
+    const { commandTimeoutMs, connectionName, onReconnect } = this.#context
     const connection = new Connection(node, { name: connectionName, commandTimeoutMs })
     this.#subscribers.set(address, connection)
-    connection.onReconnect(onReconnect)
+    connection.onReconnect(() => {
+      this.#listen(connection).catch((error: unknown) => this.#reportMissing(error))
+      onReconnect()
+    })
     connection.redis.on('message', (_channel: string, text: string) => this.#hearMessage(text))
     connection.redis.on('pmessage', (_pattern: string, channel: string, event: string) =>
       this.#hearEvent(channel, event),
     )
     try {
       await connection.open(commandTimeoutMs, this.#stopped.signal)
-      await connection.run((redis) => redis.subscribe(keys.failoverChannel))
-      if (keyspaceEvents === 'auto')
-        await connection.run((redis) => redis.psubscribe(keys.keyspacePattern(db)))
+      await this.#listen(connection)
     } catch (error) {
       connection.close()
       this.#subscribers.delete(address)
       throw error
     }
+  }
+
+  async #listen(connection: Connection): Promise<void> {
+    const { db, keyspaceEvents, keys } = this.#context
+    await connection.run((redis) => redis.subscribe(keys.failoverChannel))
+    if (keyspaceEvents === 'off') return
+    try {
+      await connection.run((redis) => redis.psubscribe(keys.keyspacePattern(db)))
+    } catch (error) {
+      this.#reportMissing(error) // an ACL may allow one channel and not the other
+    }
+  }
+
+  #reportMissing(error: unknown): void {
+    if (this.#stopped.signal.aborted) return
+    const facts = { error: messageOf(error) }
+    this.#context.logger.debug(facts, 'no hints from this node for now, the probe goes on without')
   }
 
   #hearMessage(text: string): void {

@@ -35,6 +35,8 @@ export interface LookContext {
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
+  /** Called at every look: what a restart or failover has taken from the server is set again. */
+  readonly onLook: () => void
 }
 
 export class Look implements Agent {
@@ -58,6 +60,7 @@ export class Look implements Agent {
       if (!this.#isRequested) await this.#wait(signal)
       if (signal.aborted) return
       this.#isRequested = false
+      this.#context.onLook()
       await this.#takeUnknown(session, signal)
       await this.#confirmOwned(session, signal)
     })

@@ -139,6 +139,7 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     replyMapping: 'legacy' as const,
     showFriendlyErrorStack: false,
     autoResendUnfulfilledCommands: false,
+    autoResubscribe: false, // ioredis does it without looking at the answer
     maxRetriesPerRequest: 0,
     monitor: false,
   }
