@@ -17,6 +17,7 @@ import {
 } from '@redis-stream-client/notifs'
 import { SafeEmitter } from '@redis-stream-client/notifs/internal'
 import { backoffMs } from './backoff.js'
+import { Deadline } from './deadline.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
@@ -28,12 +29,14 @@ import { messageOf } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { resolveServiceKeys } from './service-keys.js'
 import type { Session } from './session.js'
-import { giveBackStreams, within } from './shutdown.js'
+import { giveBackStreams } from './shutdown.js'
 import { sleep } from './sleep.js'
 import type { DeadLetter } from './stream-taker.js'
 import { announceEnd, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000
+/** For giving back what its owners have not, when their time is over. */
+const LAST_RELEASES_MS = 1000
 /** For the last words and for what is still under way, when the deadline for the streams is over. */
 const LAST_WORDS_MS = 500
 /** Between sessions that end before they have lasted one TTL. */
@@ -191,8 +194,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   /**
-   * Finishes every owned stream, then shuts down. Resolves when the client has closed, within `closeTimeoutMs` and a
-   * second; a stream that could not be finished by then goes to others, which StreamTerminated and the log say.
+   * Finishes every owned stream, then shuts down. Resolves when the client has closed, within `closeTimeoutMs` and
+   * about a second; a stream that could not be finished by then goes to others, which StreamTerminated and the log say.
    * Never rejects. Safe twice, and beside `close`: the first call counts.
    */
   done(): Promise<void> {
@@ -302,30 +305,32 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     this.#setState('closed')
     const left = await this.#giveBack(reason)
     this.#seekingStop.abort()
-    const lastWords = AbortSignal.timeout(LAST_WORDS_MS)
+    const lastWords = new Deadline(LAST_WORDS_MS)
     const session = this.#session
     session?.end('the client has closed')
-    if (session !== null) await within(announceEnd(session, this.#parts, lastWords), lastWords)
+    if (session !== null) {
+      await Promise.race([announceEnd(session, this.#parts, lastWords.signal), lastWords.over])
+    }
     hints.stop()
-    if (!wasNew) await within(this.#running, lastWords)
+    if (!wasNew) await Promise.race([this.#running, lastWords.over])
+    lastWords.clear()
     commands.close()
     heartbeats.close()
     this.#broker.close(terminated(reason, left, error))
   }
 
+  /** Answers how many streams could not be given back. Over at once when the session is. */
   async #giveBack(reason: TerminationReason): Promise<number> {
     const session = this.#session
     if (session === null) return 0
-    const deadline = new AbortController()
-    const timer = setTimeout(() => deadline.abort(), this.#options.closeTimeoutMs)
-    const onLost = (): void => deadline.abort()
-    session.signal.addEventListener('abort', onLost, { once: true })
-    if (session.signal.aborted) deadline.abort()
+    const { closeTimeoutMs } = this.#options
+    const owners = new Deadline(closeTimeoutMs, session.signal)
+    const releases = new Deadline(closeTimeoutMs + LAST_RELEASES_MS, session.signal)
     try {
-      return await giveBackStreams(reason, this.#parts, deadline.signal, this.#logger)
+      return await giveBackStreams(reason, this.#parts, { owners, releases }, this.#logger)
     } finally {
-      clearTimeout(timer)
-      session.signal.removeEventListener('abort', onLost)
+      owners.clear()
+      releases.clear()
     }
   }
 

@@ -9,69 +9,63 @@
  *   scripts under way are awaited, what they have brought is released, the session ends
  */
 import { StreamClientError, type TerminationReason } from '@redis-stream-client/notifs'
+import type { Deadline } from './deadline.js'
 import type { SafeLogger } from './logger.js'
 import { inSlices, type Ownership } from './ownership.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
 import type { StreamHandle } from './stream-handle.js'
 
+export interface Deadlines {
+  /** For owners that were asked to stop, and for finishing. */
+  readonly owners: Deadline
+  /** For releasing the rest. */
+  readonly releases: Deadline
+}
+
 /** Resolves with the number of streams that could be neither finished nor handed over: others will find them. */
 export async function giveBackStreams(
   reason: TerminationReason,
-  parts: Parts,
-  deadline: AbortSignal,
+  { ownership, taker }: Pick<Parts, 'ownership' | 'taker'>,
+  { owners, releases }: Deadlines,
   logger: SafeLogger,
 ): Promise<number> {
-  const { ownership, taker } = parts
-  await within(taker.settled(), deadline)
-  if (reason === 'done')
-    await settle([...ownership.streams.values()], (stream) => stream.done(), deadline, logger)
-  if (reason === 'closed') await askOwnersToStop(ownership, deadline, logger)
-  await settle([...ownership.streams.values()], (stream) => stream.release(), deadline, logger)
+  if (reason === 'closed') await askOwnersToStop(ownership)
+  await within(taker.settled(), owners) // what it brings is here now and is given back with the rest
+  if (reason === 'done') await settle(ownership, (stream) => stream.done(), owners, logger)
+  if (reason === 'closed') await awaitOwners(ownership, owners, logger)
+  await settle(ownership, (stream) => stream.release(), releases, logger)
   return ownership.streams.size
 }
 
-async function askOwnersToStop(
-  ownership: Ownership,
-  deadline: AbortSignal,
-  logger: SafeLogger,
-): Promise<void> {
+async function askOwnersToStop(ownership: Ownership): Promise<void> {
   const closing = new StreamClientError('CLOSED', 'closing: commit, then release or finish the stream')
-  const streams = [...ownership.streams.values()]
-  await inSlices(streams, (stream) => stream.askToStop(closing))
-  await settle(
-    streams.filter((stream) => !stream.hasSignal),
-    (stream) => stream.release(),
-    deadline,
-    logger,
-  )
-  while (ownership.streams.size > 0 && !deadline.aborted) await ownership.changed(deadline)
+  await inSlices([...ownership.streams.values()], (stream) => stream.askToStop(closing))
 }
 
-/** Calls something of every stream and waits for all of it, or for the deadline. */
+async function awaitOwners(ownership: Ownership, deadline: Deadline, logger: SafeLogger): Promise<void> {
+  await settle(ownership, (stream) => (stream.hasSignal ? null : stream.release()), deadline, logger)
+  while (ownership.streams.size > 0 && !deadline.isOver) await ownership.changed(deadline.signal)
+}
+
+/** Calls something of every owned stream and waits for all of it, or for the deadline. */
 async function settle(
-  streams: readonly StreamHandle[],
-  call: (stream: StreamHandle) => Promise<void>,
-  deadline: AbortSignal,
+  ownership: Ownership,
+  call: (stream: StreamHandle) => Promise<void> | null,
+  deadline: Deadline,
   logger: SafeLogger,
 ): Promise<void> {
-  const calls = streams.map((stream) =>
-    call(stream).catch((error: unknown) => {
+  const calls: Promise<void>[] = []
+  await inSlices([...ownership.streams.values()], (stream) => {
+    const called = call(stream)?.catch((error: unknown) => {
       logger.debug({ dataStreamName: stream.dataStreamName, error: messageOf(error) }, 'not given back')
-    }),
-  )
+    })
+    if (called !== undefined) calls.push(called)
+  })
   await within(Promise.all(calls), deadline)
 }
 
 /** Waits for work, but not beyond the deadline. */
-export function within(work: Promise<unknown>, deadline: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (deadline.aborted) return resolve()
-    const finish = (): void => {
-      deadline.removeEventListener('abort', finish)
-      resolve()
-    }
-    deadline.addEventListener('abort', finish, { once: true })
-    work.then(finish, finish)
-  })
+async function within(work: Promise<unknown>, deadline: Deadline): Promise<void> {
+  await Promise.race([work, deadline.over])
 }
