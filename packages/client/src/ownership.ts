@@ -31,7 +31,7 @@ export interface OwnershipContext {
 export class Ownership {
   readonly #context: OwnershipContext
   #streams = new Map<string, StreamHandle>()
-  /** Places taken by claims whose answer is under way. */
+  /** Places for streams that are being taken. */
   #reserved = 0
   #onChange: (() => void)[] = []
 
@@ -48,9 +48,9 @@ export class Ownership {
     return Math.max(0, this.#context.maxOwnedStreams - this.#streams.size - this.#reserved)
   }
 
-  /** True if more is owned than allowed: a claim was faster than a read that had been sent before it. */
-  get isOverfull(): boolean {
-    return this.#streams.size > this.#context.maxOwnedStreams
+  /** How many of the places reserved are more than allowed: a claim was faster than a read sent before it. */
+  get excess(): number {
+    return Math.max(0, this.#streams.size + this.#reserved - this.#context.maxOwnedStreams)
   }
 
   reserve(places: number): void {

@@ -9,6 +9,7 @@ import type { SafeRecorder, TakeOutcome } from './metrics.js'
 import type { Ownership } from './ownership.js'
 import { type Persistence, sessionLost } from './persist.js'
 import type { ReadableEntry, UnreadableEntry } from './redis/lbs.js'
+import { messageOf } from './redis/redis-errors.js'
 import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
 import type { Session } from './session.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
@@ -73,8 +74,26 @@ export class StreamTaker {
    * first, with CLOSED when the client closes, with REDIS_ERROR when Redis refuses for a reason that is not an entry's.
    */
   async take(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+    return await this.#track(() => this.#take(session, entries, mode, true))
+  }
+
+  /**
+   * Takes entries that are pending under this session, as many as the client may own: a claim may have used the room
+   * they were read for. The rest is passed on to the others. Resolves with the streams that are new; rejects as
+   * `take` does.
+   */
+  async acquire(session: Session, entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
+    return await this.#track(() => this.#acquire(session, entries))
+  }
+
+  /** Resolves when nothing is being taken. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#calls)
+  }
+
+  async #track<T>(act: () => Promise<T>): Promise<T> {
     this.#refuseIfClosing()
-    const call = this.#take(session, entries, mode)
+    const call = act()
     this.#calls.add(call)
     try {
       return await call
@@ -83,17 +102,42 @@ export class StreamTaker {
     }
   }
 
-  /** Resolves when nothing is being taken. */
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#calls)
+  async #acquire(session: Session, entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
+    const { ownership } = this.#context
+    ownership.reserve(entries.length)
+    const count = entries.length - Math.min(entries.length, ownership.excess)
+    ownership.unreserve(entries.length - count)
+    try {
+      const taken = newStreams(await this.#take(session, entries.slice(0, count), 'acquire', true))
+      if (count < entries.length) await this.#passOn(session, entries.slice(count))
+      return taken
+    } finally {
+      ownership.unreserve(count)
+    }
   }
 
-  async #take(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+  /** Never rejects: an entry that could not be passed on stays pending, and the look finds it. */
+  async #passOn(session: Session, entries: readonly ReadableEntry[]): Promise<void> {
+    try {
+      const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
+      await Promise.all(surplus.map((stream) => stream.release()))
+    } catch (error) {
+      this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
+    }
+  }
+
+  async #take(
+    session: Session,
+    entries: readonly ReadableEntry[],
+    mode: TakeMode,
+    isKept: boolean,
+  ): Promise<Taken[]> {
     const taken: Taken[] = []
     for (const { id } of entries) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + 1)
     try {
       for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
-        taken.push(...(await this.#takeBatch(session, entries.slice(start, start + BATCH_LIMIT), mode)))
+        const batch = entries.slice(start, start + BATCH_LIMIT)
+        taken.push(...(await this.#takeBatch(session, batch, mode, isKept)))
       }
       return taken
     } finally {
@@ -120,7 +164,13 @@ export class StreamTaker {
     }
   }
 
-  async #takeBatch(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+  /** What is not kept is taken without being entered among the owned streams: it is about to be released. */
+  async #takeBatch(
+    session: Session,
+    entries: readonly ReadableEntry[],
+    mode: TakeMode,
+    isKept: boolean,
+  ): Promise<Taken[]> {
     const { clock, maxCrashes, crashWindowMs, lbsIdleTimeMs, persistence, recorder, scripts } = this.#context
     const rules = { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
     const assignments = entries.map(({ id, message }) => ({ id, dataStreamName: message.dataStreamName }))
@@ -133,14 +183,14 @@ export class StreamTaker {
       })
     } catch (error) {
       if (!(error instanceof StreamClientError) || error.code !== 'REDIS_ERROR') throw error
-      return await this.#takeOneByOne(session, entries, mode, error)
+      return await this.#takeOneByOne(session, entries, mode, isKept, error)
     }
     if (answers === 'SESSION_LOST') {
       session.end('its heartbeat key holds another value or none')
       throw sessionLost('take streams', session)
     }
     const taken = entries.map((entry, index) =>
-      this.#enter(session, entry, (answers as TakeAnswer[])[index] as TakeAnswer),
+      this.#enter(session, entry, (answers as TakeAnswer[])[index] as TakeAnswer, isKept),
     )
     const durationMs = clock.now().monotonicMs - startMs
     const count = taken.filter((each) => each.outcome === 'taken').length
@@ -153,6 +203,7 @@ export class StreamTaker {
     session: Session,
     entries: readonly ReadableEntry[],
     mode: TakeMode,
+    isKept: boolean,
     error: StreamClientError,
   ): Promise<Taken[]> {
     const [first] = entries
@@ -168,11 +219,11 @@ export class StreamTaker {
       return [{ outcome: 'dead-lettered' }]
     }
     const taken: Taken[] = []
-    for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode)))
+    for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode, isKept)))
     return taken
   }
 
-  #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer): Taken {
+  #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer, isKept: boolean): Taken {
     const { ownership, maxCrashes } = this.#context
     const { dataStreamName } = entry.message
     const known = ownership.streams.get(dataStreamName)
@@ -181,7 +232,7 @@ export class StreamTaker {
         if (known?.idInLbs === entry.id && known.fencingToken === answer.fencingToken) {
           return { outcome: 'taken', stream: known, isNew: false }
         }
-        return { outcome: 'taken', stream: this.#addStream(session, entry, answer), isNew: true }
+        return { outcome: 'taken', stream: this.#addStream(session, entry, answer, isKept), isNew: true }
       case 'GONE':
         if (known?.idInLbs === entry.id && !known.isBusy) ownership.disown(known, 'entry-gone')
         return { outcome: 'gone' }
@@ -208,8 +259,9 @@ export class StreamTaker {
     session: Session,
     { id, message }: ReadableEntry,
     answer: Extract<TakeAnswer, { status: 'TAKEN' }>,
+    isKept: boolean,
   ): StreamHandle {
-    const { clock, operations, ownership } = this.#context
+    const { clock, operations, ownership, recorder } = this.#context
     const facts: StreamFacts = {
       dataStreamName: message.dataStreamName,
       idInLbs: id,
@@ -222,7 +274,8 @@ export class StreamTaker {
     }
     const stream = new StreamHandle(facts, session, operations)
     if (!session.isHeld()) throw sessionLost('take streams', session)
-    ownership.add(stream)
+    if (isKept) ownership.add(stream)
+    else recorder.streamStarted({ recovered: stream.recovered })
     return stream
   }
 
@@ -252,4 +305,8 @@ export class StreamTaker {
     if (this.#isClosing)
       throw new StreamClientError('CLOSED', 'the client is closing: it takes no more streams')
   }
+}
+
+function newStreams(taken: readonly Taken[]): StreamHandle[] {
+  return taken.flatMap((each) => (each.outcome === 'taken' && each.isNew ? [each.stream] : []))
 }

@@ -54,9 +54,8 @@ export class Claims {
   /** Claims entries and delivers each stream won as StreamAdded. Answers how many were won. */
   async claimAndDeliver(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<number> {
     const { clock, deliveries, recorder } = this.#context
-    const entries = await this.readable(session, ids)
     const startMs = clock.now().monotonicMs
-    const taken = await this.#claim(session, entries)
+    const taken = await this.#claim(session, ids)
     const durationMs = clock.now().monotonicMs - startMs
     let won = 0
     for (const each of taken) {
@@ -68,13 +67,14 @@ export class Claims {
     return won
   }
 
-  async #claim(session: Session, entries: readonly ReadableEntry[]): Promise<Taken[]> {
+  /** Places are reserved before anything is awaited: whoever asks for `room` next sees what is left. */
+  async #claim(session: Session, ids: readonly string[]): Promise<Taken[]> {
     const { ownership, taker } = this.#context
-    ownership.reserve(entries.length)
+    ownership.reserve(ids.length)
     try {
-      return await taker.take(session, entries, 'claim')
+      return await taker.take(session, await this.readable(session, ids), 'claim')
     } finally {
-      ownership.unreserve(entries.length)
+      ownership.unreserve(ids.length)
     }
   }
 }

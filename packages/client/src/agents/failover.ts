@@ -105,7 +105,7 @@ export class Failover implements Agent {
   takeBack(ids: readonly string[]): void {
     if (ids.length === 0) return
     this.#track(async (session) => {
-      await this.#act(session, { consumer: session.consumer, ids }, ids)
+      await this.#actOn(session, { consumer: session.consumer, ids }, ids)
     })
   }
 

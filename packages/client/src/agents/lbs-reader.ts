@@ -146,7 +146,7 @@ export class LbsReader implements Agent {
     try {
       const taken = await this.#take(session, entries)
       await before
-      for (const stream of taken) await this.#deliver(stream, signal)
+      for (const stream of taken) await this.#context.deliveries.streamAdded(stream, signal)
       return null
     } catch (error) {
       return error instanceof Error ? error : new Error(messageOf(error))
@@ -156,23 +156,14 @@ export class LbsReader implements Agent {
   }
 
   async #take(session: Session, entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
-    const { ownership, taker } = this.#context
-    ownership.reserve(entries.length)
-    try {
-      const unreadable = entries.filter(isUnreadable)
-      if (unreadable.length > 0) await taker.bury(session, unreadable)
-      const taken = await taker.take(session, entries.filter(isReadable), 'acquire')
-      return taken.flatMap((each) => (each.outcome === 'taken' && each.isNew ? [each.stream] : []))
-    } finally {
-      ownership.unreserve(entries.length)
-    }
-  }
-
-  /** A claim may have used the room this was read for: what is too much is offered to the others. */
-  async #deliver(stream: StreamHandle, signal: AbortSignal): Promise<void> {
-    const { deliveries, ownership } = this.#context
-    if (ownership.isOverfull) await stream.release()
-    else await deliveries.streamAdded(stream, signal)
+    const { taker } = this.#context
+    const readable = taker.acquire(session, entries.filter(isReadable))
+    const unreadable = entries.filter(isUnreadable)
+    const [taken] = await Promise.all([
+      readable,
+      unreadable.length > 0 ? taker.bury(session, unreadable) : undefined,
+    ])
+    return taken
   }
 
   /** After a failure: false if the reader has to give up. */

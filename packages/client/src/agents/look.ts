@@ -82,13 +82,9 @@ export class Look implements Agent {
   }
 
   async #takeBatch(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<void> {
-    const { claims, deliveries, ownership, taker } = this.#context
-    const taken = await taker.take(session, await claims.readable(session, ids), 'acquire')
-    for (const each of taken) {
-      if (each.outcome !== 'taken' || !each.isNew) continue
-      if (ownership.isOverfull) await each.stream.release()
-      else await deliveries.streamAdded(each.stream, signal)
-    }
+    const { claims, deliveries, taker } = this.#context
+    const taken = await taker.acquire(session, await claims.readable(session, ids))
+    for (const stream of taken) await deliveries.streamAdded(stream, signal)
   }
 
   async #confirmOwned(session: Session, signal: AbortSignal): Promise<void> {
