@@ -15,6 +15,7 @@ export type RedisLike = Redis | Cluster
 const LEAST_RECONNECT_MS = 20
 const GREATEST_RECONNECT_MS = 500
 const OPEN_POLL_MS = 10
+const DISCONNECT_TIMEOUT_MS = 10
 
 export interface ConnectionOptions {
   /** Shown by CLIENT LIST. */
@@ -134,6 +135,8 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     connectionName: options.name,
     commandTimeout: options.commandTimeoutMs,
     connectTimeout: options.commandTimeoutMs,
+    // ioredis waits this long for the other side to close as well, which a half-open connection never does.
+    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     keyPrefix: '',
     stringNumbers: false,
     replyMapping: 'legacy' as const,

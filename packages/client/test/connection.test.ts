@@ -1,0 +1,142 @@
+import { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { LbsProducer } from '../src/lbs-producer.js'
+import { Connection, databaseOf } from '../src/redis/connection.js'
+import { DeadlineError, isMissingGroup, isTransient, redisError } from '../src/redis/redis-errors.js'
+
+let server: RedisServer
+beforeAll(async () => {
+  server = await RedisServer.start()
+})
+afterAll(() => server[Symbol.asyncDispose]())
+
+const never = new AbortController().signal
+
+describe('a connection', () => {
+  it('is like the one it was made from in address and database, and in nothing that changes what we do', async () => {
+    const template = server.client({
+      db: 5,
+      keyPrefix: '',
+      commandTimeout: 1,
+      stringNumbers: true,
+      enableAutoPipelining: true,
+      maxRetriesPerRequest: null,
+    })
+    const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 5000 })
+    await connection.open(5000, never)
+    expect(await connection.run((redis) => redis.incr('n'))).toBe(1)
+    const info = String(await connection.run((redis) => redis.client('INFO')))
+    expect(info).toContain('name=mine')
+    expect(info).toContain('db=5')
+    connection.close()
+  })
+
+  it('works on the database the template was sent to by SELECT', async () => {
+    const template = server.client()
+    await template.select(7)
+    expect(databaseOf(template)).toBe(7)
+    expect(databaseOf(new Redis({ db: 3, lazyConnect: true }))).toBe(3)
+    expect(databaseOf(new Redis({ lazyConnect: true }))).toBe(0)
+  })
+
+  it('is replaced when it does not answer, and works again by itself', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {
+      name: 'slow',
+      commandTimeoutMs: 300,
+    })
+    let reconnects = 0
+    connection.onReconnect(() => reconnects++)
+    await connection.open(5000, never)
+    proxy.freeze((each) => each === proxy.connections[0]) // and it stays so: only a new connection works
+    await expect(connection.run((redis) => redis.ping())).rejects.toBeInstanceOf(DeadlineError)
+    await expect.poll(() => reconnects, { timeout: 1500 }).toBe(1)
+    expect(await connection.run((redis) => redis.ping())).toBe('PONG')
+    connection.close()
+  })
+
+  it('rejects at once what is sent while it is away', async () => {
+    const connection = new Connection(server.client({ lazyConnect: true }), {
+      name: 'new',
+      commandTimeoutMs: 5000,
+    })
+    connection.close()
+    await expect(connection.run((redis) => redis.ping())).rejects.toThrow()
+  })
+
+  it('says why it cannot be opened', async () => {
+    const options = { name: 'x', commandTimeoutMs: 200 }
+    const nobody = new Connection(new Redis({ port: 1, lazyConnect: true }), options)
+    await expect(nobody.open(300, never)).rejects.toMatchObject({
+      code: 'REDIS_ERROR',
+      message: expect.stringContaining('ECONNREFUSED'),
+    })
+    nobody.close()
+    const once = new Connection(new Redis({ port: 1, lazyConnect: true }), { ...options, reconnects: false })
+    await expect(once.open(60_000, never)).rejects.toMatchObject({ code: 'REDIS_ERROR' })
+  })
+
+  it('is refused at once with a wrong password, which the error does not show', async () => {
+    await using locked = await RedisServer.start()
+    await locked.client().config('SET', 'requirepass', 'right')
+    const template = new Redis({ port: locked.port, password: 'wrong-secret', lazyConnect: true })
+    const connection = new Connection(template, { name: 'x', commandTimeoutMs: 1000 })
+    const error = await connection.open(60_000, never).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ code: 'REDIS_ERROR', message: expect.stringContaining('WRONGPASS') })
+    expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('wrong-secret')
+    expect(JSON.stringify(connection.lastError)).not.toContain('wrong-secret')
+    connection.close()
+  })
+})
+
+describe('errors of Redis', () => {
+  it('that say "not now" are told from those that say "no"', async () => {
+    const redis = server.client()
+    const answer = (message: string) =>
+      redis.eval(`return redis.error_reply('${message}')`, 0).catch((error: unknown) => error)
+    for (const message of ['LOADING x', 'READONLY x', 'OOM x', 'BUSY x', 'ERR in script: -MISCONF x']) {
+      expect(isTransient(await answer(message))).toBe(true)
+    }
+    for (const message of ['WRONGTYPE x', 'NOPERM x', 'ERR syntax'])
+      expect(isTransient(await answer(message))).toBe(false)
+    expect(isTransient(new Error('Connection is closed.'))).toBe(true)
+    expect(isMissingGroup(await answer('NOGROUP No such key'))).toBe(true)
+    expect(isMissingGroup(new Error('NOGROUP'))).toBe(false)
+  })
+
+  it('carry the operation and the cause', () => {
+    const cause = new Error('boom')
+    expect(redisError('read', cause)).toMatchObject({ code: 'REDIS_ERROR', message: 'read: boom', cause })
+    expect(redisError('read', 'boom')).toMatchObject({ message: 'read: boom' })
+  })
+})
+
+describe('the producer', () => {
+  it('adds a stream with its info, and answers the id', async () => {
+    const redis = server.client()
+    const id = await new LbsProducer(redis, 'orders').add('s', { n: 1 })
+    expect(await redis.xrange('orders-input', id, id)).toEqual([
+      [id, ['lbs-input', '{"DataStreamName":"s","Info":{"n":1}}']],
+    ])
+  })
+
+  it('refuses what cannot be sent, and a connection with a prefix', async () => {
+    const producer = new LbsProducer(server.client(), 'orders')
+    await expect(producer.add('')).rejects.toMatchObject({ code: 'LBS_MESSAGE_INVALID' })
+    const prefixed = new Redis({ lazyConnect: true, keyPrefix: 'x:' })
+    expect(() => new LbsProducer(prefixed, 'orders')).toThrow(
+      expect.objectContaining({ code: 'OPTION_INVALID' }),
+    )
+  })
+
+  it('says which stream could not be added', async () => {
+    const redis = server.client()
+    await redis.set('broken-input', 'text')
+    await expect(new LbsProducer(redis, 'broken').add('s')).rejects.toMatchObject({
+      code: 'REDIS_ERROR',
+      message: expect.stringContaining('add s to broken-input'),
+    })
+  })
+})

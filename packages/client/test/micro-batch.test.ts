@@ -1,0 +1,43 @@
+import { describe, expect, it } from 'vitest'
+import { MicroBatch } from '../src/micro-batch.js'
+
+describe('calls of one turn', () => {
+  it('travel together, in their order, and each gets its own result', async () => {
+    const sent: number[][] = []
+    const batch = new MicroBatch<number, string>(50, (items) => {
+      sent.push(items)
+      return Promise.resolve(items.map(String))
+    })
+    const results = await Promise.all([batch.add(1), batch.add(2), batch.add(3)])
+    expect(results).toEqual(['1', '2', '3'])
+    expect(sent).toEqual([[1, 2, 3]])
+  })
+
+  it('are split at the limit, and only a few batches are under way at once', async () => {
+    let underWay = 0
+    let most = 0
+    const sent: number[] = []
+    const batch = new MicroBatch<number, number>(10, async (items) => {
+      underWay++
+      most = Math.max(most, underWay)
+      sent.push(...items)
+      expect(items.length).toBeLessThanOrEqual(10)
+      await new Promise((resolve) => setImmediate(resolve))
+      underWay--
+      return items
+    })
+    const numbers = Array.from({ length: 1234 }, (_, index) => index)
+    expect(await Promise.all(numbers.map((each) => batch.add(each)))).toEqual(numbers)
+    expect(sent).toEqual(numbers)
+    expect(most).toBe(4)
+  })
+
+  it('fail together, and the next batch goes on', async () => {
+    const batch = new MicroBatch<number, number>(2, (items) =>
+      items.includes(1) ? Promise.reject(new Error('refused')) : Promise.resolve(items),
+    )
+    const results = await Promise.allSettled([batch.add(1), batch.add(2), batch.add(3)])
+    expect(results.map((each) => each.status)).toEqual(['rejected', 'rejected', 'fulfilled'])
+    expect(await batch.add(4)).toBe(4)
+  })
+})
