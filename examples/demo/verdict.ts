@@ -1,0 +1,25 @@
+/** What must hold at the end, and what did not. */
+import type { Comparison } from './comparison.js'
+import type { Outcome } from './run.js'
+
+/** One sentence for each thing that is wrong; none if the demo has shown what it is to show. */
+export function findProblems({ board, endings, problem }: Outcome, comparison: Comparison): string[] {
+  const problems: string[] = []
+  if (problem !== null) problems.push(`The run did not come to its end: ${problem}.`)
+  if (comparison.unequal.length > 0) {
+    problems.push(`Not as the file says: ${comparison.unequal.join(', ')}.`)
+  }
+  for (const { name, exit, isClean } of endings) {
+    if (!isClean) problems.push(`${name} did not end as it should: ${exit.signal ?? `code ${exit.code}`}.`)
+  }
+  if (problem === null && board.faults.length < 2) problems.push('Nobody was killed, or nobody was stopped.')
+  for (const { consumer, kind, takeovers } of board.faults) {
+    const { disowned, tried } = board.standing(consumer)
+    if (takeovers.size === 0) problems.push(`Nothing was taken over from ${consumer}.`)
+    if (kind === 'stopped' && disowned.size === 0) problems.push(`${consumer} was not told what it lost.`)
+    for (const call of ['commit', 'done'] as const) {
+      if (tried.has(`${call}: accepted`)) problems.push(`A former owner's ${call} was accepted.`)
+    }
+  }
+  return problems
+}
