@@ -209,7 +209,7 @@ export class RedisServer implements AsyncDisposable {
 }
 
 /** The binary that the launcher or the global setup of the tests found. */
-function serverBinary(): { bin: string; env: NodeJS.ProcessEnv } {
+export function serverBinary(): { bin: string; env: NodeJS.ProcessEnv } {
   const { REDIS_SERVER_BIN: bin, REDIS_SERVER_LIBRARY_PATH: libraries } = process.env
   if (!bin)
     throw new Error('REDIS_SERVER_BIN is not set: start through `npm test`, `npm run demo` and the like')
