@@ -121,7 +121,7 @@ describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (
 
 describe.concurrent('after the death of an owner of many streams', () => {
   test.each(['manual', 'auto'] as const)('the survivors share them, in %s mode', async (claimMode) => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode })
+    await using fleet = new Fleet(server, { ...FAST, claimMode, claimStaggerMs: 500 })
     const owner = await fleet.spawn('owner')
     const streams = Array.from({ length: 300 }, (_, index) => `stream-${index}`)
     await fleet.addAll(streams)

@@ -194,7 +194,7 @@ describe.concurrent('with owners that are killed in between, a stream added many
     const holder = await fleet.join('holder')
     await fleet.add('stream', { n: 0 })
     const held = await holder.given('stream')
-    const workers = await Promise.all([spawn(), spawn(), spawn()])
+    const workers = await Promise.all(Array.from({ length: 6 }, spawn))
     await addTimes(fleet, 'stream', 1, 24)
     await backlogHas(fleet, 'stream', 24)
     await holder.release(held)
@@ -205,7 +205,7 @@ describe.concurrent('with owners that are killed in between, a stream added many
         return workers.find((worker) => worker.clientId === ownerId)
       })
       await victim?.kill()
-      workers.splice(workers.indexOf(victim as ConsumerProcess), 1, await spawn())
+      workers.splice(workers.indexOf(victim as ConsumerProcess), 1)
     }
     await addTimes(fleet, 'stream', 25, 5)
     await fleet.allDone(25_000)
