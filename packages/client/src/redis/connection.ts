@@ -159,6 +159,8 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
   const standalone: RedisOptions = {
     ...common,
     db: databaseOf(template),
+    // A sentinel that hangs accepts connections: without a deadline the others would never be asked.
+    sentinelCommandTimeout: options.commandTimeoutMs,
     lazyConnect: true,
     enableOfflineQueue: false,
     enableAutoPipelining: false,
