@@ -142,7 +142,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     void this.#broker.closed.then(() => signal?.removeEventListener('abort', onAbort))
     const starting = this.#start()
     this.#running = starting.then(
-      (session) => this.#run(session),
+      (session) => this.#run(session).catch((error: unknown) => this.#fail(error)),
       () => undefined, // init rejects with it
     )
     try {
@@ -287,6 +287,14 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     this.#setState('lost')
     this.#report(session.signal.reason as Error)
     this.#logger.warn({ reason: messageOf(session.signal.reason) }, 'the session is lost, seeking a new one')
+  }
+
+  /** A mistake of this library's own: better closed, with its streams handed over, than half alive. */
+  #fail(problem: unknown): void {
+    const error = problem instanceof Error ? problem : new Error(messageOf(problem))
+    this.#logger.error({ error: messageOf(error) }, 'the client cannot go on')
+    this.#report(error)
+    void this.#shutDown('aborted', error)
   }
 
   #shutDown(reason: TerminationReason, error?: Error): Promise<void> {
