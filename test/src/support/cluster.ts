@@ -100,6 +100,7 @@ export class RedisCluster implements AsyncDisposable {
     this.nodes.push(node)
     await this.#meet(first as ClusterNode, node)
     await this.#allKnow(this.#living().length)
+    await this.#allWell()
     return node
   }
 
@@ -183,9 +184,13 @@ export class RedisCluster implements AsyncDisposable {
       const { id } = this.nodes[index] as ClusterNode
       await eventually('the replica takes its master', () => redis.cluster('REPLICATE', id), Boolean, READY)
     }
+    await this.#allWell()
+  }
+
+  async #allWell(): Promise<void> {
     await eventually(
       'all slots are served and all replicas in step',
-      async () => await Promise.all(this.nodes.map(stateOf)),
+      async () => await Promise.all(this.#living().map(stateOf)),
       (states) => states.every((state) => state === 'ok'),
       READY,
     )

@@ -35,9 +35,12 @@ export class Hints {
   readonly #subscribers = new Map<string, Connection>()
   readonly #stopped = new AbortController()
   #wasRefused = false
+  #isWanted = false
 
   constructor(context: HintsContext) {
     this.#context = context
+    // ioredis has asked for the nodes anew: after a failover, a resharding, a node that came or went.
+    if (isCluster(context.redis)) context.redis.on('refresh', () => this.#followNodes())
   }
 
   /** States of the subscribers' connections, in ioredis's words. */
@@ -47,6 +50,7 @@ export class Hints {
 
   /** Subscribes and sets the flags, on nodes that are new as well. A failure is logged: the probe goes on without. */
   async refresh(): Promise<void> {
+    this.#isWanted = true
     const nodes = mastersOf(this.#context.redis)
     for (const [address, connection] of this.#subscribers) {
       if (nodes.has(address)) continue
@@ -59,6 +63,13 @@ export class Hints {
   stop(): void {
     this.#stopped.abort()
     for (const connection of this.#subscribers.values()) connection.close()
+  }
+
+  #followNodes(): void {
+    if (!this.#isWanted || this.#stopped.signal.aborted) return
+    const nodes = mastersOf(this.#context.redis)
+    const isSame = nodes.size === this.#subscribers.size
+    if (!isSame || [...nodes.keys()].some((address) => !this.#subscribers.has(address))) void this.refresh()
   }
 
   async #refreshNode(address: string, node: RedisLike): Promise<void> {
