@@ -14,7 +14,7 @@ for (const name of names) {
 // In production each process has a POD_NAME instead.
 const client = new RedisStreamClient(redis, 'quickstart', { consumerId: 'quickstart-1' })
 for await (const notification of await client.init()) {
-  if (notification.type === 'StreamAdded') void work(notification.stream)
+  if (notification.type === 'StreamAdded') void work(notification.stream).catch(console.error)
   if (notification.type === 'StreamTerminated') console.log(notification.additionalInfo.info)
 }
 redis.disconnect()
