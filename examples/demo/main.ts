@@ -25,7 +25,9 @@ const url = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 const redis = new Redis(url, { lazyConnect: true })
 redis.on('error', () => undefined) // commands tell
 try {
-  await redis.connect()
+  await redis.connect().catch((cause: unknown) => {
+    throw new Error('no Redis server can be reached at REDIS_URL', { cause })
+  })
   process.exitCode = await demonstrate(redis)
 } catch (error) {
   stdout.write(`\n  ${paint.red(`The demo has failed: ${(error as Error).message}`)}\n`)
