@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { type ClientOptions, RedisStreamClient, type StreamClientError } from '@redis-stream-client/client'
-import { Redis, type RedisOptions } from 'ioredis'
+import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { describe, expect, test } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { RedisServer, type RedisServerOptions } from './src/support/redis-server.js'
@@ -47,11 +47,14 @@ async function serves(redis: Redis): Promise<void> {
 
 /** What init is refused with, together with everything that was logged about it. */
 async function refusal(options: Omit<RedisOptions, 'replyMapping'>): Promise<string> {
+  return await refusalOf(new Redis({ ...options, lazyConnect: true }))
+}
+
+async function refusalOf(redis: Redis | Cluster): Promise<string> {
   const lines: string[] = []
   const logger = loggerInto(lines)
-  const redis = new Redis({ ...options, lazyConnect: true })
   redis.on('error', () => undefined)
-  const client = new RedisStreamClient(redis, 'orders', { consumerId: 'first', logger })
+  const client = new RedisStreamClient(redis, '{orders}', { consumerId: 'first', logger })
   const seen: unknown[] = []
   client.on('error', (error) => seen.push(error))
   const error: unknown = await client.init().then(
@@ -98,6 +101,9 @@ describe('a client', () => {
       PASSWORD,
     )
     await refusal({ port: server.port, host: '127.0.0.1' })
+    const node = { port: server.port, host: '127.0.0.1' }
+    const redisOptions = { username: 'default', password: `${PASSWORD}?` }
+    expect(await refusalOf(new Cluster([node], { lazyConnect: true, redisOptions }))).not.toContain(PASSWORD)
   })
 
   test('logs in as a user that may use the keys and channels of its service alone', async () => {

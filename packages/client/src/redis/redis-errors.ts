@@ -44,8 +44,19 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
-/** ioredis keeps the command with its arguments on the error, which for AUTH and HELLO are the password. */
+/**
+ * ioredis keeps the command with its arguments on the error, which for AUTH and HELLO are the password; on Cluster
+ * also on an error inside the error.
+ */
 export function scrub(error: unknown): unknown {
-  if (error instanceof Error && 'command' in error) delete error.command
+  scrubAll(error, new Set())
   return error
+}
+
+function scrubAll(error: unknown, seen: Set<unknown>): void {
+  if (!(error instanceof Error) || seen.has(error)) return
+  seen.add(error)
+  if ('command' in error) delete error.command
+  scrubAll(error.cause, seen)
+  for (const inner of Object.values(error)) scrubAll(inner, seen)
 }
