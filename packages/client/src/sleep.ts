@@ -1,8 +1,11 @@
 /** Waiting that an abort ends early. It resolves either way: loops look at their signal themselves. */
+import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
+  // Many may wait with one signal, all the calls of a session for instance; Node would print a warning at the eleventh.
+  setMaxListeners(0, signal)
   await delay(ms, undefined, { signal }).catch(ignoreAbort)
 }
 
