@@ -1,0 +1,115 @@
+/**
+ * One call of the handler, with one record or one batch.
+ *
+ *   running ── handler settles ──> over: ok, failed
+ *   running ── timeout, drain, ownership lost ──> aborted: the signal says so
+ *   aborted ── handler settles ──> over: ok, failed, interrupted
+ *   aborted ── it does not within the grace ──> over: abandoned. What it still does through its context is refused.
+ */
+import type { StreamRecord } from './stream-record.js'
+import { WorkerError } from './worker-error.js'
+
+/** Why an attempt was asked to stop. */
+export type AbortKind = 'timeout' | 'drain' | 'lost'
+
+export type AttemptOutcome =
+  | { readonly type: 'ok' }
+  /** The handler threw, or did not end in time. */
+  | {
+      readonly type: 'failed'
+      readonly error: unknown
+      readonly isTimeout: boolean
+      readonly isAbandoned: boolean
+    }
+  /** It was asked to stop because the worker or its ownership ends; nothing is known about the record. */
+  | { readonly type: 'interrupted'; readonly isAbandoned: boolean }
+
+export class Attempt {
+  readonly records: readonly StreamRecord[]
+  /** From 1. */
+  readonly number: number
+  readonly #timeoutMs: number
+  readonly #abandonAfterMs: number
+  #controller: AbortController | undefined
+  #abort: { readonly kind: AbortKind; readonly reason: Error } | undefined
+  #timer: NodeJS.Timeout | undefined
+  #settle: ((outcome: AttemptOutcome) => void) | undefined
+  #isOver = false
+
+  constructor(
+    records: readonly StreamRecord[],
+    number: number,
+    limits: { readonly timeoutMs: number; readonly abandonAfterMs: number },
+  ) {
+    this.records = records
+    this.number = number
+    this.#timeoutMs = limits.timeoutMs
+    this.#abandonAfterMs = limits.abandonAfterMs
+  }
+
+  /** True when the handler's result does not count any more. */
+  get isOver(): boolean {
+    return this.#isOver
+  }
+
+  /** Made on first use: most handlers never look. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      if (this.#abort !== undefined) this.#controller.abort(this.#abort.reason)
+    }
+    return this.#controller.signal
+  }
+
+  /** Calls the handler. Never rejects. */
+  run(handler: () => unknown): Promise<AttemptOutcome> {
+    return new Promise((resolve) => {
+      this.#settle = resolve
+      if (this.#timeoutMs < Infinity) {
+        this.#timer = setTimeout(
+          () => this.abort('timeout', timedOut(this.records, this.#timeoutMs)),
+          this.#timeoutMs,
+        )
+      }
+      call(handler).then(
+        () => this.#end({ type: 'ok' }),
+        (error: unknown) => this.#end(this.#failure(error, false)),
+      )
+    })
+  }
+
+  /** Asks the handler to stop, and leaves it to itself when it does not. The first call counts. */
+  abort(kind: AbortKind, reason: Error): void {
+    if (this.#isOver || this.#abort !== undefined) return
+    this.#abort = { kind, reason }
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.#end(this.#failure(reason, true)), this.#abandonAfterMs)
+    this.#controller?.abort(reason)
+  }
+
+  #failure(error: unknown, isAbandoned: boolean): AttemptOutcome {
+    if (this.#abort === undefined) return { type: 'failed', error, isTimeout: false, isAbandoned }
+    if (this.#abort.kind !== 'timeout') return { type: 'interrupted', isAbandoned }
+    return { type: 'failed', error: this.#abort.reason, isTimeout: true, isAbandoned }
+  }
+
+  #end(outcome: AttemptOutcome): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    clearTimeout(this.#timer)
+    this.#settle?.(outcome)
+  }
+}
+
+async function call(handler: () => unknown): Promise<void> {
+  await handler()
+}
+
+function timedOut(records: readonly StreamRecord[], timeoutMs: number): WorkerError {
+  const [first] = records as [StreamRecord]
+  return new WorkerError(
+    'RECORD_TIMEOUT',
+    `record ${first.id} of ${first.dataStreamName} was not handled within ${timeoutMs} ms`,
+    { facts: { dataStreamName: first.dataStreamName, recordId: first.id, timeoutMs } },
+  )
+}

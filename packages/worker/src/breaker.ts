@@ -1,0 +1,92 @@
+/**
+ * The circuit breaker: while it is open no stream begins a record, in half-open one record is tried at a time.
+ *
+ *   closed ── so many failures in a row ──> open ── halfOpenAfterMs ──> half-open
+ *   half-open ── the record succeeds ──> closed      half-open ── it fails ──> open
+ *
+ * cockatiel decides; this file is the only one that knows it.
+ */
+import {
+  BrokenCircuitError,
+  CircuitState,
+  ConsecutiveBreaker,
+  circuitBreaker,
+  handleWhenResult,
+} from 'cockatiel'
+import type { AttemptOutcome } from './attempt.js'
+import { NonRetryableError } from './failures.js'
+import type { BreakerState } from './worker-metrics.js'
+import type { CircuitBreakerOptions } from './worker-options.js'
+
+const DEFAULT_FAILURES = 5
+const DEFAULT_HALF_OPEN_AFTER_MS = 10_000
+
+export class Breaker {
+  readonly #policy: ReturnType<typeof circuitBreaker>
+  readonly #halfOpenAfterMs: number
+  readonly #onChange: (state: BreakerState) => void
+  #isResting = false
+  #isProbing = false
+  #timer: NodeJS.Timeout | undefined
+
+  /** `onChange` is also called when a closed or half-open breaker lets records begin again. */
+  constructor(options: CircuitBreakerOptions, onChange: (state: BreakerState) => void) {
+    const isFailure = options.isFailure ?? ((error: unknown) => !(error instanceof NonRetryableError))
+    this.#halfOpenAfterMs = options.halfOpenAfterMs ?? DEFAULT_HALF_OPEN_AFTER_MS
+    this.#onChange = onChange
+    this.#policy = circuitBreaker(
+      handleWhenResult((result) => {
+        const outcome = result as AttemptOutcome
+        return outcome.type === 'failed' && isFailure(outcome.error)
+      }),
+      {
+        halfOpenAfter: this.#halfOpenAfterMs,
+        breaker: new ConsecutiveBreaker(options.failures ?? DEFAULT_FAILURES),
+      },
+    )
+    this.#policy.onBreak(() => this.#rest())
+    this.#policy.onReset(() => onChange('closed'))
+  }
+
+  get state(): BreakerState {
+    if (this.#isResting) return 'open'
+    return this.#policy.state === CircuitState.Closed ? 'closed' : 'half-open'
+  }
+
+  /** True if a record may begin now. */
+  get mayStart(): boolean {
+    return !this.#isResting && (this.#policy.state === CircuitState.Closed || !this.#isProbing)
+  }
+
+  /**
+   * Runs an attempt. Null if nothing is known about the record: it was not begun, because the breaker is open, or it
+   * was the one that found out that the dependency is still down.
+   */
+  async run(attempt: () => Promise<AttemptOutcome>): Promise<AttemptOutcome | null> {
+    if (!this.mayStart) return null
+    const isProbe = this.#policy.state !== CircuitState.Closed
+    if (isProbe) this.#isProbing = true
+    try {
+      const outcome = (await this.#policy.execute(attempt)) as AttemptOutcome
+      return isProbe && this.#isResting ? null : outcome
+    } catch (error) {
+      if (error instanceof BrokenCircuitError) return null
+      throw error
+    } finally {
+      if (isProbe) this.#isProbing = false
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #rest(): void {
+    this.#isResting = true
+    this.#onChange('open')
+    this.#timer = setTimeout(() => {
+      this.#isResting = false
+      this.#onChange('half-open')
+    }, this.#halfOpenAfterMs + 1)
+  }
+}

@@ -1,0 +1,38 @@
+/** What a handler throws to say how it wants to be treated. Anything else it throws is retried as configured. */
+
+/** Trying again is useless: the record goes to the dead letters at once. */
+export class NonRetryableError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'NonRetryableError'
+  }
+}
+
+/** Try again after this long, whatever the backoff says. The attempt counts like any other. */
+export class RetryAfterError extends Error {
+  readonly delayMs: number
+
+  constructor(delayMs: number, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'RetryAfterError'
+    this.delayMs = delayMs
+  }
+}
+
+/**
+ * `throw retryAfter(30_000)`: sets the delay before the next attempt, for example from a Retry-After header.
+ * @throws RangeError if `delayMs` is not a number of at least 0.
+ */
+export function retryAfter(
+  delayMs: number,
+  message: string = `try again after ${delayMs} ms`,
+  options?: ErrorOptions,
+): RetryAfterError {
+  if (!(delayMs >= 0 && delayMs <= GREATEST_DELAY_MS)) {
+    throw new RangeError(`retryAfter takes 0 to ${GREATEST_DELAY_MS} milliseconds, got ${delayMs}`)
+  }
+  return new RetryAfterError(delayMs, message, options)
+}
+
+/** setTimeout fires at once for anything longer. */
+const GREATEST_DELAY_MS = 2 ** 31 - 1

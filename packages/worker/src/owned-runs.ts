@@ -1,0 +1,200 @@
+/** The streams a worker works on: how they come in, and what happens on time rather than on a record. */
+import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
+import { fenceOf, messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import { CheckpointWriter } from './checkpoint-writer.js'
+import type { WorkerScripts } from './redis/worker-scripts.js'
+import type { StreamEndings } from './stream-endings.js'
+import type { ReadTarget, StreamReader } from './stream-reader.js'
+import { type RunContext, StreamRun } from './stream-run.js'
+import { isLoss } from './turns.js'
+import { decodeCheckpoint } from './worker-checkpoint.js'
+import type { WorkerEvents } from './worker-events.js'
+import type { HaltReason, SafeWorkerRecorder, StreamEnd } from './worker-metrics.js'
+
+export interface OwnedRunsContext {
+  readonly run: Omit<RunContext, 'onHungry'>
+  readonly scripts: WorkerScripts
+  readonly readers: readonly StreamReader[]
+  readonly endings: StreamEndings
+  readonly commitIntervalMs: number
+  readonly idleMs: number
+  readonly recorder: SafeWorkerRecorder
+  readonly logger: SafeLogger
+  readonly emit: <Name extends keyof WorkerEvents>(
+    event: Name,
+    payload: Parameters<WorkerEvents[Name]>[0],
+  ) => void
+}
+
+const LEAST_TICK_MS = 5
+const GREATEST_TICK_MS = 250
+
+export class OwnedRuns {
+  readonly #context: OwnedRunsContext
+  readonly #runs = new Map<string, StreamRun>()
+  readonly #readerOf = new Map<StreamRun, StreamReader>()
+  /** Everything started here and not settled. */
+  readonly #underWay = new Set<Promise<unknown>>()
+
+  constructor(context: OwnedRunsContext) {
+    this.#context = context
+  }
+
+  get all(): ReadonlyMap<string, StreamRun> {
+    return this.#runs
+  }
+
+  /** Works on a stream from now on; once an earlier ownership of it has come to its end in this process. */
+  add(stream: OwnedStream): void {
+    const earlier = this.#runs.get(stream.dataStreamName)
+    if (earlier === undefined) {
+      this.#start(stream)
+    } else {
+      this.#lose(earlier)
+      this.track(earlier.over.then(() => this.#start(stream)))
+    }
+  }
+
+  /** Redis says that the stream is not ours. */
+  lose(run: StreamRun): void {
+    this.#lose(run)
+  }
+
+  /** A stream has left: finished, released or lost. */
+  ended(run: StreamRun, how: StreamEnd): void {
+    if (run.state === 'ended') return
+    run.end()
+    this.#readerOf.get(run)?.remove(run)
+    this.#readerOf.delete(run)
+    if (this.#runs.get(run.name) === run) this.#runs.delete(run.name)
+    this.#context.recorder.streamEnded({ how })
+    this.#context.emit('streamEnded', { dataStreamName: run.name, position: run.position, how })
+  }
+
+  /** Finishes a stream whose last record is done with. */
+  finish(run: StreamRun, isCertain: boolean): void {
+    this.track(this.#context.endings.finish(run, isCertain))
+  }
+
+  /** Stops a stream and says so; it stays owned, so that nobody else goes past the record. */
+  halt(run: StreamRun, reason: HaltReason, error: unknown): void {
+    run.halt()
+    this.announceHalt(run, reason, error)
+  }
+
+  announceHalt(run: StreamRun, reason: HaltReason, error: unknown): void {
+    const { emit, logger, recorder } = this.#context
+    recorder.streamHalted({ reason })
+    logger.error({ dataStreamName: run.name, reason, error: messageOf(error) }, 'a stream is halted')
+    emit('streamHalted', { dataStreamName: run.name, reason, recordId: run.failure?.id ?? null, error })
+  }
+
+  /** A reader has found out that Redis does not let it read a stream. */
+  haltUnreadable(target: ReadTarget, error: Error): void {
+    const run = this.#runs.get(target.name)
+    if (run === target && run.state !== 'halted') this.halt(run, 'unreadable', error)
+  }
+
+  /** Does what is due, again and again, until the signal aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    const { commitIntervalMs, idleMs } = this.#context
+    const tickMs = Math.max(LEAST_TICK_MS, Math.min(commitIntervalMs / 4, idleMs / 4, GREATEST_TICK_MS))
+    while (!signal.aborted) {
+      await sleep(tickMs, signal)
+      const nowMs = this.#context.run.nowMs()
+      for (const run of this.#runs.values()) this.#watch(run, nowMs)
+    }
+  }
+
+  /** Waits for everything that was started for a stream. */
+  async settled(): Promise<void> {
+    while (this.#underWay.size > 0) await Promise.allSettled(this.#underWay)
+  }
+
+  /** Remembers work until it has settled. It must not reject. */
+  track(work: Promise<unknown>): void {
+    this.#underWay.add(work)
+    void work.then(() => this.#underWay.delete(work))
+  }
+
+  #start(stream: OwnedStream): void {
+    const { emit, recorder, run: shared, scripts } = this.#context
+    if (!stream.owned) return
+    const fence = fenceOf(stream)
+    const writer = new CheckpointWriter(stream, fence, scripts)
+    const run = new StreamRun(stream, fence, writer, {
+      ...shared,
+      onHungry: (hungry) => this.#readerOf.get(hungry)?.notice(hungry),
+    })
+    this.#runs.set(run.name, run)
+    recorder.streamStarted({ recovered: stream.recovered })
+    const problem = this.#restore(run)
+    emit('streamStarted', { dataStreamName: run.name, position: run.position, recovered: stream.recovered })
+    this.#listen(run)
+    if (run.state !== 'active') return
+    if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
+    else if (run.checkpoint.isHalted) this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
+    else if (run.checkpoint.finished === stream.idInLbs) this.finish(run, true)
+    else this.#read(run)
+  }
+
+  #restore(run: StreamRun): unknown {
+    try {
+      run.restore(decodeCheckpoint(run.stream.checkpoint))
+      return null
+    } catch (error) {
+      return error
+    }
+  }
+
+  /** The signal aborts when the client closes, and then the stream is still owned, or when ownership is over. */
+  #listen(run: StreamRun): void {
+    const { signal } = run.stream
+    const onAbort = (): void => {
+      if (run.stream.owned) this.track(this.#context.endings.release(run))
+      else this.#lose(run)
+    }
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  }
+
+  /** Has the stream read by the reader with the fewest. */
+  #read(run: StreamRun): void {
+    const [first, ...rest] = this.#context.readers as readonly [StreamReader, ...StreamReader[]]
+    const reader = rest.reduce((least, each) => (each.size < least.size ? each : least), first)
+    this.#readerOf.set(run, reader)
+    reader.add(run)
+  }
+
+  /** Begins to read a stream that was halted when it came in. */
+  resume(run: StreamRun, skip: boolean): void {
+    run.resume(skip)
+    if (!this.#readerOf.has(run)) this.#read(run)
+  }
+
+  #lose(run: StreamRun): void {
+    const { dataStreamName } = run.stream
+    run.attempt?.abort(
+      'lost',
+      new StreamClientError('STREAM_NOT_OWNED', `${dataStreamName} is not owned any more`, {
+        dataStreamName,
+      }),
+    )
+    this.ended(run, run.stream.owned ? 'released' : 'lost')
+  }
+
+  #watch(run: StreamRun, nowMs: number): void {
+    const { commitIntervalMs, emit, idleMs } = this.#context
+    if (run.state !== 'active' && run.state !== 'retrying') return
+    if (run.uncommittedForMs(nowMs) >= commitIntervalMs) {
+      this.track(
+        run.commit().catch((error: unknown) => {
+          if (isLoss(error)) this.#lose(run)
+          else emit('error', error as Error)
+        }),
+      )
+    }
+    const isIdle = run.state === 'active' && !run.isBusy && run.buffer.length === 0
+    if (isIdle && nowMs - run.lastActivityMs >= idleMs) this.finish(run, false)
+  }
+}

@@ -1,0 +1,84 @@
+/** What a handler gets beside its record. Everything is made on first use, so that it can be destructured cheaply. */
+import type { JsonObject } from '@redis-stream-client/client'
+import type { SafeLogger } from '@redis-stream-client/client/internal'
+import type { StreamRecord } from './stream-record.js'
+import type { TransactionCommands } from './transaction.js'
+
+/** The data stream a handler works on. */
+export interface WorkedStream {
+  readonly dataStreamName: string
+  readonly idInLbs: string
+  /** `Info` of the LBS message; `{}` if it had none. */
+  readonly additionalInfo: JsonObject
+  /** Grows with every change of owner: hand it to what the handler writes to, see the guide. */
+  readonly fencingToken: number
+}
+
+export interface RecordContext {
+  readonly stream: WorkedStream
+  /** Aborts when the record has to be given up: its time is over, the worker's drain time is, or ownership. */
+  readonly signal: AbortSignal
+  /** 1 for the first attempt, counted over crashes and owners. */
+  readonly attempt: number
+  /** Logs with service, client, stream and record. */
+  readonly log: SafeLogger
+  /** Says that this is the last record of the stream: when the handler is through, the stream is finished. */
+  readonly done: () => void
+  /**
+   * Executes commands in the same Redis and the commit of this record (in a batch: of all up to this one) in one
+   * atomic, fenced step: exactly once, whatever crashes. The callback queues commands and must not be async.
+   *
+   * Resolves with the replies, or null where the answer was lost and the commands have been executed.
+   * Rejects with ATTEMPT_OVER (this attempt does not count any more), TRANSACTION_INVALID, TRANSACTION_FAILED (Redis
+   * refused a command: there is no rollback, see the fact `executed`), STREAM_NOT_OWNED, SESSION_LOST, REDIS_ERROR.
+   */
+  readonly transaction: (
+    record: StreamRecord,
+    queue: (multi: TransactionCommands) => unknown,
+  ) => Promise<readonly unknown[] | null>
+}
+
+/** What a context needs of the worker. */
+export interface ContextSource {
+  readonly stream: WorkedStream
+  readonly attempt: number
+  signal(): AbortSignal
+  log(): SafeLogger
+  done(): void
+  transaction(
+    record: StreamRecord,
+    queue: (multi: TransactionCommands) => unknown,
+  ): Promise<readonly unknown[] | null>
+}
+
+export class LazyRecordContext implements RecordContext {
+  readonly #source: ContextSource
+
+  constructor(source: ContextSource) {
+    this.#source = source
+  }
+
+  get stream(): WorkedStream {
+    return this.#source.stream
+  }
+
+  get signal(): AbortSignal {
+    return this.#source.signal()
+  }
+
+  get attempt(): number {
+    return this.#source.attempt
+  }
+
+  get log(): SafeLogger {
+    return this.#source.log()
+  }
+
+  get done(): () => void {
+    return () => this.#source.done()
+  }
+
+  get transaction(): RecordContext['transaction'] {
+    return (record, queue) => this.#source.transaction(record, queue)
+  }
+}

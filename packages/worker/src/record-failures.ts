@@ -1,0 +1,124 @@
+/** What becomes of a record whose handler failed: another attempt later, or the dead letters. */
+import { StreamClientError } from '@redis-stream-client/client'
+import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
+import type { ScriptCommand } from './redis/worker-scripts.js'
+import { isExhausted, type RetryPolicy, retryDelayMs } from './retry-policy.js'
+import type { StreamRecord } from './stream-record.js'
+import type { StreamRun } from './stream-run.js'
+import { describeError, type RecordFailure } from './worker-checkpoint.js'
+import { WorkerError } from './worker-error.js'
+import type { WorkerEvents } from './worker-events.js'
+import type { HaltReason, SafeWorkerRecorder } from './worker-metrics.js'
+
+export interface RecordFailuresContext {
+  readonly retry: RetryPolicy
+  readonly onExhausted: 'skip' | 'halt'
+  readonly deadRecordsKey: string
+  readonly clientId: string
+  readonly recorder: SafeWorkerRecorder
+  readonly logger: SafeLogger
+  readonly emit: <Name extends 'retry' | 'deadLetter' | 'error'>(
+    event: Name,
+    payload: Parameters<WorkerEvents[Name]>[0],
+  ) => void
+  readonly onHalted: (run: StreamRun, reason: HaltReason, error: unknown) => void
+}
+
+/** Before a dead letter that could not be written is tried again. */
+const DEAD_LETTER_PAUSE_MS = 1000
+
+export class RecordFailures {
+  readonly #context: RecordFailuresContext
+
+  constructor(context: RecordFailuresContext) {
+    this.#context = context
+  }
+
+  /** The first record of a stream has failed. Rejects with what committing the failure rejects with. */
+  async handle(run: StreamRun, record: StreamRecord, error: unknown): Promise<void> {
+    const { emit, recorder, retry } = this.#context
+    const failure = nextFailure(run.failure, record.id, error)
+    const isFinal = isExhausted(retry, failure.attempts, error) || hasLeftEffects(error)
+    run.fail(failure, isFinal)
+    if (isFinal) return await this.bury(run, record, error)
+    const delayMs = retryDelayMs(retry, failure.attempts, error)
+    recorder.retry({ attempt: failure.attempts, delayMs })
+    emit('retry', {
+      dataStreamName: run.name,
+      recordId: record.id,
+      attempt: failure.attempts,
+      delayMs,
+      error,
+    })
+    await run.commit()
+    run.pause(delayMs)
+  }
+
+  /** True if the first record has used up its attempts, under this owner or an earlier one. */
+  isDoomed(run: StreamRun): boolean {
+    const { failure } = run
+    if (failure === null || failure.id !== run.buffer.first?.id) return false
+    return run.isDoomed || failure.attempts >= this.#context.retry.attempts
+  }
+
+  /**
+   * Writes the dead letter of the first record, and passes over it (or halts), in one step: neither is there without
+   * the other. If Redis refuses, the stream waits and tries again.
+   */
+  async bury(run: StreamRun, record: StreamRecord, error: unknown): Promise<void> {
+    const { emit, logger, onExhausted, onHalted, recorder } = this.#context
+    const failure = run.failure as RecordFailure
+    const isHalting = onExhausted === 'halt'
+    try {
+      await run.writer.transact([this.#letter(record, failure)], () =>
+        isHalting
+          ? { checkpoint: { ...run.checkpoint, isHalted: true }, stored: () => run.halt() }
+          : run.draftThrough(record.id, 1),
+      )
+    } catch (problem) {
+      if (problem instanceof StreamClientError && problem.code !== 'REDIS_ERROR') throw problem
+      emit('error', problem as Error)
+      const facts = { dataStreamName: run.name, record: record.id, error: messageOf(problem) }
+      logger.error(facts, 'the dead letter cannot be written, the stream waits')
+      return run.pause(DEAD_LETTER_PAUSE_MS)
+    }
+    const { attempts } = failure
+    recorder.deadLettered({ attempts })
+    emit('deadLetter', { dataStreamName: run.name, recordId: record.id, attempts, error })
+    if (isHalting) onHalted(run, 'exhausted', error)
+  }
+
+  #letter(record: StreamRecord, failure: RecordFailure): ScriptCommand {
+    const { clientId, deadRecordsKey } = this.#context
+    const facts: [string, string][] = [
+      ['stream', record.dataStreamName],
+      ['id', record.id],
+      ['fields', JSON.stringify(record.raw)],
+      ['error', failure.error],
+      ['attempts', String(failure.attempts)],
+      ['firstAt', String(failure.firstAtMs)],
+      ['lastAt', String(failure.lastAtMs)],
+      ['owner', clientId],
+    ]
+    return { words: ['XADD', deadRecordsKey, '*', ...facts.flat()], keys: [deadRecordsKey] }
+  }
+}
+
+function nextFailure(before: RecordFailure | null, id: string, error: unknown): RecordFailure {
+  const nowMs = Date.now()
+  const isSame = before?.id === id
+  return {
+    id,
+    attempts: isSame ? before.attempts + 1 : 1,
+    firstAtMs: isSame ? before.firstAtMs : nowMs,
+    lastAtMs: nowMs,
+    error: describeError(error),
+  }
+}
+
+/** A transaction that Redis broke off: the commands before the one it refused would be executed twice. */
+function hasLeftEffects(error: unknown): boolean {
+  return (
+    error instanceof WorkerError && error.code === 'TRANSACTION_FAILED' && Number(error.facts['executed']) > 0
+  )
+}

@@ -1,0 +1,30 @@
+/** How often and when a record that failed is tried again. Pure: chance is given. */
+import { NonRetryableError, RetryAfterError } from './failures.js'
+
+export interface RetryPolicy {
+  /** Attempts in all, the first included. */
+  readonly attempts: number
+  readonly initialDelayMs: number
+  readonly maxDelayMs: number
+  readonly factor: number
+  /** Share of the delay that is left to chance: 0 none, 1 all. */
+  readonly jitter: number
+}
+
+/** True if a record that has failed this often, the last time with this error, is not to be tried again. */
+export function isExhausted(policy: RetryPolicy, attempts: number, error: unknown): boolean {
+  return error instanceof NonRetryableError || attempts >= policy.attempts
+}
+
+/** Milliseconds until the attempt after failure number `attempts` (from 1). */
+export function retryDelayMs(
+  policy: RetryPolicy,
+  attempts: number,
+  error: unknown,
+  chance: number = Math.random(),
+): number {
+  if (error instanceof RetryAfterError) return error.delayMs
+  const exponential = policy.initialDelayMs * policy.factor ** Math.min(attempts - 1, 1000)
+  const capped = Math.min(exponential, policy.maxDelayMs)
+  return capped * (1 - policy.jitter * chance)
+}

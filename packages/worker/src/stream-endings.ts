@@ -1,0 +1,107 @@
+/**
+ * How a worker leaves a stream:
+ *
+ *   finished: the last position is committed, the data stream kept or deleted, the assignment closed
+ *   released: the last position is committed, the stream goes to somebody else
+ *
+ * Before the first step a mark with the assignment's LBS id is committed: after a crash the next owner only closes
+ * the assignment, and a later assignment of a stream that was kept ignores the mark and goes on from the position.
+ */
+import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
+import { messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import type { WorkerScripts } from './redis/worker-scripts.js'
+import { comparePositions } from './stream-position.js'
+import type { StreamRun } from './stream-run.js'
+import { isLoss } from './turns.js'
+import type { StreamEnd } from './worker-metrics.js'
+
+export interface StreamEndingsContext {
+  readonly scripts: WorkerScripts
+  readonly onDone: 'keep' | 'delete'
+  readonly logger: SafeLogger
+  readonly signal: AbortSignal
+  /** Assigns the stream anew. */
+  readonly announce: (stream: OwnedStream) => Promise<void>
+  readonly onEnd: (run: StreamRun, how: StreamEnd) => void
+}
+
+const RETRY_PAUSE_MS = 200
+
+export class StreamEndings {
+  readonly #context: StreamEndingsContext
+
+  constructor(context: StreamEndingsContext) {
+    this.#context = context
+  }
+
+  /**
+   * Finishes a stream. `isCertain`: somebody said so; otherwise it was only idle, and goes on if a record has come
+   * in the meantime. Never rejects.
+   */
+  async finish(run: StreamRun, isCertain: boolean): Promise<void> {
+    if (!run.beginEnding()) return
+    await run.whenIdle()
+    await this.#persist(run, 'finished', async () => {
+      if (!isCertain && (await this.#hasNewer(run))) return run.cancelEnding()
+      run.markFinished(run.stream.idInLbs)
+      await run.commit()
+      const isDeleted = await this.#deleteData(run)
+      await run.stream.done({ keepCheckpoint: !isDeleted })
+      this.#context.onEnd(run, 'finished')
+      if (!isCertain && (await this.#hasNewer(run))) await this.#context.announce(run.stream)
+    })
+  }
+
+  /** Commits and gives the stream to somebody else. Never rejects. */
+  async release(run: StreamRun): Promise<void> {
+    if (!run.beginEnding()) return
+    await run.whenIdle()
+    await this.#persist(run, 'released', async () => {
+      await run.commit()
+      await run.stream.release()
+      this.#context.onEnd(run, 'released')
+    })
+  }
+
+  /** Repeats what Redis refused until it succeeds, ownership is over or the worker has closed. */
+  async #persist(run: StreamRun, how: StreamEnd, steps: () => Promise<void>): Promise<void> {
+    while (run.state !== 'ended') {
+      try {
+        return await steps()
+      } catch (error) {
+        const { logger, onEnd, signal } = this.#context
+        if (isLoss(error) || signal.aborted) return onEnd(run, 'lost')
+        const code = error instanceof StreamClientError ? error.code : null
+        logger.warn(
+          { dataStreamName: run.name, how, code, error: messageOf(error) },
+          'a stream cannot be left, trying again',
+        )
+        await sleep(RETRY_PAUSE_MS, signal)
+      }
+    }
+  }
+
+  async #deleteData(run: StreamRun): Promise<boolean> {
+    const { logger, onDone, scripts } = this.#context
+    if (onDone === 'keep') return false
+    const answer = await scripts.deleteStream(run.fence, run.position)
+    switch (answer) {
+      case 'DELETED':
+        return true
+      case 'NEWER':
+        logger.warn({ dataStreamName: run.name }, 'not deleted: records came after the last one')
+        return false
+      case 'NOT_OWNED':
+      case 'SESSION_LOST':
+        throw new StreamClientError('STREAM_NOT_OWNED', `${run.name} is not owned any more`)
+      default:
+        return answer satisfies never
+    }
+  }
+
+  async #hasNewer(run: StreamRun): Promise<boolean> {
+    const [lag] = await this.#context.scripts.lag([{ dataStreamName: run.name, position: run.position }], 1)
+    const lastId = lag?.lastId ?? null
+    return lastId !== null && comparePositions(lastId, run.position) > 0
+  }
+}

@@ -1,0 +1,331 @@
+/**
+ * One owned stream on its way through the worker: what was read, handled and committed of it.
+ *
+ *   active ── a record failed ──> retrying ── delay over ──> active
+ *   active ── exhausted, unreadable ──> halted ── resume ──> active
+ *   active, retrying, halted ── done, idle, closing ──> ending ──> ended
+ *   any ── ownership lost ──> ended
+ *
+ *   committed  ≤  position  ≤  first of the buffer  ≤  read position
+ *
+ * `position` is the last record that is done with, in order and without a gap. The handler is only ever called with
+ * the first of the buffer, which is the record after `position`.
+ */
+import type { OwnedStream } from '@redis-stream-client/client'
+import type { Fence } from '@redis-stream-client/client/internal'
+import type { Attempt } from './attempt.js'
+import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
+import { type BufferUse, RecordBuffer } from './record-buffer.js'
+import { comparePositions } from './stream-position.js'
+import { type RawRecord, StreamRecord } from './stream-record.js'
+import { FRESH, type RecordFailure, type WorkerCheckpoint } from './worker-checkpoint.js'
+
+export type RunState = 'active' | 'retrying' | 'halted' | 'ending' | 'ended'
+
+export interface RunContext {
+  readonly bufferUse: BufferUse
+  /** Records of one read; a stream with more than that in its buffer is not read. */
+  readonly readCount: number
+  readonly nowMs: () => number
+  /** Called when the stream may be read (again). */
+  readonly onHungry: (run: StreamRun) => void
+  /** Called when there may be something to do. */
+  readonly onReady: (run: StreamRun) => void
+  /** Called when a commit was stored. */
+  readonly onCommitted: (
+    run: StreamRun,
+    facts: { records: number; ageMs: number; durationMs: number },
+  ) => void
+}
+
+export class StreamRun {
+  readonly stream: OwnedStream
+  readonly fence: Fence
+  readonly writer: CheckpointWriter
+  readonly buffer: RecordBuffer
+  /** Resolves when the run has ended and no handler runs for it any more, except one that was abandoned. */
+  readonly over: Promise<void>
+  /** True while a turn is under way. */
+  isBusy = false
+  /** True while it waits for its turn. */
+  isQueued = false
+  attempt: Attempt | null = null
+  /** Set by the handler or by `isLast`: nothing comes after the position. */
+  isLastDone = false
+  handled = 0
+  lastActivityMs: number
+  readonly #context: RunContext
+  #state: RunState = 'active'
+  #checkpoint: WorkerCheckpoint = FRESH
+  #readPosition: string
+  #committed: string
+  #uncommitted = 0
+  #dirtySinceMs: number | null = null
+  /** Records up to this one are handled one at a time, because a batch with them has failed. */
+  #singlyThrough: string | null = null
+  /** The first record has failed for good and has to go to the dead letters. */
+  #isDoomed = false
+  #retryTimer: NodeJS.Timeout | undefined
+  #resolveOver!: () => void
+  #onIdle: (() => void)[] = []
+
+  constructor(stream: OwnedStream, fence: Fence, writer: CheckpointWriter, context: RunContext) {
+    this.stream = stream
+    this.fence = fence
+    this.writer = writer
+    this.#context = context
+    this.buffer = new RecordBuffer(context.bufferUse)
+    this.lastActivityMs = context.nowMs()
+    this.#readPosition = FRESH.position
+    this.#committed = FRESH.position
+    this.over = new Promise((resolve) => {
+      this.#resolveOver = resolve
+    })
+  }
+
+  /** Goes on where the last owner has committed. */
+  restore(checkpoint: WorkerCheckpoint): void {
+    this.#checkpoint = checkpoint
+    this.#readPosition = checkpoint.position
+    this.#committed = checkpoint.position
+  }
+
+  get name(): string {
+    return this.stream.dataStreamName
+  }
+
+  get state(): RunState {
+    return this.#state
+  }
+
+  get position(): string {
+    return this.#checkpoint.position
+  }
+
+  get readPosition(): string {
+    return this.#readPosition
+  }
+
+  get committed(): string {
+    return this.#committed
+  }
+
+  /** Records that are done with and would come again after a crash. */
+  get uncommitted(): number {
+    return this.#uncommitted
+  }
+
+  get failure(): RecordFailure | null {
+    return this.#checkpoint.failure
+  }
+
+  get checkpoint(): WorkerCheckpoint {
+    return this.#checkpoint
+  }
+
+  get isRunnable(): boolean {
+    return this.#state === 'active' && this.buffer.length > 0 && !this.isLastDone
+  }
+
+  /** True if the stream should be read. */
+  get isHungry(): boolean {
+    return (
+      (this.#state === 'active' || this.#state === 'retrying') &&
+      this.buffer.length <= this.#context.readCount
+    )
+  }
+
+  get isDoomed(): boolean {
+    return this.#isDoomed
+  }
+
+  /** How long something has been waiting to be committed; 0 if nothing does. */
+  uncommittedForMs(nowMs: number): number {
+    return this.#dirtySinceMs === null ? 0 : nowMs - this.#dirtySinceMs
+  }
+
+  get isDirty(): boolean {
+    return this.#dirtySinceMs !== null
+  }
+
+  /** Takes what was read after `after`, unless that is not where reading goes on. */
+  accept(after: string, raw: readonly RawRecord[]): void {
+    const last = raw.at(-1)
+    if (after !== this.#readPosition || last === undefined) return
+    if (this.#state !== 'active' && this.#state !== 'retrying') return
+    for (const each of raw) this.buffer.push(new StreamRecord(this.name, each))
+    this.#readPosition = last[0]
+    this.lastActivityMs = this.#context.nowMs()
+    this.#context.onReady(this)
+  }
+
+  /** The records the next call of the handler gets. */
+  next(limit: number): StreamRecord[] {
+    return this.buffer.peek(this.#singlyThrough === null ? limit : 1)
+  }
+
+  /** Everything up to and including `position` is done with. */
+  pass(position: string, records: number): void {
+    this.#move(position)
+    this.handled += records
+    this.#uncommitted += records
+    this.#touch()
+  }
+
+  /** A script that is about to store `position` together with its effects. */
+  draftThrough(position: string, records: number): Draft {
+    return {
+      checkpoint: { ...this.#checkpoint, position, failure: null },
+      stored: () => {
+        this.#move(position)
+        this.handled += records
+        this.#stored(position, this.#uncommitted)
+        this.#dirtySinceMs = null
+      },
+    }
+  }
+
+  /** Notes a failure of the first record, to be committed before the next attempt. */
+  fail(failure: RecordFailure, isFinal: boolean): void {
+    this.#checkpoint = { ...this.#checkpoint, failure }
+    this.#isDoomed = isFinal
+    this.#touch()
+  }
+
+  /** A batch has failed and nobody knows which of its records is to blame. */
+  goSinglyThrough(position: string): void {
+    this.#singlyThrough = position
+  }
+
+  /** The assignment is finished as far as its records go; a next owner only has to close it. */
+  markFinished(idInLbs: string): void {
+    this.#checkpoint = { ...this.#checkpoint, finished: idInLbs }
+    this.#touch()
+  }
+
+  /** Commits the position, if it is not committed yet. Rejects as CheckpointWriter.save does. */
+  async commit(): Promise<void> {
+    if (this.#dirtySinceMs === null) return
+    await this.writer.save(() => this.#draft())
+  }
+
+  /** Lets some time pass before the stream goes on. */
+  pause(delayMs: number): void {
+    if (this.#state !== 'active') return
+    this.#state = 'retrying'
+    this.#retryTimer = setTimeout(() => {
+      if (this.#state !== 'retrying') return
+      this.#state = 'active'
+      this.lastActivityMs = this.#context.nowMs()
+      this.#context.onReady(this)
+    }, delayMs)
+  }
+
+  /** Nothing more happens until `resume`. What was read is dropped. */
+  halt(): void {
+    if (this.#state === 'ending' || this.#state === 'ended') return
+    this.#setState('halted')
+    this.#isDoomed = false
+    this.#checkpoint = { ...this.#checkpoint, isHalted: true }
+    this.buffer.clear()
+    this.#readPosition = this.position
+  }
+
+  /** Goes on after a halt, with the record that failed or, if `skip`, the one after it. */
+  resume(skip: boolean): void {
+    const { failure, position } = this.#checkpoint
+    const next = skip && failure !== null ? failure.id : position
+    this.#checkpoint = { ...this.#checkpoint, position: next, failure: null, isHalted: false }
+    this.#readPosition = next
+    this.#setState('active')
+    this.lastActivityMs = this.#context.nowMs()
+    this.#touch()
+    this.#context.onHungry(this)
+  }
+
+  /** No record is begun any more. False if that was so already. */
+  beginEnding(): boolean {
+    if (this.#state === 'ending' || this.#state === 'ended') return false
+    this.#setState('ending')
+    this.buffer.clear()
+    return true
+  }
+
+  /** An ending that did not come about, because records came in between. */
+  cancelEnding(): void {
+    if (this.#state !== 'ending') return
+    this.isLastDone = false
+    this.#readPosition = this.position
+    this.lastActivityMs = this.#context.nowMs()
+    this.#setState('active')
+    this.#context.onHungry(this)
+  }
+
+  /** The worker has nothing to do with the stream any more. */
+  end(): void {
+    if (this.#state === 'ended') return
+    this.#setState('ended')
+    this.buffer.clear()
+    this.settle()
+  }
+
+  /** Called when a turn is over. */
+  settle(): void {
+    if (this.isBusy) return
+    for (const listener of this.#onIdle.splice(0)) listener()
+    if (this.#state === 'ended') this.#resolveOver()
+  }
+
+  /** Resolves when no turn is under way. */
+  whenIdle(): Promise<void> {
+    if (!this.isBusy) return Promise.resolve()
+    return new Promise((resolve) => this.#onIdle.push(resolve))
+  }
+
+  #setState(state: RunState): void {
+    clearTimeout(this.#retryTimer)
+    this.#state = state
+  }
+
+  #move(position: string): void {
+    const wasHungry = this.isHungry
+    this.#checkpoint = { ...this.#checkpoint, position, failure: null }
+    this.#isDoomed = false
+    if (this.#singlyThrough !== null && comparePositions(this.#singlyThrough, position) <= 0) {
+      this.#singlyThrough = null
+    }
+    this.buffer.dropThrough(position)
+    this.lastActivityMs = this.#context.nowMs()
+    if (!wasHungry && this.isHungry) this.#context.onHungry(this)
+  }
+
+  #touch(): void {
+    this.#dirtySinceMs ??= this.#context.nowMs()
+  }
+
+  #draft(): Draft | null {
+    const sinceMs = this.#dirtySinceMs
+    if (sinceMs === null) return null
+    const startedAtMs = this.#context.nowMs()
+    const checkpoint = this.#checkpoint
+    const records = this.#uncommitted
+    return {
+      checkpoint,
+      stored: () => {
+        this.#stored(checkpoint.position, records)
+        this.#dirtySinceMs = this.#checkpoint === checkpoint ? null : startedAtMs
+        const nowMs = this.#context.nowMs()
+        this.#context.onCommitted(this, {
+          records,
+          ageMs: nowMs - sinceMs,
+          durationMs: nowMs - startedAtMs,
+        })
+      },
+    }
+  }
+
+  #stored(position: string, records: number): void {
+    this.#committed = position
+    this.#uncommitted -= records
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * A stream's turn: records are handed to the handler one after the other, or batch by batch, until the stream has
+ * none left, has to wait, or has had its time. Then others go first.
+ */
+import { StreamClientError } from '@redis-stream-client/client'
+import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
+import { Attempt, type AttemptOutcome } from './attempt.js'
+import { AttemptSource } from './attempt-source.js'
+import type { Breaker } from './breaker.js'
+import type { RateLimit } from './rate-limit.js'
+import { LazyRecordContext } from './record-context.js'
+import type { RecordFailures } from './record-failures.js'
+import { comparePositions } from './stream-position.js'
+import type { StreamRecord } from './stream-record.js'
+import type { StreamRun } from './stream-run.js'
+import type { WorkerEvents } from './worker-events.js'
+import type { HandledOutcome, SafeWorkerRecorder } from './worker-metrics.js'
+import type { ResolvedWorkerOptions } from './worker-options.js'
+
+export interface TurnsContext {
+  readonly options: ResolvedWorkerOptions
+  readonly failures: RecordFailures
+  readonly breaker: Breaker | null
+  readonly rateLimit: RateLimit | null
+  readonly recorder: SafeWorkerRecorder
+  readonly logger: SafeLogger
+  readonly logOf: (run: StreamRun, record: StreamRecord) => SafeLogger
+  readonly emit: <Name extends 'abandoned' | 'error'>(
+    event: Name,
+    payload: Parameters<WorkerEvents[Name]>[0],
+  ) => void
+  /** The last record of the stream is done with. */
+  readonly onLastDone: (run: StreamRun) => void
+  /** Redis says that somebody else owns the stream, or nobody. */
+  readonly onLost: (run: StreamRun) => void
+}
+
+/** How long one stream may go on while others wait. */
+const TURN_MS = 10
+/** After Redis has refused a commit. */
+const COMMIT_PAUSE_MS = 500
+
+export class Turns {
+  readonly #context: TurnsContext
+
+  constructor(context: TurnsContext) {
+    this.#context = context
+  }
+
+  /** Works on a stream for a while. Never rejects. */
+  async take(run: StreamRun): Promise<void> {
+    try {
+      await this.#work(run)
+    } catch (error) {
+      this.#fail(run, error)
+    }
+    if (run.isLastDone) this.#context.onLastDone(run)
+  }
+
+  async #work(run: StreamRun): Promise<void> {
+    const { breaker, failures, options, rateLimit } = this.#context
+    const { commitEvery } = options
+    const endsAtMs = performance.now() + TURN_MS
+    while (run.isRunnable) {
+      if (run.uncommitted >= commitEvery) await run.commit()
+      if (failures.isDoomed(run)) {
+        const [record] = run.next(1) as [StreamRecord]
+        await failures.bury(run, record, new Error(run.failure?.error))
+        continue
+      }
+      if (rateLimit !== null) await rateLimit.enter()
+      if (!run.isRunnable) break
+      const records = this.#next(run)
+      const outcome =
+        breaker === null
+          ? await this.#attempt(run, records)
+          : await breaker.run(() => this.#attempt(run, records))
+      if (outcome === null) break
+      await this.#conclude(run, records, outcome)
+      if (performance.now() >= endsAtMs) break
+    }
+    if (run.uncommitted >= commitEvery) await run.commit()
+  }
+
+  #next(run: StreamRun): StreamRecord[] {
+    const { batchSize, commitEvery, processBatch } = this.#context.options
+    return run.next(processBatch === null ? 1 : Math.min(batchSize, commitEvery - run.uncommitted))
+  }
+
+  async #attempt(run: StreamRun, records: readonly StreamRecord[]): Promise<AttemptOutcome> {
+    const { logOf, options, recorder } = this.#context
+    const { process, processBatch } = options
+    const [first] = records as [StreamRecord]
+    const number = run.failure?.id === first.id ? run.failure.attempts + 1 : 1
+    const attempt = new Attempt(records, number, options)
+    const source = new AttemptSource(run, attempt, { recorder, log: () => logOf(run, first) })
+    const context = new LazyRecordContext(source)
+    const startedAtMs = performance.now()
+    run.attempt = attempt
+    const outcome = await attempt.run(() =>
+      process === null ? processBatch?.(records, context) : process(first, context),
+    )
+    run.attempt = null
+    const settled = source.isIdle ? outcome : await source.settle(outcome)
+    recorder.handled({
+      records: records.length,
+      outcome: outcomeWord(settled),
+      attempt: number,
+      durationMs: performance.now() - startedAtMs,
+    })
+    return settled
+  }
+
+  async #conclude(run: StreamRun, records: readonly StreamRecord[], outcome: AttemptOutcome): Promise<void> {
+    if (run.state === 'ended') return
+    if (outcome.type !== 'ok' && outcome.isAbandoned) this.#reportAbandoned(run, records, outcome)
+    // What a transaction has committed is done with, whatever the handler did afterwards.
+    const left = records.filter(({ id }) => comparePositions(id, run.position) > 0)
+    const last = records.at(-1) as StreamRecord
+    if (outcome.type === 'failed' && left.length > 0) return await this.#onFailed(run, left, outcome.error)
+    if (outcome.type === 'interrupted' && left.length > 0) return
+    if (left.length > 0) run.pass(last.id, left.length)
+    if (outcome.type === 'failed') {
+      const facts = { dataStreamName: run.name, record: last.id, error: messageOf(outcome.error) }
+      this.#context.logger.warn(facts, 'the handler failed after its transaction: the record is done with')
+    }
+    if (this.#context.options.isLast?.(last) === true) run.isLastDone = true
+  }
+
+  async #onFailed(run: StreamRun, left: readonly StreamRecord[], error: unknown): Promise<void> {
+    run.isLastDone = false
+    const [first] = left as [StreamRecord]
+    if (left.length === 1) return await this.#context.failures.handle(run, first, error)
+    const facts = { dataStreamName: run.name, records: left.length, error: messageOf(error) }
+    this.#context.logger.warn(facts, 'a batch failed, its records are handled one at a time')
+    run.goSinglyThrough((left.at(-1) as StreamRecord).id)
+  }
+
+  #reportAbandoned(
+    run: StreamRun,
+    [first]: readonly StreamRecord[],
+    outcome: Exclude<AttemptOutcome, { type: 'ok' }>,
+  ): void {
+    const error = outcome.type === 'failed' ? outcome.error : new Error('the worker is closing')
+    const recordId = (first as StreamRecord).id
+    this.#context.logger.warn(
+      { dataStreamName: run.name, record: recordId, error: messageOf(error) },
+      'a handler did not come to an end and is left to itself',
+    )
+    this.#context.emit('abandoned', { dataStreamName: run.name, recordId, error })
+  }
+
+  /** A turn that could not be finished: mostly because the stream is not ours any more. */
+  #fail(run: StreamRun, error: unknown): void {
+    const { emit, logger, onLost } = this.#context
+    if (isLoss(error)) {
+      onLost(run)
+      return
+    }
+    emit('error', error instanceof Error ? error : new Error(String(error)))
+    logger.error({ dataStreamName: run.name, error: messageOf(error) }, 'a stream cannot go on, trying again')
+    run.pause(COMMIT_PAUSE_MS)
+  }
+}
+
+/** True if a call failed because ownership is over. */
+export function isLoss(error: unknown): boolean {
+  return (
+    error instanceof StreamClientError && (error.code === 'STREAM_NOT_OWNED' || error.code === 'SESSION_LOST')
+  )
+}
+
+function outcomeWord(outcome: AttemptOutcome): HandledOutcome {
+  return outcome.type === 'failed' && outcome.isTimeout ? 'timeout' : outcome.type
+}

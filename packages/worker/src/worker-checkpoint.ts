@@ -1,0 +1,93 @@
+/**
+ * What the worker commits as checkpoint of a data stream: JSON with the id of the last record that is done with,
+ * and what the next owner has to know beyond that. Short names, because Redis keeps one for every stream.
+ */
+import { isPosition, START } from './stream-position.js'
+import { WorkerError } from './worker-error.js'
+
+/** How the record after the position has failed so far. */
+export interface RecordFailure {
+  readonly id: string
+  readonly attempts: number
+  readonly firstAtMs: number
+  readonly lastAtMs: number
+  readonly error: string
+}
+
+export interface WorkerCheckpoint {
+  /** Every record up to and including this id is done with. */
+  readonly position: string
+  readonly failure: RecordFailure | null
+  /** The stream does not go on until somebody resumes it. */
+  readonly isHalted: boolean
+  /** LBS id of the assignment that is finished and only has to be closed; null while there is work. */
+  readonly finished: string | null
+}
+
+const GREATEST_ERROR_CHARS = 1000
+
+export const FRESH: WorkerCheckpoint = { position: START, failure: null, isHalted: false, finished: null }
+
+export function encodeCheckpoint({ position, failure, isHalted, finished }: WorkerCheckpoint): string {
+  if (failure === null && !isHalted && finished === null) return `{"id":"${position}"}`
+  return JSON.stringify({
+    id: position,
+    ...(failure === null ? {} : { failed: failure }),
+    ...(isHalted ? { halted: true } : {}),
+    ...(finished === null ? {} : { finished }),
+  })
+}
+
+/**
+ * Reads a checkpoint. A bare record id is taken as a position, so that a service can move to the worker.
+ * @throws WorkerError CHECKPOINT_FOREIGN: somebody else wrote it.
+ */
+export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
+  if (text === null) return FRESH
+  if (isPosition(text)) return { ...FRESH, position: text }
+  const value = parseObject(text)
+  const { id, failed, halted, finished } = value
+  if (typeof id !== 'string' || !isPosition(id)) throw foreign(text)
+  return {
+    position: id,
+    failure: failed === undefined ? null : readFailure(failed, text),
+    isHalted: halted === true,
+    finished: typeof finished === 'string' ? finished : null,
+  }
+}
+
+/** The text of an error, short and storable. */
+export function describeError(error: unknown): string {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  return Buffer.from(text.slice(0, GREATEST_ERROR_CHARS)).toString() // lone surrogates become U+FFFD
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw foreign(text, error)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw foreign(text)
+  return value as Record<string, unknown>
+}
+
+function readFailure(value: unknown, text: string): RecordFailure {
+  const { id, attempts, firstAtMs, lastAtMs, error } = value as Partial<RecordFailure>
+  const isWhole =
+    typeof id === 'string' &&
+    typeof attempts === 'number' &&
+    typeof firstAtMs === 'number' &&
+    typeof lastAtMs === 'number' &&
+    typeof error === 'string'
+  if (!isWhole) throw foreign(text)
+  return { id, attempts, firstAtMs, lastAtMs, error }
+}
+
+function foreign(text: string, cause?: unknown): WorkerError {
+  const shown = text.length > 100 ? `${text.slice(0, 100)}...` : text
+  return new WorkerError('CHECKPOINT_FOREIGN', `the checkpoint was not written by a worker: ${shown}`, {
+    cause,
+  })
+}

@@ -1,0 +1,42 @@
+/** The names of what the worker keeps in Redis beside the client's keys. */
+import { resolveServiceKeys, type ServiceKeys } from '@redis-stream-client/client/internal'
+
+export interface WorkerKeys extends ServiceKeys {
+  /** Stream of the records that could not be handled. */
+  readonly deadRecords: string
+  /** Hash: data stream name to the LBS id under which a producer announced it. */
+  readonly announced: string
+  /** What the keys of the service's rate limit begin with. */
+  readonly ratePrefix: string
+  /** Stream that ends a blocking read of the worker's connection number `index`. */
+  wake(clientId: string, index: number): string
+  /** Hash: idempotency key to record id and time. */
+  idempotency(dataStreamName: string): string
+  /** Sorted set: idempotency keys by the time they were used. */
+  idempotencyTimes(dataStreamName: string): string
+}
+
+/** @throws StreamClientError SERVICE_NAME_INVALID. */
+export function resolveWorkerKeys(service: string, where: { onCluster: boolean }): WorkerKeys {
+  return {
+    ...resolveServiceKeys(service, where),
+    deadRecords: `${service}-dead-records`,
+    announced: `${service}-announced`,
+    ratePrefix: `${service}-rate`,
+    wake: (clientId, index) => `${service}-wake:${clientId}:${index}`,
+    idempotency: (dataStreamName) => `${service}-idempotency:${dataStreamName}`,
+    idempotencyTimes: (dataStreamName) => `${service}-idempotency-times:${dataStreamName}`,
+  }
+}
+
+/** On Redis Cluster several keys fit into one command only if they share their hash tag. */
+export function sharesHashTag(a: string, b: string): boolean {
+  const tag = hashTag(a)
+  return tag !== null && tag === hashTag(b)
+}
+
+function hashTag(key: string): string | null {
+  const open = key.indexOf('{')
+  const close = key.indexOf('}', open + 1)
+  return open >= 0 && close > open + 1 ? key.slice(open + 1, close) : null
+}

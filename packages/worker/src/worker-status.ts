@@ -1,0 +1,68 @@
+/** What a worker says of itself when asked. */
+import type { ClientHealth } from '@redis-stream-client/client'
+import type { StreamLag } from './redis/worker-scripts.js'
+import { positionTimeMs } from './stream-position.js'
+import type { RunState, StreamRun } from './stream-run.js'
+import type { RecordFailure } from './worker-checkpoint.js'
+import type { BreakerState } from './worker-metrics.js'
+
+export interface WorkerStatus {
+  readonly client: ClientHealth
+  /** `off` if there is none. */
+  readonly breaker: BreakerState | 'off'
+  /** Streams whose handler runs now. */
+  readonly running: number
+  /** Streams that have records and wait for a place. */
+  readonly waiting: number
+  /** Records that were read and not handled yet. */
+  readonly buffered: number
+  /** State of the connections that read, in ioredis's words. */
+  readonly readers: readonly string[]
+  readonly streams: readonly StreamStatus[]
+}
+
+export interface StreamStatus {
+  readonly dataStreamName: string
+  readonly state: RunState
+  /** Id of the last record that is done with. */
+  readonly position: string
+  /** Id up to which the next owner would not see records again. */
+  readonly committed: string
+  readonly uncommitted: number
+  readonly buffered: number
+  /** Records done with since this worker took the stream. */
+  readonly handled: number
+  /** How the next record has failed so far. */
+  readonly failure: RecordFailure | null
+  /** Null if Redis did not answer. */
+  readonly lag: LagStatus | null
+}
+
+export interface LagStatus {
+  /** Records after the position, counted up to 1000. */
+  readonly records: number
+  /** Time between the position and the last record, by their ids; 0 without a record after the position. */
+  readonly lagMs: number
+}
+
+export function describeRun(run: StreamRun, lag: LagStatus | null): StreamStatus {
+  return {
+    dataStreamName: run.name,
+    state: run.state,
+    position: run.position,
+    committed: run.committed,
+    uncommitted: run.uncommitted,
+    buffered: run.buffer.length,
+    handled: run.handled,
+    failure: run.failure,
+    lag,
+  }
+}
+
+/** Before the first position there is no time to count from: then the lag is the age of the last record. */
+export function describeLag(position: string, { lastId, records }: StreamLag, nowMs: number): LagStatus {
+  if (records === 0 || lastId === null) return { records, lagMs: 0 }
+  const fromMs = positionTimeMs(position)
+  const lastMs = positionTimeMs(lastId)
+  return { records, lagMs: Math.max(0, fromMs === 0 ? nowMs - lastMs : lastMs - fromMs) }
+}
