@@ -7,5 +7,5 @@ local removed = 0
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   removed = redis.call('DEL', KEYS[1])
 end
-redis.call('PUBLISH', ARGV[2], ARGV[3])
+redis.pcall('PUBLISH', ARGV[2], ARGV[3]) -- a hint: whoever may not publish has ended all the same
 return removed

@@ -40,6 +40,6 @@ for i = 1, (#ARGV - 4) / 3 do
   answers[i] = answer
 end
 if channel ~= '' and is_alive then
-  redis.call('PUBLISH', channel, message)
+  redis.pcall('PUBLISH', channel, message) -- a hint: who may not publish has released all the same
 end
 return answers

@@ -2,20 +2,23 @@
 -- so the look and the removal are one step.
 --
 -- KEYS  1 LBS  2 prefix of the heartbeat keys
--- ARGV  1 group  2 how long a consumer must have been silent (ms)  3.. consumers
+-- ARGV  1 group  2 how long a consumer must have been silent (ms)  3 how many to remove at most
 -- Returns how many were removed.
 local lbs, heartbeat_prefix = unpack(KEYS)
-local group, retention_ms = ARGV[1], tonumber(ARGV[2])
---- @include roster
-local wanted = {}
-for i = 3, #ARGV do
-  wanted[ARGV[i]] = true
+local group, retention_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+--- @include session
+local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+if consumers.err then
+  return 0 -- no stream or no group: nothing to remove
 end
 local removed = 0
-for _, consumer in ipairs(read_roster()) do
-  local name, pending, idle_ms, is_alive = unpack(consumer, 1, 4)
-  if wanted[name] and pending == 0 and is_alive == 0 and idle_ms >= retention_ms then
-    redis.call('XGROUP', 'DELCONSUMER', lbs, group, name)
+for i = 1, #consumers do
+  local fact = {}
+  for j = 1, #consumers[i], 2 do
+    fact[consumers[i][j]] = consumers[i][j + 1]
+  end
+  if removed < limit and fact.pending == 0 and fact.idle >= retention_ms and not is_living(fact.name) then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, fact.name)
     removed = removed + 1
   end
 end

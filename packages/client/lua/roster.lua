@@ -1,9 +1,9 @@
--- Reads the consumers of the group and which of them are alive.
+-- Reads the consumers of the group that are alive or have entries pending.
 --
 -- KEYS  1 LBS  2 prefix of the heartbeat keys
--- ARGV  1 group
--- Returns {{consumer, pending, idle ms, 1 if alive, ms its heartbeat key has left or -2}, ...}
+-- ARGV  1 group  2 how long one without pending entries may be silent and still count as alive (ms)
+-- Returns {{consumer, pending, 1 if alive, ms its heartbeat key has left or -2}, ...}
 local lbs, heartbeat_prefix = unpack(KEYS)
-local group = ARGV[1]
+local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 --- @include roster
 return read_roster()

@@ -10,12 +10,14 @@
 --   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
 --   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
 --   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    acquire: not pending under this session
---   {'DEAD'}     its owners crashed too often: it is in the dead letters
+--   {'DEAD', reason, error}  it cannot be served (any more): it is in the dead letters
 local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
 local group, client_id, token, mode = unpack(ARGV, 1, 4)
 local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local entries = (#ARGV - 8) / 2
 local consumer = client_id .. ':' .. token
+-- What waits is put back with unpack, which takes about 8000 values.
+local MAX_QUEUED_VALUES = 7000
 --- @include session
 --- @include record
 --- @include backlog
@@ -134,11 +136,17 @@ local function decide(id, stream, backlog)
       add_dead_letter(id, entry[2], 'max-crashes', problem)
       free_stream(stream, backlog)
       remove(id)
-      return { 'DEAD' }
+      return { 'DEAD', 'max-crashes', problem }
     end
     return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
   end
 
+  if #entry[2] > MAX_QUEUED_VALUES then
+    local problem = string.format('%d fields are too many to wait in a backlog', #entry[2] / 2)
+    add_dead_letter(id, entry[2], 'unserviceable', problem)
+    remove(id)
+    return { 'DEAD', 'unserviceable', problem }
+  end
   local is_stale = not find_entry(record.id) and not is_living(record.owner)
   push_backlog(backlog, id, entry[2])
   if is_stale then

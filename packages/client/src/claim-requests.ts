@@ -11,7 +11,8 @@ import type { Session } from './session.js'
 import type { StreamHandle } from './stream-handle.js'
 import type { StreamTaker, Taken } from './stream-taker.js'
 
-const ENTRY_ID = /^\d{1,20}-\d{1,20}$/
+const ENTRY_ID = /^(\d{1,20})-(\d{1,20})$/
+const GREATEST_ID_PART = 2n ** 64n - 1n
 
 export interface ClaimRequestsContext {
   readonly lbs: Lbs
@@ -41,7 +42,7 @@ export class ClaimRequests {
     const { dataStreamName, idInLbs } = payload
     const known = ownership.streams.get(dataStreamName)
     if (known?.idInLbs === idInLbs && known.owned) return known
-    if (!ENTRY_ID.test(idInLbs)) throw refusal('gone', payload)
+    if (!isEntryId(idInLbs)) throw refusal('gone', payload)
     if (ownership.capacity === 0) {
       const owned = ownership.streams.size
       throw new StreamClientError(
@@ -92,6 +93,11 @@ export class ClaimRequests {
     let next = 0
     return results.map((result) => result ?? (taken[next++] as Taken))
   }
+}
+
+function isEntryId(text: string): boolean {
+  const parts = ENTRY_ID.exec(text)?.slice(1) ?? []
+  return parts.length === 2 && parts.every((part) => BigInt(part) <= GREATEST_ID_PART)
 }
 
 function refusal(

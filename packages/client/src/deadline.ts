@@ -1,4 +1,6 @@
 /** A moment after which something is not waited for any more; it comes early when a signal aborts. */
+import { setMaxListeners } from 'node:events'
+
 export class Deadline {
   readonly #controller = new AbortController()
   readonly #timer: NodeJS.Timeout
@@ -8,6 +10,7 @@ export class Deadline {
   readonly over: Promise<void>
 
   constructor(ms: number, parent?: AbortSignal) {
+    setMaxListeners(0, this.signal)
     this.over = new Promise((resolve) => {
       this.signal.addEventListener('abort', () => resolve(), { once: true })
     })

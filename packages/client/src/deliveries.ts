@@ -23,7 +23,7 @@ export class Deliveries {
   /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */
   async streamAdded(stream: StreamHandle, signal: AbortSignal): Promise<void> {
     const { dataStreamName, idInLbs, additionalInfo, recovered } = stream
-    await this.#send(
+    stream.isAnnounced = await this.#send(
       { type: 'StreamAdded', payload: { dataStreamName, idInLbs }, additionalInfo, stream, recovered },
       signal,
     )
@@ -34,9 +34,10 @@ export class Deliveries {
     await this.#send({ type: 'StreamExpired', ...facts }, signal)
   }
 
-  async #send(notification: Notification, signal: AbortSignal): Promise<void> {
+  async #send(notification: Notification, signal: AbortSignal): Promise<boolean> {
     const startMs = this.#clock.now().monotonicMs
-    await this.#broker.send(notification, { signal })
+    const isQueued = await this.#broker.send(notification, { signal })
     this.#recorder.notificationWait({ durationMs: this.#clock.now().monotonicMs - startMs })
+    return isQueued
   }
 }

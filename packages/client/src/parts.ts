@@ -19,8 +19,9 @@ import { Persistence } from './persist.js'
 import { Connection, databaseOf, type RedisLike } from './redis/connection.js'
 import { Lbs } from './redis/lbs.js'
 import { LockRecords } from './redis/lock-records.js'
-import { ServiceScripts } from './redis/service-scripts.js'
+import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
 import { formatOffer, ReleasedStreams } from './released-streams.js'
+import { RosterReader } from './roster-reader.js'
 import type { ServiceKeys } from './service-keys.js'
 import { SessionSource } from './session-source.js'
 import { StreamChanges } from './stream-changes.js'
@@ -29,6 +30,7 @@ import { type DeadLetter, StreamTaker } from './stream-taker.js'
 /** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
 const LEAST_BLOCK_MS = 1000
 const LEAST_COMMAND_TIMEOUT_MS = 250
+const SILENT_TTLS = 10
 
 export interface PartsContext {
   readonly redis: RedisLike
@@ -70,7 +72,11 @@ export function assemble(context: PartsContext): Parts {
   const commands = new Connection(redis, { name: name('commands'), commandTimeoutMs })
   const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs })
 
-  const scripts = new ServiceScripts(commands, keys)
+  const scripts = new ServiceScripts(
+    commands,
+    keys,
+    Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs),
+  )
   const lbs = new Lbs(commands, keys)
   const records = new LockRecords(commands, keys)
   const persistence = new Persistence(lbs, logger)
@@ -117,6 +123,7 @@ export function assemble(context: PartsContext): Parts {
     ...options,
     scripts,
     lbs,
+    records,
     persistence,
     taker,
     ownership,
@@ -126,9 +133,10 @@ export function assemble(context: PartsContext): Parts {
     logger,
     onLook: () => void hints.refresh(),
   })
+  const recovery = new Recovery({ ...options, scripts, lbs, persistence, claims, clock, recorder, logger })
   const failover = new Failover({
     ...options,
-    scripts,
+    roster: new RosterReader(scripts, persistence),
     lbs,
     records,
     persistence,
@@ -136,8 +144,8 @@ export function assemble(context: PartsContext): Parts {
     deliveries,
     clock,
     logger,
+    isRecovering: () => recovery.isRunning,
   })
-  const recovery = new Recovery({ ...options, scripts, lbs, persistence, claims, clock, recorder, logger })
   const probe = new Probe({
     ...options,
     scripts,
@@ -151,13 +159,16 @@ export function assemble(context: PartsContext): Parts {
       recorder.expiryEvent({ source: 'probe' })
       failover.hearDead(consumer)
     },
-    onRound: () => failover.resume(),
+    onRound: async (signal) => {
+      failover.resume()
+      await housekeeping.sweepIfWanted(signal)
+    },
     onUnwanted: (ids) => failover.takeBack(ids),
-    onWon: (roster, signal) => housekeeping.tidy(roster, signal),
+    onWon: (roster) => housekeeping.tidy(roster),
   })
   const reader = new LbsReader({
     ...options,
-    template: redis,
+    template: commands.redis, // not the application's: that one may have been sent to another database since
     connectionName: name('reader'),
     keys,
     taker,

@@ -7,6 +7,7 @@
  * While it runs, one session follows another (see Session): each is served until it ends (see serve), then its
  * streams are disowned, the others are told, and the next session is sought.
  */
+import { setMaxListeners } from 'node:events'
 import {
   type LbsInfo,
   NotificationBroker,
@@ -92,6 +93,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const onListenerError = (error: unknown, event: string): void =>
       logger.error({ event, error: messageOf(error) }, 'a listener has thrown')
     super({ onListenerError })
+    setMaxListeners(0, this.#agentsStop.signal, this.#seekingStop.signal)
     this.id = resolved.clientId
     this.#options = resolved
     this.#logger = logger
@@ -177,6 +179,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     if (session === null || !session.isHeld()) throw this.#withoutSession('claim')
     const stream = await this.#parts.claimRequests.claim(session, payload)
     if (this.#closing !== undefined) throw closed() // closing gives the stream back
+    stream.isAnnounced = true
     return stream
   }
 
@@ -194,7 +197,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   /**
-   * Finishes every owned stream, then shuts down. Resolves when the client has closed, within `closeTimeoutMs` and
+   * Finishes every owned stream the application has been told of, hands over those it has not, then shuts down. Resolves when the client has closed, within `closeTimeoutMs` and
    * about a second; a stream that could not be finished by then goes to others, which StreamTerminated and the log say.
    * Never rejects. Safe twice, and beside `close`: the first call counts.
    */
@@ -254,11 +257,21 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const session = await sessions.begin(signal)
     try {
       await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+      signal.throwIfAborted()
+      if (this.#closing !== undefined) throw closed()
+      return session
     } catch (error) {
-      session.end('it cannot be served')
+      session.end('the client could not start')
+      await this.#sayGoodbye(session)
       throw error
     }
-    return session
+  }
+
+  /** The last words of a session, as long as somebody listens. */
+  async #sayGoodbye(session: Session): Promise<void> {
+    const lastWords = new Deadline(LAST_WORDS_MS)
+    await Promise.race([announceEnd(session, this.#parts, lastWords.signal, this.#logger), lastWords.over])
+    lastWords.clear()
   }
 
   /** Serves one session after the other, until the client closes. */
@@ -274,11 +287,15 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       await serve(session, this.#parts, this.#agentsStop.signal, this.#logger)
       this.#session = null
       if (this.#closing !== undefined) return
-      await announceEnd(session, this.#parts, signal)
+      await announceEnd(session, this.#parts, signal, this.#logger)
       this.#setState('seeking')
       short = performance.now() - beganMs < this.#options.heartbeatTtlMs ? short + 1 : 0
       if (short > 1) await sleep(backoffMs(short, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
       session = await this.#parts.sessions.seek(signal)
+      if (session !== null && signal.aborted) {
+        session.end('the client has closed')
+        return await this.#sayGoodbye(session)
+      }
     }
   }
 
@@ -313,18 +330,20 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     this.#setState('closed')
     const left = await this.#giveBack(reason)
     this.#seekingStop.abort()
-    const lastWords = new Deadline(LAST_WORDS_MS)
     const session = this.#session
     session?.end('the client has closed')
-    if (session !== null) {
-      await Promise.race([announceEnd(session, this.#parts, lastWords.signal), lastWords.over])
-    }
+    if (session !== null) await this.#sayGoodbye(session)
     hints.stop()
-    if (!wasNew) await Promise.race([this.#running, lastWords.over])
-    lastWords.clear()
+    if (!wasNew) await this.#settleRunning()
     commands.close()
     heartbeats.close()
     this.#broker.close(terminated(reason, left, error))
+  }
+
+  async #settleRunning(): Promise<void> {
+    const patience = new Deadline(2 * LAST_WORDS_MS)
+    await Promise.race([this.#running, patience.over])
+    patience.clear()
   }
 
   /** Answers how many streams could not be given back. Over at once when the session is. */

@@ -56,18 +56,14 @@ export class SessionSource {
     }
   }
 
-  /** Begins a later session: tries until it succeeds. Null when the signal aborts first. */
+  /** Begins a later session: tries until it succeeds. Null when the signal aborts first; look at it all the same. */
   async seek(signal: AbortSignal): Promise<Session | null> {
     const { heartbeatTtlMs, logger } = this.#context
     const greatestPauseMs = Math.min(Math.max(heartbeatTtlMs / 2, LEAST_PAUSE_MS), GREATEST_PAUSE_MS)
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
         const session = await this.#tryOnce()
-        if (session !== null) {
-          if (!signal.aborted) return session
-          session.end('the client has closed')
-          return null
-        }
+        if (session !== null) return session
         logger.debug({ attempt }, 'the client id is held by another session, waiting')
       } catch (error) {
         logger.debug({ attempt, error: messageOf(error) }, 'no session yet')

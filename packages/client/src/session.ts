@@ -10,6 +10,7 @@
  * Nobody may act as owner unless `isHeld()` is true at that moment: it reads the clock, so it is right even when
  * timers are late. `signal` aborts no later than the next timer phase.
  */
+import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Clock, Instant } from './clock.js'
 import { type ConsumerName, formatConsumer } from './consumer-name.js'
@@ -52,6 +53,7 @@ export class Session implements ConsumerName {
     this.#context = context
     this.#beganAt = beganAt
     this.trust = new Trust(context.heartbeatTtlMs, context.clock, beganAt)
+    setMaxListeners(0, this.signal) // every wait for an answer
     this.#watchTrust()
   }
 

@@ -2,7 +2,7 @@
  * How a client leaves, each step within one deadline:
  *
  *   nothing more is taken: the reader's connection is dropped, the agents stop
- *   done:    every owned stream is finished
+ *   done:    every owned stream the application knows of is finished
  *   closed:  signals abort with the reason `closing`; streams whose signal nobody has read are released at once,
  *            the others when their owner has released or finished them, or the deadline is over
  *   aborted: all are released at once
@@ -32,7 +32,9 @@ export async function giveBackStreams(
 ): Promise<number> {
   if (reason === 'closed') await askOwnersToStop(ownership)
   await within(taker.settled(), owners) // what it brings is here now and is given back with the rest
-  if (reason === 'done') await settle(ownership, (stream) => stream.done(), owners, logger)
+  if (reason === 'done') {
+    await settle(ownership, (stream) => (stream.isAnnounced ? stream.done() : null), owners, logger)
+  }
   if (reason === 'closed') await awaitOwners(ownership, owners, logger)
   await settle(ownership, (stream) => stream.release(), releases, logger)
   return ownership.streams.size

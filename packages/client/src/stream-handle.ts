@@ -44,8 +44,11 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly session: Session
   /** Number of the last commit sent. */
   commits: number
+  /** True once the application can know of the stream: only then `done()` of the client may finish it. */
+  isAnnounced = false
   readonly #operations: StreamOperations
   #controller: AbortController | undefined
+  #stopReason: StreamClientError | undefined
   #ended: OwnershipEnd | undefined
   /** Settles, never rejecting, when the last call so far has settled. */
   #tail: Promise<void> | undefined
@@ -72,6 +75,7 @@ export class StreamHandle implements OwnedStream, Tenure {
       this.#controller = new AbortController()
       if (!this.owned) this.#controller.abort(this.#refusal())
       else this.session.trust.signals++
+      if (this.#stopReason !== undefined) this.#controller.abort(this.#stopReason)
     }
     return this.#controller.signal
   }
@@ -110,6 +114,7 @@ export class StreamHandle implements OwnedStream, Tenure {
 
   /** Asks the owner to come to an end; it still owns the stream. */
   askToStop(reason: StreamClientError): void {
+    this.#stopReason = reason
     this.#controller?.abort(reason)
   }
 

@@ -119,8 +119,10 @@ export class StreamTaker {
   /** Never rejects: an entry that could not be passed on stays pending, and the look finds it. */
   async #passOn(session: Session, entries: readonly ReadableEntry[]): Promise<void> {
     try {
-      const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
-      await Promise.all(surplus.map((stream) => stream.release()))
+      await this.#whileUnderWay(entries, async () => {
+        const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
+        await Promise.all(surplus.map((stream) => stream.release()))
+      })
     } catch (error) {
       this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
     }
@@ -132,14 +134,20 @@ export class StreamTaker {
     mode: TakeMode,
     isKept: boolean,
   ): Promise<Taken[]> {
-    const taken: Taken[] = []
-    for (const { id } of entries) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + 1)
-    try {
+    return await this.#whileUnderWay(entries, async () => {
+      const taken: Taken[] = []
       for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
         const batch = entries.slice(start, start + BATCH_LIMIT)
         taken.push(...(await this.#takeBatch(session, batch, mode, isKept)))
       }
       return taken
+    })
+  }
+
+  async #whileUnderWay<T>(entries: readonly ReadableEntry[], act: () => Promise<T>): Promise<T> {
+    for (const { id } of entries) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + 1)
+    try {
+      return await act()
     } finally {
       for (const { id } of entries) {
         const left = (this.#underWay.get(id) ?? 1) - 1
@@ -224,7 +232,7 @@ export class StreamTaker {
   }
 
   #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer, isKept: boolean): Taken {
-    const { ownership, maxCrashes } = this.#context
+    const { ownership } = this.#context
     const { dataStreamName } = entry.message
     const known = ownership.streams.get(dataStreamName)
     switch (answer.status) {
@@ -237,12 +245,7 @@ export class StreamTaker {
         if (known?.idInLbs === entry.id && !known.isBusy) ownership.disown(known, 'entry-gone')
         return { outcome: 'gone' }
       case 'DEAD':
-        this.#report({
-          idInLbs: entry.id,
-          dataStreamName,
-          reason: 'max-crashes',
-          error: `more than ${maxCrashes} owners in a row crashed while they held it`,
-        })
+        this.#report({ idInLbs: entry.id, dataStreamName, reason: answer.reason, error: answer.error })
         return { outcome: 'dead-lettered' }
       case 'CLAIMED':
         return { outcome: 'already-claimed' }

@@ -1,9 +1,10 @@
 /** Everything that happens between the beginning and the end of one session. */
+import { setMaxListeners } from 'node:events'
 import { backoffMs } from './backoff.js'
 import { encodeFailoverMessage } from './failover-message.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
-import { messageOf } from './redis/redis-errors.js'
+import { isReply, isTransient, messageOf } from './redis/redis-errors.js'
 import type { Session } from './session.js'
 import { sleep } from './sleep.js'
 
@@ -22,6 +23,7 @@ export async function serve(
 ): Promise<void> {
   const { ownership, released, taker } = parts
   const agents = new AbortController()
+  setMaxListeners(0, agents.signal) // every wait of every agent
   const stopAgents = (): void => agents.abort()
   stop.addEventListener('abort', stopAgents, { once: true })
   if (stop.aborted) stopAgents()
@@ -45,7 +47,7 @@ async function runAgents(
   const { failover, lbs, look, persistence, probe, reader, recovery } = parts
   try {
     await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
-    await Promise.all([failover, recovery, reader, look, probe].map((agent) => agent.run(session, signal)))
+    await Promise.all([recovery, failover, reader, look, probe].map((agent) => agent.run(session, signal)))
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')
@@ -62,12 +64,21 @@ function ended(session: Session): Promise<void> {
 }
 
 /** Tells the others that a session is over, as the first command that gets through. Gives up when the signal aborts. */
-export async function announceEnd(session: Session, parts: Parts, signal: AbortSignal): Promise<void> {
+export async function announceEnd(
+  session: Session,
+  parts: Pick<Parts, 'scripts'>,
+  signal: AbortSignal,
+  logger: SafeLogger,
+): Promise<void> {
   const message = encodeFailoverMessage({ type: 'dead', consumer: session.consumer })
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
       return await parts.scripts.endSession(session, message)
-    } catch {
+    } catch (error) {
+      if (isReply(error) && !isTransient(error)) {
+        logger.warn({ error: messageOf(error) }, 'Redis refuses to end the session: it ends with its TTL')
+        return
+      }
       await sleep(backoffMs(attempt, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
     }
   }

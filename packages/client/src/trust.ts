@@ -16,6 +16,7 @@ export class Trust {
   readonly #ttlMs: number
   readonly #clock: Clock
   #renewedAt: Instant
+  #isOver = false
   /** Signals that have to be aborted when trust ends: their number widens the margin. */
   signals = 0
 
@@ -32,10 +33,13 @@ export class Trust {
     return true
   }
 
-  /** Milliseconds of trust left; 0 or less: over. */
+  /** Milliseconds of trust left; 0: over, for ever. */
   leftMs(): number {
     const abortMs = Math.min(this.signals * ABORT_COST_MS, this.#ttlMs * GREATEST_ABORT_SHARE)
+    if (this.#isOver) return 0
     const marginMs = Math.max(this.#ttlMs * MARGIN_OF_TTL, LEAST_MARGIN_MS) + abortMs
-    return this.#ttlMs - marginMs - elapsedMs(this.#renewedAt, this.#clock.now())
+    const leftMs = this.#ttlMs - marginMs - elapsedMs(this.#renewedAt, this.#clock.now())
+    if (leftMs <= 0) this.#isOver = true // for ever, even if somebody sets the clock back
+    return Math.max(0, leftMs)
   }
 }

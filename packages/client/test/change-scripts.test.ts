@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ConsumerName, formatConsumer } from '../src/consumer-name.js'
+import { ServiceScripts } from '../src/redis/service-scripts.js'
 import { ScriptedService } from './support/scripted-service.js'
 
 let service: ScriptedService
@@ -224,12 +225,22 @@ describe('roster and probe', () => {
     await service.add('s')
     await service.read(b)
     await service.kill(b)
-    await service.redis.xgroup('CREATECONSUMER', service.keys.lbs, service.keys.group, 'stranger')
+    await service.redis.xgroup('CREATECONSUMER', service.keys.lbs, service.keys.group, 'idle stranger')
+    await service.add('s2')
+    await service.read({ clientId: 'busy', token: 'x' })
     const roster = new Map((await service.scripts.roster()).map((line) => [line.consumer, line]))
     expect(roster.get(formatConsumer(a))).toMatchObject({ pending: 0, isAlive: true })
     expect(roster.get(formatConsumer(a))?.ttlMs).toBeGreaterThan(50_000)
     expect(roster.get(formatConsumer(b))).toMatchObject({ pending: 1, isAlive: false, ttlMs: -2 })
-    expect(roster.get('stranger')).toMatchObject({ isAlive: false })
+    expect(roster.get('busy:x')).toMatchObject({ pending: 1, isAlive: false })
+    expect(roster.size).toBe(3)
+  })
+
+  it('count one that has nothing pending and has not read for long as dead', async () => {
+    const impatient = new ServiceScripts(service.connection, service.keys, 0)
+    await service.add('s')
+    await service.read(b)
+    expect((await impatient.roster()).map((line) => line.consumer)).toEqual([formatConsumer(b)])
   })
 
   it('let one client win a round', async () => {
@@ -267,10 +278,11 @@ describe('removal of consumers', () => {
     await service.kill(b)
     const c = await service.session('c', 't3')
     await service.kill(c)
-    const names = [a, b, c].map(formatConsumer)
-    expect(await service.scripts.removeConsumers(names, 60_000)).toBe(0)
-    expect(await service.scripts.removeConsumers(names, 0)).toBe(1)
-    const left = (await service.scripts.roster()).map((line) => line.consumer)
-    expect(left.sort()).toEqual([formatConsumer(a), formatConsumer(b)])
+    expect(await service.scripts.removeConsumers(60_000)).toBe(0)
+    expect(await service.scripts.removeConsumers(0)).toBe(1)
+    const left = (await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)) as string[][]
+    expect(left.map((consumer) => consumer[1])).toEqual([formatConsumer(a), formatConsumer(b)])
+    await service.redis.flushall()
+    expect(await service.scripts.removeConsumers(0)).toBe(0)
   })
 })

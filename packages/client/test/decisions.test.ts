@@ -51,12 +51,22 @@ describe('trust', () => {
   it('goes by the clock that says more', () => {
     const clock = new FakeClock()
     const trust = new Trust(2000, clock, clock.now())
-    clock.wallMs += 5000
-    expect(trust.leftMs()).toBeLessThan(0)
     clock.wallMs -= 10_000
     clock.monotonicMs += 1000
     expect(trust.leftMs()).toBe(900)
+    clock.wallMs += 15_000
+    expect(trust.leftMs()).toBe(0)
     expect(elapsedMs({ monotonicMs: 0, wallMs: 0 }, { monotonicMs: 3, wallMs: 1 })).toBe(3)
+  })
+
+  it('is over for ever, even when a clock is set back', () => {
+    const clock = new FakeClock()
+    const trust = new Trust(2000, clock, clock.now())
+    clock.wallMs += 60_000
+    expect(trust.leftMs()).toBe(0)
+    clock.wallMs -= 60_000
+    expect(trust.leftMs()).toBe(0)
+    expect(trust.renew(clock.now())).toBe(false)
   })
 
   it('ends earlier the more signals must be aborted, but never by more than a quarter of the TTL', () => {

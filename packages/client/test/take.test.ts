@@ -227,6 +227,17 @@ describe('a stream that is added again', () => {
     expect(fields).toEqual([Buffer.from('lbs-input'), message, bytes, bytes])
   })
 
+  it('goes to the dead letters when it has too many fields to be put back', async () => {
+    const a = await service.session('a', 't1')
+    await service.own(a, 's')
+    const many = Array.from({ length: 8000 }, (_, index) => String(index))
+    const id = await service.add('s', ...many)
+    await service.read(a)
+    expect(await service.take(a, id, 's')).toMatchObject({ status: 'DEAD', reason: 'unserviceable' })
+    expect(await service.backlog('s')).toEqual([])
+    expect((await service.deadLetters())[0]).toMatchObject({ id })
+  })
+
   it('may not be claimed while it waits', async () => {
     const a = await service.session('a', 't1')
     const b = await service.session('b', 't2')
@@ -280,7 +291,11 @@ describe('the crash rule', () => {
     }
     await service.kill(owner)
     const last = await service.session('c', 't9')
-    expect(await service.take(last, idInLbs, 's', claim)).toEqual({ status: 'DEAD' })
+    expect(await service.take(last, idInLbs, 's', claim)).toMatchObject({
+      status: 'DEAD',
+      reason: 'max-crashes',
+      error: expect.stringContaining('3 owners'),
+    })
     const [letter] = await service.deadLetters()
     expect(letter).toMatchObject({ reason: 'max-crashes', id: idInLbs, client: last.clientId })
     expect(JSON.parse(letter?.['fields'] ?? '')).toEqual({ 'lbs-input': '{"DataStreamName":"s"}' })

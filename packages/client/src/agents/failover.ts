@@ -15,9 +15,10 @@ import { pendingPages } from '../pending-pages.js'
 import type { Persistence } from '../persist.js'
 import type { Lbs, ReadableEntry } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
-import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import type { RosterLine } from '../redis/service-scripts.js'
 import { Rendezvous } from '../rendezvous.js'
 import { Repeats } from '../repeats.js'
+import type { RosterReader } from '../roster-reader.js'
 import type { Session } from '../session.js'
 import { sleep } from '../sleep.js'
 import { type Agent, reportFailure } from './agent.js'
@@ -32,7 +33,7 @@ const STAGES = [
 ] as const
 
 export interface FailoverContext {
-  readonly scripts: ServiceScripts
+  readonly roster: RosterReader
   readonly lbs: Lbs
   readonly records: LockRecords
   readonly persistence: Persistence
@@ -44,6 +45,8 @@ export interface FailoverContext {
   readonly lbsIdleTimeMs: number
   readonly clock: Clock
   readonly logger: SafeLogger
+  /** While the recovery of a new session takes what is its own, nobody is told of it: both would start the work. */
+  readonly isRecovering: () => boolean
 }
 
 /** What is offered: all that is pending under a dead consumer, or some entries its living owner gave back. */
@@ -88,7 +91,7 @@ export class Failover implements Agent {
   /** The heartbeat key of a client is gone: some session of it is dead. */
   hearSilent(clientId: string): void {
     this.#track(async (session) => {
-      const roster = await this.#roster(session)
+      const roster = await this.#context.roster.read(session)
       for (const line of roster) {
         if (!line.isAlive && line.pending > 0 && clientIdOf(line.consumer) === clientId)
           this.hearDead(line.consumer)
@@ -111,7 +114,7 @@ export class Failover implements Agent {
 
   /** Takes up what was put off for want of room. */
   resume(): void {
-    if (this.#context.claims.room === 0) return
+    if (this.#context.claims.room === 0 || this.#context.isRecovering()) return
     const offers = [...this.#postponed.values()]
     this.#postponed.clear()
     for (const offer of offers) this.#consider(offer)
@@ -139,8 +142,10 @@ export class Failover implements Agent {
   }
 
   async #stages(session: Session, offer: Offer): Promise<void> {
-    const { claimStaggerMs } = this.#context
-    const roster = await this.#roster(session)
+    const { claimStaggerMs, claims, isRecovering, roster: reader } = this.#context
+    if (claims.room === 0 || isRecovering()) return this.#postpone(offer)
+    if (offer.ids !== null && this.#due(offer, offer.ids).length === 0) return
+    const roster = await reader.read(session)
     if (offer.ids === null && !isFallen(roster, offer.consumer)) return
     const others = roster.filter((line) => line.isAlive && !isOneOf(line.consumer, session.consumer, offer))
     const rendezvous = new Rendezvous(
@@ -177,11 +182,11 @@ export class Failover implements Agent {
   /** False if it had to stop for want of room; the rest is put off. */
   async #actOn(session: Session, offer: Offer, ids: readonly string[]): Promise<boolean> {
     const { claims } = this.#context
-    let rest = ids.filter((id) => this.#told.isDue(toldKey(offer, id), this.#nowMs()))
+    let rest = this.#due(offer, ids)
     while (rest.length > 0 && !this.#signalOf(session).aborted) {
       const count = claims.room
       if (count === 0) {
-        this.#postponed.set(keyOf(offer), offer)
+        this.#postpone(offer)
         return false
       }
       const part = rest.slice(0, count)
@@ -190,6 +195,16 @@ export class Failover implements Agent {
       await this.#act(session, offer, part)
     }
     return true
+  }
+
+  #due(offer: Offer, ids: readonly string[]): readonly string[] {
+    const nowMs = this.#nowMs()
+    return ids.filter((id) => this.#told.isDue(toldKey(offer, id), nowMs))
+  }
+
+  /** What a living client gave back is not kept: its former owner offers it again. */
+  #postpone(offer: Offer): void {
+    if (offer.ids === null) this.#postponed.set(keyOf(offer), offer)
   }
 
   async #act(session: Session, offer: Offer, ids: readonly string[]): Promise<void> {
@@ -207,7 +222,8 @@ export class Failover implements Agent {
     for (const [index, { id, message }] of entries.entries()) {
       const record = found[index]
       const isReserved = record?.idInLbs === id && record.consumer === null
-      if (offer.ids !== null && !isReserved) continue // somebody has taken it
+      const isOwn = record?.idInLbs === id && record.consumer === session.consumer
+      if (isOwn || (offer.ids !== null && !isReserved)) continue // somebody has taken it
       const owner = record?.idInLbs === id ? record.consumer : offer.consumer
       await deliveries.streamExpired(
         {
@@ -218,10 +234,6 @@ export class Failover implements Agent {
         this.#signalOf(session),
       )
     }
-  }
-
-  #roster(session: Session): Promise<RosterLine[]> {
-    return this.#context.persistence.send('read the roster', session, () => this.#context.scripts.roster())
   }
 
   #track(work: (session: Session) => Promise<void>): void {

@@ -135,7 +135,8 @@ export class Hints {
   async #addFlags(node: RedisLike): Promise<void> {
     const { logger } = this.#context
     try {
-      const [, flags = ''] = (await node.config('GET', FLAGS)) as string[]
+      const [, flags] = (await node.config('GET', FLAGS)) as [string?, string?]
+      if (flags === undefined) return // a server that hides the setting: it must not be overwritten unseen
       const missing = NEEDED_FLAGS.filter(
         (flag) => !flags.includes(flag) && !(flag === 'x' && flags.includes(ALL_CLASSES)),
       )

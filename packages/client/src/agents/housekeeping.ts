@@ -1,12 +1,12 @@
 /**
  * Slow tidying by whoever has won a probe round: dead consumers without pending entries are removed from the group
  * after `consumerRetentionMs`; streams are freed whose record is dead or reserved and whose entry has left the LBS.
+ * Who has met such an entry goes through the whole lock table at once, whoever wins: a backlog may be waiting.
  */
-
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 
-/** One page of the lock table in this many rounds, unless somebody has met an entry that is gone. */
+/** One page of the lock table in this many rounds. */
 const ROUNDS_PER_PAGE = 10
 const PAGE = 500
 
@@ -26,41 +26,44 @@ export class Housekeeping {
     this.#context = context
   }
 
-  /** Asks for the whole lock table to be gone through in the next round. */
+  /** An entry was met that has left the LBS: the stream it named may have to be freed. */
   requestSweep(): void {
     this.#isSweepWanted = true
   }
 
-  async tidy(roster: readonly RosterLine[], signal: AbortSignal): Promise<void> {
-    const isWhole = this.#isSweepWanted
+  /** Goes through the whole table if that was asked for. What fails is wanted again. */
+  async sweepIfWanted(signal: AbortSignal): Promise<void> {
+    if (!this.#isSweepWanted) return
     this.#isSweepWanted = false
-    if (!isWhole && this.#round++ % ROUNDS_PER_PAGE !== 0) return
-    await this.#removeConsumers(roster)
-    do {
-      await this.#sweepPage(roster)
-    } while (isWhole && this.#cursor !== '0' && !signal.aborted)
-  }
-
-  async #removeConsumers(roster: readonly RosterLine[]): Promise<void> {
-    const { consumerRetentionMs, scripts } = this.#context
-    const old = roster
-      .filter((line) => !line.isAlive && line.pending === 0 && line.idleMs >= consumerRetentionMs)
-      .map((line) => line.consumer)
-    for (let start = 0; start < old.length; start += BATCH_LIMIT) {
-      await scripts.removeConsumers(old.slice(start, start + BATCH_LIMIT), consumerRetentionMs)
+    try {
+      const roster = await this.#context.scripts.roster()
+      let cursor = '0'
+      do cursor = await this.#sweepPage(cursor, roster)
+      while (cursor !== '0' && !signal.aborted)
+    } catch (error) {
+      this.#isSweepWanted = true
+      throw error
     }
   }
 
-  async #sweepPage(roster: readonly RosterLine[]): Promise<void> {
+  /** For the winner of a round. */
+  async tidy(roster: readonly RosterLine[]): Promise<void> {
+    if (this.#round++ % ROUNDS_PER_PAGE !== 0) return
+    const { consumerRetentionMs, scripts } = this.#context
+    await scripts.removeConsumers(consumerRetentionMs)
+    this.#cursor = await this.#sweepPage(this.#cursor, roster)
+  }
+
+  async #sweepPage(cursor: string, roster: readonly RosterLine[]): Promise<string> {
     const { records, scripts } = this.#context
     const living = new Set(roster.filter((line) => line.isAlive).map((line) => line.consumer))
-    const { next, records: page } = await records.page(this.#cursor, PAGE)
-    this.#cursor = next
+    const { next, records: page } = await records.page(cursor, PAGE)
     const suspects = [...page]
       .filter(([, record]) => record !== null && (record.consumer === null || !living.has(record.consumer)))
       .map(([dataStreamName]) => dataStreamName)
     for (let start = 0; start < suspects.length; start += BATCH_LIMIT) {
       await scripts.sweep(suspects.slice(start, start + BATCH_LIMIT))
     }
+    return next
   }
 }

@@ -58,6 +58,8 @@ export class LbsReader implements Agent {
   #lastReadAtMs: number | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
+  /** Failures in a row, also beyond the end of a session. */
+  #failures = 0
 
   constructor(context: LbsReaderContext) {
     this.#context = context
@@ -77,18 +79,18 @@ export class LbsReader implements Agent {
     const drop = (): void => this.#drop()
     signal.addEventListener('abort', drop, { once: true })
     const inHand: Promise<Error | null>[] = []
-    for (let failures = 0; !signal.aborted; ) {
+    while (!signal.aborted) {
       try {
         const entries = await this.#readNext(session, signal)
-        failures = 0
+        this.#failures = 0
         if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
         if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
         const failure = inHand.length < BATCHES_IN_HAND ? null : await inHand.shift()
         if (failure) throw failure
       } catch (error) {
         if (signal.aborted) break
-        failures++
-        if (!(await this.#recover(session, signal, error, failures))) break
+        this.#failures++
+        if (!(await this.#recover(session, signal, error, this.#failures))) break
       }
     }
     this.#drop()
@@ -149,6 +151,7 @@ export class LbsReader implements Agent {
       for (const stream of taken) await this.#context.deliveries.streamAdded(stream, signal)
       return null
     } catch (error) {
+      this.#context.onAbandonedRead() // what was not taken is pending: the look finds it
       return error instanceof Error ? error : new Error(messageOf(error))
     } finally {
       this.#inHand -= entries.length
@@ -170,7 +173,7 @@ export class LbsReader implements Agent {
   async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
     const { logger, onAbandonedRead, onExhausted, retry } = this.#context
     logger.debug({ error: messageOf(error), failures }, 'reading the LBS failed')
-    if (isMissingGroup(error) && (await this.#makeGroup(session))) return true
+    if (isMissingGroup(error) && (await this.#makeGroup(session)) && failures === 1) return true
     this.#drop()
     onAbandonedRead()
     if (retry.maxRetries >= 0 && failures > retry.maxRetries) {

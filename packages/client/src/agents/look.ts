@@ -11,22 +11,23 @@ import type { Ownership } from '../ownership.js'
 import { pendingPages } from '../pending-pages.js'
 import type { Persistence } from '../persist.js'
 import type { Lbs } from '../redis/lbs.js'
+import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
 import type { ReleasedStreams } from '../released-streams.js'
 import type { Session } from '../session.js'
-import { sleep } from '../sleep.js'
 import type { StreamHandle } from '../stream-handle.js'
 import type { StreamTaker } from '../stream-taker.js'
-import { type Agent, repeat } from './agent.js'
+import { type Agent, repeat, reportFailure } from './agent.js'
 import type { Claims } from './claims.js'
 
-const PAGE = 500
-/** Pause between two batches of a periodic look, so that a client with many streams does not look all at once. */
-const PACE_MS = 2
+const PAGE = 1000
+/** Streams whose entries are looked for in the LBS at each look. */
+const SHARE = 1000
 
 export interface LookContext {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
+  readonly records: LockRecords
   readonly persistence: Persistence
   readonly taker: StreamTaker
   readonly ownership: Ownership
@@ -43,6 +44,7 @@ export class Look implements Agent {
   readonly #context: LookContext
   #isRequested = false
   #wake: (() => void) | undefined
+  #shareStart = 0
 
   constructor(context: LookContext) {
     this.#context = context
@@ -59,11 +61,20 @@ export class Look implements Agent {
     await repeat('look', signal, this.#context.logger, async () => {
       if (!this.#isRequested) await this.#wait(signal)
       if (signal.aborted) return
-      this.#isRequested = false
+      await this.#look(session, signal)
+    })
+  }
+
+  async #look(session: Session, signal: AbortSignal): Promise<void> {
+    this.#isRequested = false
+    try {
       this.#context.onLook()
       await this.#takeUnknown(session, signal)
       await this.#confirmOwned(session, signal)
-    })
+    } catch (error) {
+      this.#isRequested = true
+      throw error
+    }
   }
 
   async #takeUnknown(session: Session, signal: AbortSignal): Promise<void> {
@@ -87,15 +98,49 @@ export class Look implements Agent {
     for (const stream of taken) await deliveries.streamAdded(stream, signal)
   }
 
+  /** Compares the lock table with what is owned, and a share of what is owned with the LBS. */
   async #confirmOwned(session: Session, signal: AbortSignal): Promise<void> {
-    const { ownership } = this.#context
-    const streams = [...ownership.streams.values()]
-    for (let start = 0; start < streams.length && !signal.aborted; start += BATCH_LIMIT) {
-      const quiet = streams
-        .slice(start, start + BATCH_LIMIT)
-        .filter((stream) => stream.session === session && !stream.isBusy && !stream.hasEnded)
-      if (quiet.length > 0) await this.#confirmBatch(session, quiet)
-      await sleep(PACE_MS, signal)
+    const streams = [...this.#context.ownership.streams.values()].filter(
+      (stream) => stream.session === session,
+    )
+    const suspects = new Set(this.#nextShare(streams))
+    for (let start = 0; start < streams.length && !signal.aborted; start += PAGE) {
+      for (const stream of await this.#differing(session, streams.slice(start, start + PAGE)))
+        suspects.add(stream)
+    }
+    const rest = [...suspects]
+    while (rest.length > 0 && !signal.aborted) {
+      const quiet = rest.splice(0, BATCH_LIMIT).filter((stream) => !stream.isBusy && !stream.hasEnded)
+      if (quiet.length > 0) await this.#confirm(session, quiet)
+    }
+  }
+
+  /** Streams whose entries are looked for in the LBS this time: the share moves on with every look. */
+  #nextShare(streams: readonly StreamHandle[]): readonly StreamHandle[] {
+    const start = this.#shareStart < streams.length ? this.#shareStart : 0
+    this.#shareStart = start + SHARE
+    return streams.slice(start, start + SHARE)
+  }
+
+  /** Those of the streams of which the lock table says something else. */
+  async #differing(session: Session, streams: readonly StreamHandle[]): Promise<StreamHandle[]> {
+    const { persistence, records } = this.#context
+    const names = streams.map((stream) => stream.dataStreamName)
+    const found = await persistence.send('look at the lock table', session, () => records.of(names))
+    return streams.filter((stream, index) => {
+      const record = found[index]
+      return record?.fencingToken !== stream.fencingToken || record.consumer !== session.consumer
+    })
+  }
+
+  /** A damaged record must not keep the others from being looked at. */
+  async #confirm(session: Session, streams: readonly StreamHandle[]): Promise<void> {
+    try {
+      await this.#confirmBatch(session, streams)
+    } catch (error) {
+      if (!session.isHeld()) throw error
+      if (streams.length === 1) return reportFailure('look', error, this.#context.logger)
+      for (const stream of streams) await this.#confirm(session, [stream])
     }
   }
 

@@ -9,6 +9,7 @@ import { encodeFailoverMessage } from '../failover-message.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Connection } from '../redis/connection.js'
+import { isReply, messageOf } from '../redis/redis-errors.js'
 import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
 import { formatOffer, type ReleasedStreams } from '../released-streams.js'
 import { Repeats } from '../repeats.js'
@@ -32,18 +33,19 @@ export interface ProbeContext {
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
   readonly onDead: (consumer: string) => void
-  /** Called every round: what waits for room or for an owner may be tried again. */
-  readonly onRound: () => void
+  /** Called every round, won or not. */
+  readonly onRound: (signal: AbortSignal) => Promise<void>
   /** Own streams nobody else has wanted for `lbsIdleTimeMs`. */
   readonly onUnwanted: (ids: readonly string[]) => void
   /** Called with the roster by the winner of a round. */
-  readonly onWon: (roster: readonly RosterLine[], signal: AbortSignal) => Promise<void>
+  readonly onWon: (roster: readonly RosterLine[]) => Promise<void>
 }
 
 export class Probe implements Agent {
   readonly #context: ProbeContext
   readonly #published: Repeats
   readonly #pendingOf = new Map<string, number>()
+  #wasRefused = false
 
   constructor(context: ProbeContext) {
     this.#context = context
@@ -55,7 +57,7 @@ export class Probe implements Agent {
     let isFirst = true
     await repeat('probe', signal, logger, async () => {
       const startMs = this.#nowMs()
-      this.#context.onRound()
+      await this.#context.onRound(signal)
       await this.#round(session, signal, isFirst)
       isFirst = false
       await this.#offerReleased(session)
@@ -73,7 +75,7 @@ export class Probe implements Agent {
     const dead = await this.#publishDead(roster)
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
     await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
-    if (!signal.aborted) await onWon(roster, signal)
+    if (!signal.aborted) await onWon(roster)
   }
 
   /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
@@ -89,7 +91,7 @@ export class Probe implements Agent {
 
   /** Publishes the dead consumers that have entries pending; answers how many there are. */
   async #publishDead(roster: readonly RosterLine[]): Promise<number> {
-    const { connection, keys, onDead } = this.#context
+    const { onDead } = this.#context
     const dead = roster.filter((line) => !line.isAlive && line.pending > 0)
     this.#forgetOthers(dead)
     for (const { consumer, pending } of dead) {
@@ -98,8 +100,7 @@ export class Probe implements Agent {
       if (!this.#published.isDue(consumer, this.#nowMs())) continue
       this.#published.say(consumer, this.#nowMs())
       onDead(consumer)
-      const message = encodeFailoverMessage({ type: 'dead', consumer })
-      await connection.run((redis) => redis.publish(keys.failoverChannel, message))
+      await this.#publish(encodeFailoverMessage({ type: 'dead', consumer }))
     }
     return dead.length
   }
@@ -114,13 +115,25 @@ export class Probe implements Agent {
   }
 
   async #offerReleased(session: Session): Promise<void> {
-    const { connection, keys, lbsIdleTimeMs, onUnwanted, released } = this.#context
+    const { lbsIdleTimeMs, onUnwanted, released } = this.#context
     const { ids, olderThan } = await released.waiting()
     for (let start = 0; start < ids.length; start += OFFERS_PER_MESSAGE) {
-      const message = formatOffer(session.consumer, ids.slice(start, start + OFFERS_PER_MESSAGE))
-      await connection.run((redis) => redis.publish(keys.failoverChannel, message))
+      await this.#publish(formatOffer(session.consumer, ids.slice(start, start + OFFERS_PER_MESSAGE)))
     }
     onUnwanted(olderThan(lbsIdleTimeMs))
+  }
+
+  /** A hint. Who may not publish finds what there is to take by winning a round himself. */
+  async #publish(message: string): Promise<void> {
+    const { connection, keys, logger } = this.#context
+    try {
+      await connection.run((redis) => redis.publish(keys.failoverChannel, message))
+    } catch (error) {
+      if (!isReply(error)) throw error
+      if (!this.#wasRefused)
+        logger.warn({ error: messageOf(error) }, `publishing on ${keys.failoverChannel} is refused`)
+      this.#wasRefused = true
+    }
   }
 
   #nowMs(): number {

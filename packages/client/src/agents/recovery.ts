@@ -29,12 +29,27 @@ export interface RecoveryContext {
 
 export class Recovery implements Agent {
   readonly #context: RecoveryContext
+  #isRunning = false
 
   constructor(context: RecoveryContext) {
     this.#context = context
   }
 
+  /** True from the beginning of a session until this has done what it can. */
+  get isRunning(): boolean {
+    return this.#isRunning
+  }
+
   async run(session: Session, signal: AbortSignal): Promise<void> {
+    this.#isRunning = true
+    try {
+      await this.#recoverAll(session, signal)
+    } finally {
+      this.#isRunning = false
+    }
+  }
+
+  async #recoverAll(session: Session, signal: AbortSignal): Promise<void> {
     const { clock, logger, persistence, recorder, scripts } = this.#context
     const startMs = clock.now().monotonicMs
     let taken = 0

@@ -144,6 +144,8 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false, // ioredis does it without looking at the answer
     maxRetriesPerRequest: 0,
+    socketTimeout: undefined,
+    blockingTimeout: undefined,
     monitor: false,
   }
   if (isCluster(template)) {
@@ -152,6 +154,9 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
       enableOfflineQueue: false,
       enableAutoPipelining: false,
       scaleReads: 'master',
+      // Above 0 ioredis sends a command again by itself: entries read by the first try would be missed.
+      retryDelayOnFailover: 0,
+      retryDelayOnClusterDown: 0,
       clusterRetryStrategy: retry,
       redisOptions: { ...template.options.redisOptions, ...common },
     }) as Cluster
@@ -167,7 +172,7 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     readOnly: false,
     retryStrategy: retry,
     // After a failover the old address may answer as a replica: look for the master again.
-    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+    reconnectOnError: (error) => error.message.includes('READONLY'),
   }
   return template.duplicate<RedisOptions>(standalone) as Redis
 }

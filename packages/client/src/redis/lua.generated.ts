@@ -189,7 +189,7 @@ export const endSessionLua: string = `local removed = 0
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   removed = redis.call('DEL', KEYS[1])
 end
-redis.call('PUBLISH', ARGV[2], ARGV[3])
+redis.pcall('PUBLISH', ARGV[2], ARGV[3]) -- a hint: whoever may not publish has ended all the same
 return removed`
 
 export const finishLua: string = `local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
@@ -269,7 +269,7 @@ end
 return answers`
 
 export const probeLua: string = `local lbs, heartbeat_prefix, probe = unpack(KEYS)
-local group = ARGV[1]
+local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -289,16 +289,19 @@ local function read_roster()
     for j = 1, #consumers[i], 2 do
       fact[consumers[i][j]] = consumers[i][j + 1]
     end
-    local alive = is_living(fact.name)
+    local is_silent = fact.pending == 0 and fact.idle >= silent_ms
+    local alive = not is_silent and is_living(fact.name)
     local left = -2
     if alive then
       left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
     end
-    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
+    if alive or fact.pending > 0 then
+      roster[#roster + 1] = { fact.name, fact.pending, alive and 1 or 0, left }
+    end
   end
   return roster
 end
-if not redis.call('SET', probe, ARGV[2], 'NX', 'PX', ARGV[3]) then
+if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
   return false
 end
 return read_roster()`
@@ -359,12 +362,12 @@ for i = 1, (#ARGV - 4) / 3 do
   answers[i] = answer
 end
 if channel ~= '' and is_alive then
-  redis.call('PUBLISH', channel, message)
+  redis.pcall('PUBLISH', channel, message) -- a hint: who may not publish has released all the same
 end
 return answers`
 
 export const removeConsumersLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
-local group, retention_ms = ARGV[1], tonumber(ARGV[2])
+local group, retention_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -373,42 +376,25 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local function read_roster()
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  local roster = {}
-  if consumers.err then
-    return roster -- no stream or no group yet: the reader makes both
-  end
-  for i = 1, #consumers do
-    local fact = {}
-    for j = 1, #consumers[i], 2 do
-      fact[consumers[i][j]] = consumers[i][j + 1]
-    end
-    local alive = is_living(fact.name)
-    local left = -2
-    if alive then
-      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
-    end
-    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
-  end
-  return roster
-end
-local wanted = {}
-for i = 3, #ARGV do
-  wanted[ARGV[i]] = true
+local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+if consumers.err then
+  return 0 -- no stream or no group: nothing to remove
 end
 local removed = 0
-for _, consumer in ipairs(read_roster()) do
-  local name, pending, idle_ms, is_alive = unpack(consumer, 1, 4)
-  if wanted[name] and pending == 0 and is_alive == 0 and idle_ms >= retention_ms then
-    redis.call('XGROUP', 'DELCONSUMER', lbs, group, name)
+for i = 1, #consumers do
+  local fact = {}
+  for j = 1, #consumers[i], 2 do
+    fact[consumers[i][j]] = consumers[i][j + 1]
+  end
+  if removed < limit and fact.pending == 0 and fact.idle >= retention_ms and not is_living(fact.name) then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, fact.name)
     removed = removed + 1
   end
 end
 return removed`
 
 export const rosterLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
-local group = ARGV[1]
+local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -428,12 +414,15 @@ local function read_roster()
     for j = 1, #consumers[i], 2 do
       fact[consumers[i][j]] = consumers[i][j + 1]
     end
-    local alive = is_living(fact.name)
+    local is_silent = fact.pending == 0 and fact.idle >= silent_ms
+    local alive = not is_silent and is_living(fact.name)
     local left = -2
     if alive then
       left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
     end
-    roster[#roster + 1] = { fact.name, fact.pending, fact.idle, alive and 1 or 0, left }
+    if alive or fact.pending > 0 then
+      roster[#roster + 1] = { fact.name, fact.pending, alive and 1 or 0, left }
+    end
   end
   return roster
 end
@@ -510,6 +499,7 @@ local group, client_id, token, mode = unpack(ARGV, 1, 4)
 local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local entries = (#ARGV - 8) / 2
 local consumer = client_id .. ':' .. token
+local MAX_QUEUED_VALUES = 7000
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -698,9 +688,15 @@ local function decide(id, stream, backlog)
       add_dead_letter(id, entry[2], 'max-crashes', problem)
       free_stream(stream, backlog)
       remove(id)
-      return { 'DEAD' }
+      return { 'DEAD', 'max-crashes', problem }
     end
     return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
+  end
+  if #entry[2] > MAX_QUEUED_VALUES then
+    local problem = string.format('%d fields are too many to wait in a backlog', #entry[2] / 2)
+    add_dead_letter(id, entry[2], 'unserviceable', problem)
+    remove(id)
+    return { 'DEAD', 'unserviceable', problem }
   end
   local is_stale = not find_entry(record.id) and not is_living(record.owner)
   push_backlog(backlog, id, entry[2])

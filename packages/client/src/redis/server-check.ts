@@ -1,7 +1,7 @@
 /** What kind of server this is, and what about it could lose locks by itself. */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Connection } from './connection.js'
-import { isReply } from './redis-errors.js'
+import { isReply, redisError } from './redis-errors.js'
 
 const LEAST_VERSION = [6, 2] as const
 
@@ -56,7 +56,7 @@ async function readInfo(connection: Connection): Promise<Map<string, string>> {
     )
   } catch (error) {
     if (isReply(error, 'NOPERM')) return new Map()
-    throw error
+    throw redisError('read what kind of server this is', error)
   }
 }
 
@@ -67,7 +67,7 @@ async function readSavePoints(connection: Connection): Promise<string | null> {
     return reply[1] ?? null
   } catch (error) {
     if (isReply(error)) return null
-    throw error
+    throw redisError("read the server's settings", error)
   }
 }
 

@@ -9,6 +9,8 @@ import * as lua from './lua.generated.js'
 import { Script } from './script.js'
 
 export const BATCH_LIMIT = 50
+/** A consumer without pending entries that has not read for so long is dead. Many times the BLOCK of a read. */
+export const SILENT_MS = 60_000
 
 const scripts = {
   take: new Script(lua.takeLua),
@@ -57,7 +59,8 @@ export type TakeAnswer =
       recovered: boolean
       checkpoint: string | null
     }
-  | { status: 'CLAIMED' | 'QUEUED' | 'GONE' | 'LEFT' | 'DEAD' }
+  | { status: 'DEAD'; reason: string; error: string }
+  | { status: 'CLAIMED' | 'QUEUED' | 'GONE' | 'LEFT' }
 
 export type ChangeAnswer = 'OK' | 'NOT_OWNED' | 'SESSION_LOST'
 export type ConfirmAnswer = 'OURS' | 'LOST' | 'GONE'
@@ -67,7 +70,6 @@ export type BuryAnswer = 'BURIED' | 'GONE' | 'LEFT'
 export interface RosterLine {
   readonly consumer: string
   readonly pending: number
-  readonly idleMs: number
   readonly isAlive: boolean
   /** What its heartbeat key has left; negative without one. */
   readonly ttlMs: number
@@ -75,16 +77,19 @@ export interface RosterLine {
 
 type RawTakeAnswer =
   | [status: 'TAKEN', fence: string, commits: number, recovered: number, checkpoint: string | null]
-  | [Exclude<TakeAnswer['status'], 'TAKEN'>]
-type RawRoster = [consumer: string, pending: number, idleMs: number, isAlive: number, ttlMs: number][]
+  | [status: 'DEAD', reason: string, error: string]
+  | [status: Exclude<TakeAnswer['status'], 'TAKEN' | 'DEAD'>]
+type RawRoster = [consumer: string, pending: number, isAlive: number, ttlMs: number][]
 
 export class ServiceScripts {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
+  readonly #silentMs: number
 
-  constructor(connection: Connection, keys: ServiceKeys) {
+  constructor(connection: Connection, keys: ServiceKeys, silentMs: number = SILENT_MS) {
     this.#connection = connection
     this.#keys = keys
+    this.#silentMs = silentMs
   }
 
   async take(
@@ -205,9 +210,8 @@ export class ServiceScripts {
 
   async roster(): Promise<RosterLine[]> {
     const keys = this.#keys
-    return readRoster(
-      await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix], [keys.group]),
-    )
+    const args = [keys.group, String(this.#silentMs)]
+    return readRoster(await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix], args))
   }
 
   /** Tries to win the probe round: the roster, or null if another client has it. */
@@ -216,7 +220,7 @@ export class ServiceScripts {
     const roster = await this.#run<RawRoster | null>(
       scripts.probe,
       [keys.lbs, keys.heartbeatPrefix, keys.probe],
-      [keys.group, clientId, String(roundMs)],
+      [keys.group, String(this.#silentMs), clientId, String(roundMs)],
     )
     return roster === null ? null : readRoster(roster)
   }
@@ -237,12 +241,13 @@ export class ServiceScripts {
     )
   }
 
-  removeConsumers(consumers: readonly string[], retentionMs: number): Promise<number> {
+  /** Removes dead consumers without pending entries; answers how many. */
+  removeConsumers(retentionMs: number): Promise<number> {
     const keys = this.#keys
     return this.#run(
       scripts.removeConsumers,
       [keys.lbs, keys.heartbeatPrefix],
-      [keys.group, String(retentionMs), ...consumers],
+      [keys.group, String(retentionMs), String(BATCH_LIMIT)],
     )
   }
 
@@ -261,6 +266,7 @@ function tenureArgs(tenure: Tenure): [string, string, string] {
 }
 
 function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
+  if (raw[0] === 'DEAD') return { status: 'DEAD', reason: raw[1], error: raw[2] }
   if (raw[0] !== 'TAKEN') return { status: raw[0] }
   return {
     status: 'TAKEN',
@@ -272,10 +278,9 @@ function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
 }
 
 function readRoster(raw: RawRoster): RosterLine[] {
-  return raw.map(([consumer, pending, idleMs, isAlive, ttlMs]) => ({
+  return raw.map(([consumer, pending, isAlive, ttlMs]) => ({
     consumer,
     pending,
-    idleMs,
     isAlive: isAlive === 1,
     ttlMs,
   }))
