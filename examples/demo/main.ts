@@ -19,7 +19,9 @@ const EXIT_CODE_OF_INTERRUPTED = 130
 const { stdout } = process
 const paint = paintFor(stdout)
 const interrupt = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupt.abort(signal))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => interrupt.abort(signal))
+}
 
 const url = process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379'
 const redis = new Redis(url, { lazyConnect: true })
