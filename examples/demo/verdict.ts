@@ -2,12 +2,15 @@
 import type { Comparison } from './comparison.js'
 import type { Outcome } from './run.js'
 
+const NAMES_SHOWN = 10
+
 /** One sentence for each thing that is wrong; none if the demo has shown what it is to show. */
 export function findProblems({ board, endings, problem }: Outcome, comparison: Comparison): string[] {
   const problems: string[] = []
   if (problem !== null) problems.push(`The run did not come to its end: ${problem}.`)
   if (comparison.unequal.length > 0) {
-    problems.push(`Not as the file says: ${comparison.unequal.join(', ')}.`)
+    const some = comparison.unequal.slice(0, NAMES_SHOWN).join(', ')
+    problems.push(`${comparison.unequal.length} airports are not as the file says: ${some}.`)
   }
   for (const { name, exit, isClean } of endings) {
     if (!isClean) problems.push(`${name} did not end as it should: ${exit.signal ?? `code ${exit.code}`}.`)
