@@ -16,17 +16,26 @@ import type {
 const options = JSON.parse(process.argv[2] ?? '{}') as ConsumerProcessOptions
 const redis = new Redis(options.url)
 redis.on('error', () => undefined)
-const client = new RedisStreamClient(redis, options.service, options.client)
 const streams = new Map<number, OwnedStream>()
+const client = makeClient()
 
-client.on('session', (state) => say('session', { state }))
-client.on('deadLetter', (letter) => say('deadLetter', { ...letter }))
 createInterface({ input: process.stdin }).on('line', (text) => {
   const command = JSON.parse(text) as ConsumerCommand & { n: number }
   void answer(command.n, () => obey(command))
 })
 process.stdin.once('end', () => process.exit())
 await run()
+
+function makeClient(): RedisStreamClient {
+  try {
+    const made = new RedisStreamClient(redis, options.service, options.client)
+    made.on('session', (state) => say('session', { state }))
+    return made
+  } catch (error) {
+    say('refused', problem(error))
+    process.exit(1)
+  }
+}
 
 async function run(): Promise<void> {
   const startedAt = Date.now()

@@ -43,6 +43,8 @@ export interface ConsumerProcessOptions {
   readonly work?: ConsumerWork
   /** False: nobody reads the notifications. */
   readonly reads?: boolean
+  /** Added to its environment; undefined removes. POD_NAME is its name by default. */
+  readonly env?: Readonly<Record<string, string | undefined>>
 }
 
 export type ConsumerCommand =
@@ -72,10 +74,10 @@ export class ConsumerProcess {
     this.program = program
   }
 
-  static start(name: string, options: ConsumerProcessOptions): ConsumerProcess {
+  static start(name: string, { env, ...options }: ConsumerProcessOptions): ConsumerProcess {
     const program = Program.start(PROGRAM, {
       args: [JSON.stringify(options)],
-      env: { POD_NAME: name, LOG_LEVEL: 'silent' },
+      env: { POD_NAME: name, LOG_LEVEL: 'silent', ...env },
     })
     return new ConsumerProcess(name, program)
   }
