@@ -15,7 +15,7 @@ const PING_EVERY_MS = 20
 export async function startRedis({ bin, env }) {
   const dir = mkdtempSync(join(tmpdir(), 'rsc-'))
   const port = await freePort()
-  const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'no']
+  const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'yes']
   // In a process group of its own: Ctrl-C is for the programs, which want to say goodbye to their server.
   const child = spawn(bin, args, {
     env: { ...process.env, ...env },
