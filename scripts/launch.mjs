@@ -22,6 +22,8 @@ const TASKS = {
   test: { redis: 'binary', scripts: ['check', 'test:vitest'] },
   demo: { redis: 'running', scripts: ['build', 'demo:run'] },
   examples: { redis: 'running', scripts: ['build', 'examples:run'] },
+  bench: { redis: 'binary', scripts: ['build', 'bench:run'] },
+  soak: { redis: 'binary', scripts: ['build', 'soak:run'] },
 }
 
 /** What npm leaves in the environment for its children, and would change what an npx or pnpm inside it does. */

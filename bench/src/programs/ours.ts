@@ -1,0 +1,66 @@
+/** Hosts clients of this library. `settings` are ClientOptions; `claims: false` leaves StreamExpired alone. */
+import { type ClientOptions, type OwnedStream, RedisStreamClient } from '@redis-stream-client/client'
+import { Redis } from 'ioredis'
+import type { OnStream } from '../host-protocol.js'
+import { type HostMember, serve } from './host-program.js'
+import type { Ledger } from './ledger.js'
+
+const redis = new Redis(process.argv[2] as string, { lazyConnect: true })
+
+serve(async (member, { service, onStream = 'hold', settings = {} }, ledger) => {
+  const client = new RedisStreamClient(redis, service, { consumerId: member, ...(settings as ClientOptions) })
+  const broker = await client.init()
+  void listen()
+  return hostMember(client)
+
+  async function listen(): Promise<void> {
+    for await (const notification of broker) {
+      switch (notification.type) {
+        case 'StreamAdded':
+          handle(notification.stream, onStream, ledger)
+          break
+        case 'StreamExpired':
+          ledger.expired()
+          client.claim(notification.payload).then(
+            (stream) => handle(stream, onStream, ledger),
+            () => undefined, // somebody was faster
+          )
+          break
+        case 'StreamDisowned':
+          ledger.disowned()
+          break
+        case 'StreamTerminated':
+          break
+        default:
+          notification satisfies never
+      }
+    }
+  }
+})
+
+function handle(stream: OwnedStream, onStream: OnStream, ledger: Ledger): void {
+  ledger.taken(stream.recovered, stream.additionalInfo['sentAtMs'])
+  switch (onStream) {
+    case 'hold':
+      break
+    case 'hold-and-listen':
+      stream.signal.addEventListener('abort', () => void stream.release().catch(ignore))
+      break
+    case 'done':
+      stream.done().then(() => ledger.done(), ignore)
+      break
+    default:
+      onStream satisfies never
+  }
+}
+
+function hostMember(client: RedisStreamClient): HostMember {
+  return {
+    leave: () => client.close(),
+    readSignals: () => {
+      for (const stream of client.owned.values()) void stream.signal.aborted
+    },
+  }
+}
+
+function ignore(): void {}

@@ -1,0 +1,47 @@
+/** A Redis server of a scenario's own, with hosts that go with it. */
+import { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import type { Redis } from 'ioredis'
+import { Host, type HostKind } from './host.js'
+import { RedisMeter } from './redis-meter.js'
+
+export class Sandbox implements AsyncDisposable {
+  readonly server: RedisServer
+  readonly redis: Redis
+  readonly meter: RedisMeter
+  readonly #hosts: Host[] = []
+  #services = 0
+
+  private constructor(server: RedisServer) {
+    this.server = server
+    this.redis = server.client({ maxRetriesPerRequest: null })
+    this.meter = new RedisMeter(this.redis)
+  }
+
+  static async open(): Promise<Sandbox> {
+    return new Sandbox(await RedisServer.start())
+  }
+
+  get url(): string {
+    return this.server.url
+  }
+
+  /** A name no service of this server has had. */
+  newService(): string {
+    return `bench-${++this.#services}`
+  }
+
+  async host(kind: HostKind, nodeArgs: readonly string[] = []): Promise<Host> {
+    const host = await Host.start(kind, this.url, nodeArgs)
+    this.#hosts.push(host)
+    return host
+  }
+
+  async hosts(kind: HostKind, count: number): Promise<Host[]> {
+    return await Promise.all(Array.from({ length: count }, () => this.host(kind)))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#hosts.map((host) => host[Symbol.asyncDispose]()))
+    await this.server[Symbol.asyncDispose]()
+  }
+}

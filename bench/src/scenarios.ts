@@ -1,0 +1,19 @@
+/** All scenarios, in the order in which they run. */
+import type { Scenario } from './scenario.js'
+import { assignment } from './scenarios/assignment.js'
+import { growth } from './scenarios/growth.js'
+import { handoff } from './scenarios/handoff.js'
+import { heartbeat } from './scenarios/heartbeat.js'
+import { massTakeover } from './scenarios/mass-takeover.js'
+import { memory } from './scenarios/memory.js'
+import { takeover } from './scenarios/takeover.js'
+
+export const SCENARIOS: readonly Scenario[] = [
+  heartbeat,
+  takeover,
+  massTakeover,
+  handoff,
+  assignment,
+  memory,
+  growth,
+]
