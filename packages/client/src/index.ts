@@ -17,6 +17,6 @@ export {
 export type { ClientHealth, SessionState } from './health.js'
 export { LbsProducer } from './lbs-producer.js'
 export type { MetricsRecorder, TakeOutcome } from './metrics.js'
-export type { ClientOptions, RetryOptions } from './options.js'
+export type { ClientOptions, ProducerOptions, ReplicaOptions, RetryOptions } from './options.js'
 export { type ClientEvents, RedisStreamClient } from './redis-stream-client.js'
 export type { DeadLetter } from './stream-taker.js'

@@ -1,5 +1,12 @@
 /** Adds data streams to the LBS of a service. */
-import { encodeLbsMessage, type JsonObject, StreamClientError } from '@redis-stream-client/notifs'
+import {
+  encodeLbsMessage,
+  type JsonObject,
+  type LbsMessage,
+  StreamClientError,
+} from '@redis-stream-client/notifs'
+import { type LbsLimits, limitProblem } from './lbs-limits.js'
+import { type ProducerOptions, resolveProducerOptions } from './options.js'
 import { isCluster, type RedisLike } from './redis/connection.js'
 import { DeadlineError, redisError } from './redis/redis-errors.js'
 import { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
@@ -9,13 +16,15 @@ const ADD_TIMEOUT_MS = 10_000
 export class LbsProducer {
   readonly #redis: RedisLike
   readonly #keys: ServiceKeys
+  readonly #limits: LbsLimits
 
   /**
    * Works on the connection it is given, which stays the caller's: it is never closed here.
-   * @throws StreamClientError SERVICE_NAME_INVALID, or OPTION_INVALID for a connection with a keyPrefix.
+   * @throws StreamClientError SERVICE_NAME_INVALID, or OPTION_INVALID for an option or a connection with a keyPrefix.
    */
-  constructor(redis: RedisLike, service: string) {
+  constructor(redis: RedisLike, service: string, options: ProducerOptions = {}) {
     refuseKeyPrefix(redis)
+    this.#limits = resolveProducerOptions(options)
     this.#redis = redis
     this.#keys = resolveServiceKeys(service, { onCluster: isCluster(redis) })
   }
@@ -24,12 +33,12 @@ export class LbsProducer {
    * Adds a data stream; some client will own it. A name that was added before is served again after what was added
    * first is done.
    *
-   * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent,
-   * with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may have been added or not,
-   * and adding again is safe where serving the stream twice is.
+   * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent or is
+   * longer than the options allow, with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
+   * have been added or not, and adding again is safe where serving the stream twice is.
    */
   async add(dataStreamName: string, info?: JsonObject): Promise<string> {
-    const message = encodeLbsMessage(info === undefined ? { dataStreamName } : { dataStreamName, info })
+    const message = this.#encode(info === undefined ? { dataStreamName } : { dataStreamName, info })
     let timer: NodeJS.Timeout | undefined
     try {
       const id = await Promise.race([
@@ -44,6 +53,13 @@ export class LbsProducer {
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  #encode(message: LbsMessage): string {
+    const text = encodeLbsMessage(message)
+    const problem = limitProblem(message, this.#limits, Buffer.byteLength(text))
+    if (problem !== null) throw new StreamClientError('LBS_MESSAGE_INVALID', problem)
+    return text
   }
 }
 

@@ -2,6 +2,7 @@
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import { DEFAULT_LIMITS, type LbsLimits } from './lbs-limits.js'
 import type { MetricsRecorder } from './metrics.js'
 
 /** All durations are milliseconds. */
@@ -39,6 +40,15 @@ export interface ClientOptions {
   /** How long a dead consumer without pending entries is kept in the group. Default 3600000. */
   readonly consumerRetentionMs?: number | undefined
   /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
+  /**
+   * Wait until this many replicas have what was taken, committed, finished or released. Default: do not wait.
+   * `timeoutMs` is at most heartbeatTtlMs; when it is over, see REPLICAS_BEHIND.
+   */
+  readonly replicas?: ReplicaOptions | undefined
+  /** Longest data stream name that is served, in bytes. Default 65536. */
+  readonly maxNameBytes?: number | undefined
+  /** Longest Info that is served, in bytes of its JSON. Default 1048576. */
+  readonly maxInfoBytes?: number | undefined
   readonly logger?: Logger | undefined
   readonly metrics?: MetricsRecorder | undefined
 }
@@ -50,8 +60,16 @@ export interface RetryOptions {
   readonly maxDelayMs?: number | undefined
 }
 
+export interface ReplicaOptions {
+  readonly count: number
+  readonly timeoutMs: number
+}
+
+/** The limits of a producer: keep them at those of the clients. */
+export type ProducerOptions = Pick<ClientOptions, 'maxNameBytes' | 'maxInfoBytes'>
+
 /** The options with every default filled in. `maxOwnedStreams` is Infinity and `maxCrashes` -1 where there is no limit. */
-export interface ResolvedOptions {
+export interface ResolvedOptions extends LbsLimits {
   readonly clientId: string
   readonly heartbeatTtlMs: number
   readonly lbsIdleTimeMs: number
@@ -72,11 +90,14 @@ export interface ResolvedOptions {
   }
   readonly closeTimeoutMs: number
   readonly consumerRetentionMs: number
+  readonly replicas: ReplicaOptions | null
 }
 
 const LEAST_HEARTBEAT_TTL_MS = 200
 /** setTimeout fires at once for anything longer. */
 const GREATEST_DURATION_MS = 2 ** 31 - 1
+/** What Redis takes as one value. */
+const GREATEST_VALUE_BYTES = 512 * 1024 * 1024
 
 const whole = (least: number, greatest: number = Number.MAX_SAFE_INTEGER) =>
   z
@@ -88,7 +109,19 @@ const duration = (leastMs: number) => whole(leastMs, GREATEST_DURATION_MS)
 const choice = <const T extends string>(...values: T[]) =>
   z.enum(values, { error: `must be one of ${values.map((value) => `'${value}'`).join(', ')}` }).optional()
 
+const limits = {
+  maxNameBytes: whole(1, GREATEST_VALUE_BYTES),
+  maxInfoBytes: whole(2, GREATEST_VALUE_BYTES),
+}
+const producerSchema = z.strictObject(limits)
+const replicas = z.strictObject(
+  // Not `whole`: both have to be there.
+  { count: whole(1, 1000).unwrap(), timeoutMs: whole(1, GREATEST_DURATION_MS).unwrap() },
+  { error: 'must be an object with count and timeoutMs' },
+)
 const schema = z.strictObject({
+  ...limits,
+  replicas: replicas.optional(),
   consumerId: z.string({ error: 'must be a text' }).optional(),
   heartbeatTtlMs: duration(LEAST_HEARTBEAT_TTL_MS),
   lbsIdleTimeMs: duration(1),
@@ -151,6 +184,14 @@ export function resolveOptions(
   if (maxDelayMs < initialDelayMs) {
     throw invalid('retry.maxDelayMs', maxDelayMs, `must be at least retry.initialDelayMs (${initialDelayMs})`)
   }
+  const { replicas = null } = options
+  if (replicas !== null && replicas.timeoutMs > heartbeatTtlMs) {
+    throw invalid(
+      'replicas.timeoutMs',
+      replicas.timeoutMs,
+      `must be at most heartbeatTtlMs (${heartbeatTtlMs})`,
+    )
+  }
   return {
     clientId: resolveClientId(options.consumerId, environment),
     heartbeatTtlMs,
@@ -168,6 +209,25 @@ export function resolveOptions(
     retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
     closeTimeoutMs: options.closeTimeoutMs ?? 10_000,
     consumerRetentionMs: options.consumerRetentionMs ?? 3_600_000,
+    replicas: replicas === null ? null : { count: replicas.count, timeoutMs: replicas.timeoutMs },
+    ...limitsOf(options),
+  }
+}
+
+/**
+ * Checks the options of a producer and fills in the defaults.
+ * @throws StreamClientError OPTION_INVALID, naming option, value and range.
+ */
+export function resolveProducerOptions(options: ProducerOptions = {}): LbsLimits {
+  const parsed = producerSchema.safeParse(options)
+  if (!parsed.success) throw explain(parsed.error.issues[0], options)
+  return limitsOf(options)
+}
+
+function limitsOf(options: ProducerOptions): LbsLimits {
+  return {
+    maxNameBytes: options.maxNameBytes ?? DEFAULT_LIMITS.maxNameBytes,
+    maxInfoBytes: options.maxInfoBytes ?? DEFAULT_LIMITS.maxInfoBytes,
   }
 }
 

@@ -69,15 +69,19 @@ export function assemble(context: PartsContext): Parts {
   const clock = systemClock
   const commandTimeoutMs = Math.max(options.heartbeatTtlMs / 2, LEAST_COMMAND_TIMEOUT_MS)
   const name = (role: string): string => `${keys.service}:${options.clientId}:${role}`
-  const commands = new Connection(redis, { name: name('commands'), commandTimeoutMs })
+  const replicas = options.replicas && {
+    ...options.replicas,
+    onAnswer: watchReplicas(options.replicas, logger),
+  }
+  const commands = new Connection(redis, {
+    name: name('commands'),
+    commandTimeoutMs: commandTimeoutMs + (replicas?.timeoutMs ?? 0),
+  })
   const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs })
 
-  const scripts = new ServiceScripts(
-    commands,
-    keys,
-    Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs),
-  )
-  const lbs = new Lbs(commands, keys)
+  const silentMs = Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs)
+  const scripts = new ServiceScripts(commands, keys, { silentMs, replicas })
+  const lbs = new Lbs(commands, keys, options)
   const records = new LockRecords(commands, keys)
   const persistence = new Persistence(lbs, logger)
   const deliveries = new Deliveries(broker, clock, recorder)
@@ -218,5 +222,23 @@ export function assemble(context: PartsContext): Parts {
     recovery,
     failover,
     probe,
+  }
+}
+
+/** Warns once when replicas fall behind, and says when they are back. */
+function watchReplicas(
+  { count }: { readonly count: number },
+  logger: SafeLogger,
+): (operation: string, acknowledged: number) => void {
+  let isBehind = false
+  return (operation, acknowledged) => {
+    const wasBehind = isBehind
+    isBehind = acknowledged < count
+    const facts = { operation, acknowledged, count }
+    if (isBehind && !wasBehind) {
+      logger.warn(facts, 'too few replicas have what was written: it is lost if the master fails now')
+    } else if (wasBehind && !isBehind) {
+      logger.info(facts, 'the replicas have caught up')
+    }
   }
 }

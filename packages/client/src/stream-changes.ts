@@ -82,7 +82,6 @@ export class StreamChanges implements StreamOperations {
 
   async release(stream: StreamHandle): Promise<void> {
     await this.#leave(stream, 'release', () => this.#releases.add({ stream }))
-    this.#context.onRelease([stream])
   }
 
   async #leave(
@@ -91,14 +90,19 @@ export class StreamChanges implements StreamOperations {
     send: () => Promise<Result>,
   ): Promise<void> {
     const { ownership, recorder } = this.#context
+    let isBehind = false
     try {
-      this.#accept(stream, operation, await send())
+      const answer = await send()
+      isBehind = answer === 'BEHIND'
+      this.#accept(stream, operation, isBehind ? 'OK' : answer)
     } catch (error) {
       recorder.lockRelease({ operation, outcome: 'failed' })
       throw error
     }
     recorder.lockRelease({ operation, outcome: 'ok' })
     ownership.leave(stream, operation)
+    if (operation === 'release') this.#context.onRelease([stream])
+    if (isBehind) throw replicasBehind(stream, operation)
   }
 
   /** Draws the consequences of an answer. */
@@ -108,6 +112,8 @@ export class StreamChanges implements StreamOperations {
     switch (answer) {
       case 'OK':
         return
+      case 'BEHIND':
+        throw replicasBehind(stream, operation)
       case 'NOT_OWNED':
         this.#context.ownership.disown(stream, 'taken-over')
         throw new StreamClientError(
@@ -158,4 +164,14 @@ export class StreamChanges implements StreamOperations {
       return results
     }
   }
+}
+
+/** What was asked for is done on the master, and lost if that fails before its replicas have it. */
+function replicasBehind(stream: StreamHandle, operation: string): StreamClientError {
+  const { dataStreamName, idInLbs, fencingToken } = stream
+  return new StreamClientError(
+    'REPLICAS_BEHIND',
+    `${operation}: done for ${dataStreamName}, but not on as many replicas as asked for`,
+    { operation, dataStreamName, idInLbs, fencingToken },
+  )
 }

@@ -9,7 +9,7 @@ import type { SafeRecorder, TakeOutcome } from './metrics.js'
 import type { Ownership } from './ownership.js'
 import { type Persistence, sessionLost } from './persist.js'
 import type { ReadableEntry, UnreadableEntry } from './redis/lbs.js'
-import { messageOf } from './redis/redis-errors.js'
+import { isForbidden, messageOf } from './redis/redis-errors.js'
 import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
 import type { Session } from './session.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
@@ -206,7 +206,10 @@ export class StreamTaker {
     return taken
   }
 
-  /** Redis refuses a batch: find the entry it refuses, and put that one with the dead letters. */
+  /**
+   * Redis refuses a batch: find the entry it refuses, and put that one with the dead letters. Where no entry is to
+   * blame, because a permission is missing or a key of the service holds something foreign, all stay pending.
+   */
   async #takeOneByOne(
     session: Session,
     entries: readonly ReadableEntry[],
@@ -214,8 +217,11 @@ export class StreamTaker {
     isKept: boolean,
     error: StreamClientError,
   ): Promise<Taken[]> {
+    const { persistence, scripts } = this.#context
     const [first] = entries
     if (first !== undefined && entries.length === 1) {
+      if (isForbidden(error.cause)) throw error
+      await persistence.send('look for foreign keys', session, () => scripts.readShared())
       await this.#bury(session, [
         {
           idInLbs: first.id,

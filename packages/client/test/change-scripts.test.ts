@@ -237,7 +237,7 @@ describe('roster and probe', () => {
   })
 
   it('count one that has nothing pending and has not read for long as dead', async () => {
-    const impatient = new ServiceScripts(service.connection, service.keys, 0)
+    const impatient = new ServiceScripts(service.connection, service.keys, { silentMs: 0 })
     await service.add('s')
     await service.read(b)
     expect((await impatient.roster()).map((line) => line.consumer)).toEqual([formatConsumer(b)])

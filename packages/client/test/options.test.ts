@@ -22,6 +22,9 @@ describe('defaults', () => {
       retry: { maxRetries: -1, initialDelayMs: 100, maxDelayMs: 30_000 },
       closeTimeoutMs: 10_000,
       consumerRetentionMs: 3_600_000,
+      replicas: null,
+      maxNameBytes: 65_536,
+      maxInfoBytes: 1_048_576,
     })
     expect(resolveOptions(undefined, pod).clientId).toBe('redis-consumer-pod-1')
   })
@@ -76,6 +79,12 @@ const wrong: [option: string, options: unknown][] = [
   ['retry', { retry: 3 }],
   ['closeTimeoutMs', { closeTimeoutMs: -1 }],
   ['consumerRetentionMs', { consumerRetentionMs: -1 }],
+  ['replicas', { replicas: 1 }],
+  ['replicas.count', { replicas: { count: 0, timeoutMs: 100 } }],
+  ['replicas.timeoutMs', { replicas: { count: 1 } }],
+  ['replicas.timeoutMs', { replicas: { count: 1, timeoutMs: 2001 } }],
+  ['maxNameBytes', { maxNameBytes: 0 }],
+  ['maxInfoBytes', { maxInfoBytes: 1.5 }],
   ['logger', { logger: 'pino' }],
   ['metrics', { metrics: () => undefined }],
   ['heartbeatTtlMS', { heartbeatTtlMS: 2000 }],

@@ -17,6 +17,7 @@ export const ERROR_CODES = [
   'SESSION_LOST',
   'CHECKPOINT_INVALID',
   'REDIS_UNSUPPORTED',
+  'REPLICAS_BEHIND',
   'CLOSED',
   'REDIS_ERROR',
 ] as const

@@ -14,7 +14,7 @@ import type { Deliveries } from '../deliveries.js'
 import type { SafeLogger } from '../logger.js'
 import type { Ownership } from '../ownership.js'
 import { Connection, type RedisLike } from '../redis/connection.js'
-import { decodeEntry, isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
+import { isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
 import { isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session.js'
@@ -103,7 +103,7 @@ export class LbsReader implements Agent {
   async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
     const count = await this.#awaitRoom(signal)
     if (count === 0) return []
-    const { blockMs, keys } = this.#context
+    const { blockMs, keys, lbs } = this.#context
     const connection = await this.#open(signal)
     const reply = await connection.run((redis) =>
       redis.xreadgroup(
@@ -121,7 +121,7 @@ export class LbsReader implements Agent {
     )
     this.#lastReadAtMs = Date.now()
     const streams = (reply ?? []) as [key: string, entries: [id: string, fields: string[]][]][]
-    return streams.flatMap(([, entries]) => entries.map(decodeEntry))
+    return streams.flatMap(([, entries]) => entries.map((raw) => lbs.decode(raw)))
   }
 
   /** Waits until something may be read; answers how much, 0 when the signal aborts. */

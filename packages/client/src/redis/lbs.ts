@@ -1,5 +1,6 @@
 /** The load-balancer stream and its group: what is read and made with plain commands. */
 import { decodeLbsMessage, type LbsMessage } from '@redis-stream-client/notifs'
+import { DEFAULT_LIMITS, GREATEST_FIELD_COUNT, type LbsLimits, limitProblem } from '../lbs-limits.js'
 import { LBS_FIELD, type ServiceKeys } from '../service-keys.js'
 import type { Connection, RedisLike } from './connection.js'
 import { isReply, messageOf } from './redis-errors.js'
@@ -18,15 +19,17 @@ export interface UnreadableEntry {
 
 export type LbsEntry = ReadableEntry | UnreadableEntry
 
-type RawEntry = [id: string, fields: string[] | null]
+export type RawEntry = [id: string, fields: string[] | null]
 
 export class Lbs {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
+  readonly #limits: LbsLimits
 
-  constructor(connection: Connection, keys: ServiceKeys) {
+  constructor(connection: Connection, keys: ServiceKeys, limits: LbsLimits = DEFAULT_LIMITS) {
     this.#connection = connection
     this.#keys = keys
+    this.#limits = limits
   }
 
   /** Makes the stream, the group (at `0`: what was added before is served too) and the consumer, where missing. */
@@ -66,12 +69,17 @@ export class Lbs {
   async entries(ids: readonly string[]): Promise<(LbsEntry | null)[]> {
     if (ids.length === 0) return []
     const rows = await this.#pipeline(ids, (pipeline, id) => pipeline.xrange(this.#keys.lbs, id, id))
-    return (rows as RawEntry[][]).map(([raw]) => (raw === undefined ? null : decodeEntry(raw)))
+    return (rows as RawEntry[][]).map(([raw]) => (raw === undefined ? null : this.decode(raw)))
   }
 
   /** Acknowledges entries that are not in the stream any more. */
   async acknowledge(ids: readonly string[]): Promise<void> {
     await this.#connection.run((redis) => redis.xack(this.#keys.lbs, this.#keys.group, ...ids))
+  }
+
+  /** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
+  decode(raw: RawEntry): LbsEntry {
+    return decodeEntry(raw, this.#limits)
   }
 
   async #pipeline(
@@ -90,13 +98,18 @@ export class Lbs {
   }
 }
 
-/** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
-export function decodeEntry([id, fields]: RawEntry): LbsEntry {
+function decodeEntry([id, fields]: RawEntry, limits: LbsLimits): LbsEntry {
   if (fields === null) return { id, problem: 'the entry was deleted' }
+  if (fields.length > 2 * GREATEST_FIELD_COUNT) {
+    return { id, problem: `the entry has ${fields.length / 2} fields, more than ${GREATEST_FIELD_COUNT}` }
+  }
   for (let i = 0; i + 1 < fields.length; i += 2) {
     if (fields[i] !== LBS_FIELD) continue
+    const text = fields[i + 1] as string
     try {
-      return { id, message: decodeLbsMessage(fields[i + 1] as string) }
+      const message = decodeLbsMessage(text)
+      const problem = limitProblem(message, limits, Buffer.byteLength(text))
+      return problem === null ? { id, message } : { id, problem }
     } catch (error) {
       return { id, problem: messageOf(error) }
     }

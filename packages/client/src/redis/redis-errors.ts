@@ -29,6 +29,11 @@ export function isReply(error: unknown, code = ''): error is Error {
   return error instanceof ReplyError && (error as Error).message.startsWith(code)
 }
 
+/** The login lacks a permission; inside a script Redis has other words for it. */
+export function isForbidden(error: unknown): boolean {
+  return isReply(error) && /\bNOPERM\b|user executing the script/.test(error.message.slice(0, LOOKED_AT))
+}
+
 /** The stream or its group does not exist (any more). */
 export function isMissingGroup(error: unknown): boolean {
   return isReply(error) && error.message.includes('NOGROUP')

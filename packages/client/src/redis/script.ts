@@ -12,6 +12,30 @@ export class Script {
     this.#hash = createHash('sha1').update(lua).digest('hex')
   }
 
+  /**
+   * Runs it and waits until `count` replicas have what it wrote, for `timeoutMs` at most, on the same connection.
+   * Answers what the script did, and how many replicas have it.
+   */
+  async runReplicated(
+    redis: RedisLike,
+    keys: readonly (string | Buffer)[],
+    args: readonly (string | Buffer)[],
+    { count, timeoutMs }: { readonly count: number; readonly timeoutMs: number },
+  ): Promise<{ answer: unknown; acknowledged: number }> {
+    for (const isKnown of [true, false]) {
+      const pipeline = redis.pipeline()
+      if (isKnown) pipeline.evalsha(this.#hash, keys.length, ...keys, ...args)
+      else pipeline.eval(this.#lua, keys.length, ...keys, ...args)
+      const results = (await pipeline.wait(count, timeoutMs).exec()) ?? []
+      const [[error, answer] = [], [waitError, acknowledged] = []] = results
+      if (isKnown && isReply(error, 'NOSCRIPT')) continue
+      const problem = error ?? waitError
+      if (problem) throw problem
+      return { answer, acknowledged: Number(acknowledged) }
+    }
+    throw new TypeError('a server that does not know a script it was sent')
+  }
+
   async run(
     redis: RedisLike,
     keys: readonly (string | Buffer)[],

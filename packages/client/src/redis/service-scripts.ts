@@ -26,6 +26,20 @@ const scripts = {
   removeConsumers: new Script(lua.removeConsumersLua),
 }
 
+/** How many replicas have to have what owners write, and how long to wait for them. */
+export interface Replicas {
+  readonly count: number
+  readonly timeoutMs: number
+  /** Called after each wait. */
+  readonly onAnswer: (operation: string, acknowledged: number) => void
+}
+
+export interface ScriptSettings {
+  readonly silentMs?: number
+  /** What owners write is waited for. Default: it is not. */
+  readonly replicas?: Replicas | null
+}
+
 /** An entry and the data stream it names. */
 export interface Assignment {
   readonly id: string
@@ -62,7 +76,8 @@ export type TakeAnswer =
   | { status: 'DEAD'; reason: string; error: string }
   | { status: 'CLAIMED' | 'QUEUED' | 'GONE' | 'LEFT' }
 
-export type ChangeAnswer = 'OK' | 'NOT_OWNED' | 'SESSION_LOST'
+/** `BEHIND`: as OK, but too few replicas have it yet. */
+export type ChangeAnswer = 'OK' | 'BEHIND' | 'NOT_OWNED' | 'SESSION_LOST'
 export type ConfirmAnswer = 'OURS' | 'LOST' | 'GONE'
 export type BuryAnswer = 'BURIED' | 'GONE' | 'LEFT'
 
@@ -85,11 +100,13 @@ export class ServiceScripts {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
   readonly #silentMs: number
+  readonly #replicas: Replicas | null
 
-  constructor(connection: Connection, keys: ServiceKeys, silentMs: number = SILENT_MS) {
+  constructor(connection: Connection, keys: ServiceKeys, settings: ScriptSettings = {}) {
     this.#connection = connection
     this.#keys = keys
-    this.#silentMs = silentMs
+    this.#silentMs = settings.silentMs ?? SILENT_MS
+    this.#replicas = settings.replicas ?? null
   }
 
   async take(
@@ -98,7 +115,8 @@ export class ServiceScripts {
     rules: TakeRules,
   ): Promise<'SESSION_LOST' | TakeAnswer[]> {
     const keys = this.#keys
-    const answers = await this.#run<'SESSION_LOST' | RawTakeAnswer[]>(
+    const { answer: answers } = await this.#write<'SESSION_LOST' | RawTakeAnswer[]>(
+      'take',
       scripts.take,
       [
         keys.lbs,
@@ -130,7 +148,8 @@ export class ServiceScripts {
     tenures: readonly (Tenure & { readonly keepCheckpoint: boolean })[],
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
-    return this.#run(
+    return this.#change(
+      'done',
       scripts.finish,
       [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(tenures)],
       [
@@ -149,7 +168,8 @@ export class ServiceScripts {
     offer: string | null,
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
-    return this.#run(
+    return this.#change(
+      'release',
       scripts.release,
       [keys.heartbeat(clientId), keys.locks],
       [
@@ -167,7 +187,8 @@ export class ServiceScripts {
     commits: readonly { readonly tenure: Tenure; readonly number: number; readonly checkpoint: string }[],
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
-    return this.#run(
+    return this.#change(
+      'commit',
       scripts.commit,
       [keys.heartbeat(clientId), keys.locks, keys.checkpoints],
       [
@@ -251,8 +272,45 @@ export class ServiceScripts {
     )
   }
 
+  /** Reads what all streams share. Rejects with what Redis says where a key is foreign. */
+  async readShared(): Promise<void> {
+    const { checkpoints, dead, fence, locks } = this.#keys
+    await this.#connection.run(async (redis) => {
+      await redis.hget(locks, '')
+      await redis.hget(checkpoints, '')
+      await redis.get(fence)
+      await redis.xrange(dead, '-', '+', 'COUNT', 1)
+    })
+  }
+
   #backlogs(tenures: readonly Tenure[]): string[] {
     return tenures.map((each) => this.#keys.backlog(each.dataStreamName))
+  }
+
+  /** Runs a script that changes what owners hold; says so where too few replicas have it. */
+  async #change(
+    operation: string,
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<ChangeAnswer[]> {
+    const { answer, isBehind } = await this.#write<ChangeAnswer[]>(operation, script, keys, args)
+    return isBehind ? answer.map((each) => (each === 'OK' ? 'BEHIND' : each)) : answer
+  }
+
+  async #write<T>(
+    operation: string,
+    script: Script,
+    keys: readonly string[],
+    args: readonly string[],
+  ): Promise<{ answer: T; isBehind: boolean }> {
+    const replicas = this.#replicas
+    if (replicas === null) return { answer: await this.#run<T>(script, keys, args), isBehind: false }
+    const { answer, acknowledged } = await this.#connection.run((redis) =>
+      script.runReplicated(redis, keys, args, replicas),
+    )
+    replicas.onAnswer(operation, acknowledged)
+    return { answer: answer as T, isBehind: acknowledged < replicas.count }
   }
 
   /** The one place that believes the answer of a script to have the shape its header says. */

@@ -1,0 +1,69 @@
+/** The option `replicas`: what owners write is waited for, and it is said when it did not arrive. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { eventually } from './src/support/eventually.js'
+import { RedisServer } from './src/support/redis-server.js'
+import { TopologyCrew } from './src/support/topology-crew.js'
+
+const WAITING = { heartbeatTtlMs: 2000, replicas: { count: 1, timeoutMs: 200 } } as const
+const STEPS = 50
+
+let master: RedisServer
+let replica: RedisServer
+
+beforeAll(async () => {
+  master = await RedisServer.start()
+  replica = await RedisServer.start({ args: ['--replicaof', `127.0.0.1 ${master.port}`] })
+  await eventually(
+    'the replica is in step',
+    async () => ((await replica.client().role()) as unknown[])[3],
+    (link) => link === 'connected',
+    { timeoutMs: 20_000 },
+  )
+})
+
+afterAll(async () => {
+  replica.resume()
+  await Promise.all([master[Symbol.asyncDispose](), replica[Symbol.asyncDispose]()])
+})
+
+describe('with replicas to wait for', () => {
+  test('what was committed is on a replica when commit resolves', async () => {
+    const copy = replica.client({ readOnly: true })
+    await using crew = new TopologyCrew(master.client(), 'orders', WAITING)
+    const first = await crew.join('first')
+    await master.client().script('FLUSH')
+    await crew.add('stream')
+    const held = await first.given('stream')
+    expect(await copy.hget('orders-locks', 'stream')).toContain(String(held.fencingToken))
+    for (let step = 0; step < STEPS; step++) {
+      await held.commit(String(step))
+      expect(await copy.hget('orders-checkpoints', 'stream')).toBe(String(step))
+    }
+    await first.done(held)
+    expect(await copy.hexists('orders-locks', 'stream')).toBe(0)
+  })
+
+  test('a replica that hangs holds nothing up for long, and its absence is said', async () => {
+    await using crew = new TopologyCrew(master.client(), 'orders', WAITING)
+    const first = await crew.join('first')
+    await crew.add('a')
+    const a = await first.given('a')
+    replica.pause()
+    try {
+      await crew.add('b')
+      const b = await first.given('b')
+      await expect(b.commit('1')).rejects.toMatchObject({ code: 'REPLICAS_BEHIND', operation: 'commit' })
+      expect(b.owned).toBe(true)
+      expect(await master.client().hget('orders-checkpoints', 'b')).toBe('1')
+      await expect(a.done()).rejects.toMatchObject({ code: 'REPLICAS_BEHIND', operation: 'done' })
+      expect(a.owned).toBe(false)
+      await expect(a.done()).resolves.toBeUndefined()
+      expect(first.client.health().session).toBe('held')
+      replica.resume()
+      await eventually('the replica has caught up', () => b.commit('2').then(() => true))
+      await first.done(b)
+    } finally {
+      replica.resume()
+    }
+  })
+})
