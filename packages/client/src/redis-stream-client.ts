@@ -9,6 +9,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import {
+  type ErrorCode,
   type LbsInfo,
   NotificationBroker,
   type OwnedStream,
@@ -177,7 +178,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     }
     const session = this.#session
     if (session === null || !session.isHeld()) throw this.#withoutSession('claim')
-    const stream = await this.#parts.claimRequests.claim(session, payload)
+    const stream = await this.#parts.claimRequests.claim(session, payload).catch((error: unknown) => {
+      // By closing the client ended the session itself.
+      const isCutOff = this.#closing !== undefined && isCoded(error, 'SESSION_LOST')
+      throw isCutOff ? closed() : error
+    })
     if (this.#closing !== undefined) throw closed() // closing gives the stream back
     stream.isAnnounced = true
     return stream
@@ -379,6 +384,10 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       state: this.#state,
     })
   }
+}
+
+function isCoded(error: unknown, code: ErrorCode): boolean {
+  return error instanceof StreamClientError && error.code === code
 }
 
 function closed(): StreamClientError {
