@@ -152,7 +152,7 @@ export class OwnedRuns {
     const { signal } = run.stream
     const onAbort = (): void => {
       if (run.stream.owned) this.track(this.#context.endings.release(run))
-      else this.#lose(run)
+      else if (!run.isHandedBack) this.#lose(run)
     }
     if (signal.aborted) onAbort()
     else signal.addEventListener('abort', onAbort, { once: true })
@@ -180,7 +180,7 @@ export class OwnedRuns {
         dataStreamName,
       }),
     )
-    this.ended(run, run.stream.owned ? 'released' : 'lost')
+    this.ended(run, 'lost')
   }
 
   #watch(run: StreamRun, nowMs: number): void {

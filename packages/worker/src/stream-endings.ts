@@ -46,6 +46,7 @@ export class StreamEndings {
       run.markFinished(run.stream.idInLbs)
       await run.commit()
       const isDeleted = await this.#deleteData(run)
+      run.isHandedBack = true
       await run.stream.done({ keepCheckpoint: !isDeleted })
       this.#context.onEnd(run, 'finished')
       if (!isCertain && (await this.#hasNewer(run))) await this.#context.announce(run.stream)
@@ -58,6 +59,7 @@ export class StreamEndings {
     await run.whenIdle()
     await this.#persist(run, 'released', async () => {
       await run.commit()
+      run.isHandedBack = true
       await run.stream.release()
       this.#context.onEnd(run, 'released')
     })

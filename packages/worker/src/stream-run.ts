@@ -52,6 +52,8 @@ export class StreamRun {
   attempt: Attempt | null = null
   /** Set by the handler or by `isLast`: nothing comes after the position. */
   isLastDone = false
+  /** Set when ownership is about to end by our own will. */
+  isHandedBack = false
   handled = 0
   lastActivityMs: number
   readonly #context: RunContext

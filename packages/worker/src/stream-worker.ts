@@ -7,12 +7,7 @@
  * What it consists of: the client owns streams; a StreamRun keeps what was read, handled and committed of each; a few
  * StreamReaders read them all; the Scheduler gives each its Turns; StreamEndings leave them.
  */
-import {
-  LbsProducer,
-  type OwnedStream,
-  RedisStreamClient,
-  StreamClientError,
-} from '@redis-stream-client/client'
+import { type OwnedStream, RedisStreamClient, StreamClientError } from '@redis-stream-client/client'
 import {
   Connection,
   defaultLogger,
@@ -31,6 +26,7 @@ import { OwnedRuns } from './owned-runs.js'
 import { RateLimit } from './rate-limit.js'
 import type { BufferUse } from './record-buffer.js'
 import { RecordFailures } from './record-failures.js'
+import { RecordProducer } from './record-producer.js'
 import { WorkerScripts } from './redis/worker-scripts.js'
 import { Scheduler } from './scheduler.js'
 import { StreamEndings } from './stream-endings.js'
@@ -295,14 +291,14 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   }
 
   #makeRuns(scripts: WorkerScripts): OwnedRuns {
-    const producer = new LbsProducer(this.#redis, this.#keys.service)
+    const producer = new RecordProducer(this.#redis, this.#keys.service)
     const endings = new StreamEndings({
       scripts,
       onDone: this.#options.onDone,
       logger: this.#logger,
       signal: this.#stop.signal,
       announce: async (stream) => {
-        await producer.add(stream.dataStreamName, stream.additionalInfo)
+        await producer.announce(stream.dataStreamName, stream.additionalInfo)
       },
       onEnd: (run, how) => this.#runs.ended(run, how),
     })

@@ -1,5 +1,121 @@
 // Made by scripts/embed-lua.mjs from lua/*.lua. Change those and run `pnpm embed-lua`.
 
+export const addRecordsLua: string = `local data, lbs, locks, announced, checkpoints, seen, times = unpack(KEYS)
+local stream, field, message, max_length, cuts_all, window_ms = unpack(ARGV, 1, 6)
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local function announce(stream, field, message)
+  if redis.call('HEXISTS', locks, stream) == 1 then
+    return false
+  end
+  local known = redis.call('HGET', announced, stream)
+  if known and #redis.call('XRANGE', lbs, known, known) > 0 then
+    return false
+  end
+  local id = redis.call('XADD', lbs, '*', field, message)
+  redis.call('HSET', announced, stream, id)
+  return id
+end
+local function forget_old()
+  local oldest = string.format('%.0f', tonumber(now_ms) - tonumber(window_ms))
+  local old = redis.call('ZRANGEBYSCORE', times, '-inf', oldest, 'LIMIT', 0, 200)
+  if #old > 0 then
+    redis.call('HDEL', seen, unpack(old))
+    redis.call('ZREM', times, unpack(old))
+  end
+end
+local function recall(key)
+  local added_ms = redis.call('ZSCORE', times, key)
+  if added_ms and tonumber(now_ms) - tonumber(added_ms) < tonumber(window_ms) then
+    return redis.call('HGET', seen, key)
+  end
+  return false
+end
+local function remember(key, id)
+  redis.call('HSET', seen, key, id)
+  redis.call('ZADD', times, now_ms, key)
+  redis.call('PEXPIRE', seen, window_ms)
+  redis.call('PEXPIRE', times, window_ms)
+end
+local function committed()
+  local checkpoint = redis.call('HGET', checkpoints, stream)
+  if not checkpoint then
+    return nil
+  end
+  return string.match(checkpoint, '^{"id":"(%d+%-%d+)"') or string.match(checkpoint, '^%d+%-%d+$')
+end
+local function trim(greatest)
+  if cuts_all == '1' then
+    redis.call('XTRIM', data, 'MAXLEN', '~', greatest)
+    return
+  end
+  local excess = redis.call('XLEN', data) - greatest
+  local position = committed()
+  if not position or excess < math.min(100, math.max(1, greatest / 10)) then
+    return
+  end
+  local first_kept = nil
+  for _, entry in ipairs(redis.call('XRANGE', data, '-', '+', 'COUNT', math.min(excess, 500) + 1)) do
+    first_kept = entry[1]
+    if is_before(position, first_kept) then
+      break
+    end
+  end
+  if first_kept then
+    redis.call('XTRIM', data, 'MINID', first_kept)
+  end
+end
+local answers = {}
+local at = 7
+local has_keys = false
+while at <= #ARGV do
+  local key, words = ARGV[at], tonumber(ARGV[at + 1])
+  if key ~= '' and not has_keys then
+    has_keys = true
+    forget_old()
+  end
+  local id = key ~= '' and recall(key)
+  if id then
+    answers[#answers + 1] = { id, 0 }
+  else
+    id = redis.call('XADD', data, '*', unpack(ARGV, at + 2, at + 1 + words))
+    if key ~= '' then
+      remember(key, id)
+    end
+    answers[#answers + 1] = { id, 1 }
+  end
+  at = at + 2 + words
+end
+local lbs_id = message ~= '' and announce(stream, field, message)
+if max_length ~= '' then
+  trim(tonumber(max_length))
+end
+return { lbs_id, unpack(answers) }`
+
+export const announceLua: string = `local lbs, locks, announced = unpack(KEYS)
+local function announce(stream, field, message)
+  if redis.call('HEXISTS', locks, stream) == 1 then
+    return false
+  end
+  local known = redis.call('HGET', announced, stream)
+  if known and #redis.call('XRANGE', lbs, known, known) > 0 then
+    return false
+  end
+  local id = redis.call('XADD', lbs, '*', field, message)
+  redis.call('HSET', announced, stream, id)
+  return id
+end
+return announce(unpack(ARGV))`
+
 export const deleteStreamLua: string = `local heartbeat, locks, data = unpack(KEYS)
 local client_id, token, stream, id, fence, position = unpack(ARGV)
 local function parse_record(text)

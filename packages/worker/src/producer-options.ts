@@ -1,0 +1,78 @@
+/** The options of a producer: what they are, their defaults, and one pure function that checks them. */
+import { StreamClientError } from '@redis-stream-client/client'
+
+export interface ProducerOptions {
+  /** `needed` (default): the first record assigns the stream, and a later one if it was finished. `never`: only `announce` does. */
+  readonly announce?: 'needed' | 'never' | undefined
+  /** Greatest size of a record: its fields and values in UTF-8. Default 1 MiB. */
+  readonly maxRecordBytes?: number | undefined
+  /** About how many records a data stream keeps. What is not committed is never cut. Default: all. */
+  readonly maxLen?: number | undefined
+  /** Cuts to `maxLen` whatever is committed: records may be lost. Default false. */
+  readonly mayCutUncommitted?: boolean | undefined
+  /** How long an idempotency key is remembered. Default 3600000. */
+  readonly idempotencyWindowMs?: number | undefined
+  /** Records on their way to Redis; more wait. Default 1000. */
+  readonly maxInFlight?: number | undefined
+  /** Deadline of each command. Default 10000. */
+  readonly commandTimeoutMs?: number | undefined
+}
+
+export interface ResolvedProducerOptions {
+  readonly announce: 'needed' | 'never'
+  readonly maxRecordBytes: number
+  readonly maxLen: number | null
+  readonly mayCutUncommitted: boolean
+  readonly idempotencyWindowMs: number
+  readonly maxInFlight: number
+  readonly commandTimeoutMs: number
+}
+
+const GREATEST_DURATION_MS = 2 ** 31 - 1
+/** The greatest string Redis takes by default (proto-max-bulk-len). */
+const GREATEST_RECORD_BYTES = 512 * 1024 * 1024
+
+const KNOWN: ReadonlySet<string> = new Set([
+  'announce',
+  'maxRecordBytes',
+  'maxLen',
+  'mayCutUncommitted',
+  'idempotencyWindowMs',
+  'maxInFlight',
+  'commandTimeoutMs',
+])
+
+/** @throws StreamClientError OPTION_INVALID, naming option, value and rule. */
+export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
+  for (const name of Object.keys(options)) {
+    if (!KNOWN.has(name)) throw invalid(name, 'there is no option', name)
+  }
+  const { announce = 'needed', mayCutUncommitted = false } = options
+  if (announce !== 'needed' && announce !== 'never') {
+    throw invalid('announce', "must be 'needed' or 'never': option", announce)
+  }
+  if (typeof mayCutUncommitted !== 'boolean') {
+    throw invalid('mayCutUncommitted', 'must be true or false: option', mayCutUncommitted)
+  }
+  const whole = (name: keyof ProducerOptions, byDefault: number, greatest: number): number => {
+    const value = options[name] ?? byDefault
+    if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > greatest) {
+      throw invalid(name, `must be a whole number from 1 to ${greatest}: option`, value)
+    }
+    return value as number
+  }
+  return {
+    announce,
+    mayCutUncommitted,
+    maxRecordBytes: whole('maxRecordBytes', 1024 * 1024, GREATEST_RECORD_BYTES),
+    maxLen: options.maxLen === undefined ? null : whole('maxLen', 1, Number.MAX_SAFE_INTEGER),
+    idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_DURATION_MS),
+    maxInFlight: whole('maxInFlight', 1000, 1_000_000),
+    commandTimeoutMs: whole('commandTimeoutMs', 10_000, GREATEST_DURATION_MS),
+  }
+}
+
+function invalid(option: string, rule: string, value: unknown): StreamClientError {
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
+  return new StreamClientError('OPTION_INVALID', `${rule} ${option}, got ${shown}`, { option, value: shown })
+}

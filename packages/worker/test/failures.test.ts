@@ -1,0 +1,353 @@
+import { eventually } from '@redis-stream-client/test/support/eventually'
+import { NonRetryableError, retryAfter } from '@redis-stream-client/worker'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Handled, type Running, seen, World } from './support/world.js'
+
+const QUICK = { attempts: 3, initialDelayMs: 5, maxDelayMs: 20, factor: 2, jitter: 0 }
+
+let world: World
+
+beforeEach(async () => {
+  world = await World.start()
+})
+afterEach(async () => {
+  await world[Symbol.asyncDispose]()
+})
+
+describe('retries', () => {
+  test('tries a record again, in order, while other streams go on', async () => {
+    const ids = await world.fill('bad', 3)
+    const handled = new Handled()
+    const attempts: number[] = []
+    const started = world.start('a', {
+      retry: { ...QUICK, attempts: 5 },
+      process: (record, { attempt, stream }) => {
+        if (record.id === ids[1] && stream.dataStreamName === 'bad') {
+          attempts.push(attempt)
+          if (attempt < 4) throw new Error(`no ${attempt}`)
+        }
+        handled.note(stream.dataStreamName, record.id)
+      },
+    })
+    await world.fill('good', 3)
+    expect(await handled.has('bad', 3)).toEqual(ids)
+    await handled.has('good', 3)
+    expect(attempts).toEqual([1, 2, 3, 4])
+    const retries = started.events.filter(({ event }) => event === 'retry')
+    expect(retries.map(({ attempt, delayMs }) => [attempt, delayMs])).toEqual([
+      [1, 5],
+      [2, 10],
+      [3, 20],
+    ])
+    expect(await started.worker.deadLetters.count()).toBe(0)
+  })
+
+  test('waits as long as retryAfter says', async () => {
+    const ids = await world.fill('s', 1)
+    const times: number[] = []
+    const started = world.start('a', {
+      retry: QUICK,
+      process: () => {
+        times.push(performance.now())
+        if (times.length === 1) throw retryAfter(120)
+      },
+    })
+    await world.committedIs('s', ids[0])
+    expect((times[1] as number) - (times[0] as number)).toBeGreaterThanOrEqual(115)
+    expect(await seen(started, 'retry')).toMatchObject({ delayMs: 120, attempt: 1 })
+  })
+
+  test('counts attempts on over the crash of an owner', async () => {
+    const ids = await world.fill('s', 1, { assign: false })
+    const failed = { id: ids[0], attempts: 2, firstAtMs: 5, lastAtMs: 6, error: 'before' }
+    await world.redis.hset('orders-checkpoints', 's', JSON.stringify({ id: '0-0', failed }))
+    await world.assign('s')
+    const attempts: number[] = []
+    const started = world.start('a', {
+      retry: QUICK,
+      process: (_, { attempt }) => {
+        attempts.push(attempt)
+        throw new Error('still')
+      },
+    })
+    const letter = await seen(started, 'deadLetter')
+    expect(letter).toMatchObject({ attempts: 3 })
+    expect(attempts).toEqual([3])
+    expect(await started.worker.deadLetters.list()).toMatchObject([{ attempts: 3, firstAtMs: 5 }])
+  })
+
+  test('buries a record whose attempts were used up when its owner crashed, without calling the handler', async () => {
+    const ids = await world.fill('s', 2, { assign: false })
+    const failed = { id: ids[0], attempts: 3, firstAtMs: 5, lastAtMs: 6, error: 'Error: last words' }
+    await world.redis.hset('orders-checkpoints', 's', JSON.stringify({ id: '0-0', failed }))
+    await world.assign('s')
+    const handled = new Handled()
+    const started = world.start('a', { retry: QUICK, process: ({ id }) => handled.note('s', id) })
+    expect(await handled.has('s', 1)).toEqual([ids[1]])
+    expect(await started.worker.deadLetters.list()).toMatchObject([{ error: 'Error: last words' }])
+  })
+
+  test('handles the records of a failed batch one at a time, and buries only the one to blame', async () => {
+    const ids = await world.fill('s', 10)
+    const sizes: number[] = []
+    const started = world.start('a', {
+      retry: QUICK,
+      batchSize: 5,
+      processBatch: (records) => {
+        sizes.push(records.length)
+        if (records.some(({ id }) => id === ids[2])) throw new Error('one of these')
+      },
+    })
+    await world.committedIs('s', ids[9])
+    expect(await started.worker.deadLetters.list()).toMatchObject([{ recordId: ids[2], attempts: 3 }])
+    expect(sizes.filter((size) => size === 5).length).toBeLessThanOrEqual(2)
+  })
+})
+
+describe('dead letters', () => {
+  test('says everything about the record, and goes on with the next', async () => {
+    await world.redis.xadd('s', '7-0', 'a', '1', 'b', 'ü', 'a', '2')
+    const ids = await world.fill('s', 1)
+    const started = world.start('a', {
+      retry: QUICK,
+      process: ({ id }) => {
+        if (id === '7-0') throw new NonRetryableError('never')
+      },
+    })
+    await world.committedIs('s', ids[0])
+    const letters = await started.worker.deadLetters.list()
+    expect(letters).toEqual([
+      {
+        id: expect.stringMatching(/^\d+-\d+$/),
+        dataStreamName: 's',
+        recordId: '7-0',
+        fields: { a: '2', b: 'ü' },
+        error: 'NonRetryableError: never',
+        attempts: 1,
+        firstAtMs: expect.any(Number),
+        lastAtMs: expect.any(Number),
+        owner: 'redis-consumer-a',
+      },
+    ])
+    expect(started.events.some(({ event }) => event === 'retry')).toBe(false)
+  })
+
+  test('halts the stream if told to, also for the next owner, until somebody resumes it', async () => {
+    const ids = await world.fill('s', 3)
+    const handled = new Handled()
+    let isCured = false
+    const options = {
+      retry: QUICK,
+      onExhausted: 'halt' as const,
+      process: ({ id }: { id: string }): void => {
+        if (id === ids[1] && !isCured) throw new Error('ill')
+        handled.note('s', id)
+      },
+    }
+    const a = world.start('a', options)
+    expect(await seen(a, 'streamHalted')).toMatchObject({ reason: 'exhausted', recordId: ids[1] })
+    expect((await a.worker.status()).streams).toMatchObject([{ state: 'halted', position: ids[0] }])
+    await expect(a.worker.resume('other')).rejects.toMatchObject({ code: 'STREAM_NOT_OWNED' })
+    await a.worker.close()
+    const b = world.start('b', options)
+    expect(await seen(b, 'streamHalted')).toMatchObject({ reason: 'exhausted', recordId: ids[1] })
+    expect(await b.worker.deadLetters.count()).toBe(1)
+    isCured = true
+    await b.worker.resume('s')
+    await handled.has('s', 3)
+    expect(handled.of('s')).toEqual(ids)
+    await expect(b.worker.resume('s')).rejects.toMatchObject({ code: 'STREAM_NOT_HALTED' })
+  })
+
+  test('goes on behind the record a stream was halted at, if told to skip it', async () => {
+    const ids = await world.fill('s', 3)
+    const handled = new Handled()
+    const started = world.start('a', {
+      retry: QUICK,
+      onExhausted: 'halt',
+      process: ({ id }) => {
+        if (id === ids[0]) throw new NonRetryableError('ill')
+        handled.note('s', id)
+      },
+    })
+    await seen(started, 'streamHalted')
+    await started.worker.resume('s', { skip: true })
+    expect(await handled.has('s', 2)).toEqual(ids.slice(1))
+    expect(started.events.filter(({ event }) => event === 'streamResumed')).toHaveLength(1)
+  })
+
+  test('does not pass over a record whose dead letter cannot be written', async () => {
+    await world.redis.set('orders-dead-records', 'in the way')
+    const ids = await world.fill('s', 2)
+    const handled = new Handled()
+    const started = world.start('a', {
+      retry: { ...QUICK, attempts: 1 },
+      process: ({ id }) => {
+        if (id === ids[0]) throw new Error('ill')
+        handled.note('s', id)
+      },
+    })
+    await seen(started, 'error')
+    expect(handled.of('s')).toEqual([])
+    await world.redis.del('orders-dead-records')
+    await handled.has('s', 1)
+    expect(await started.worker.deadLetters.list()).toMatchObject([{ recordId: ids[0] }])
+  })
+
+  test('can be read page by page, replayed and dropped', async () => {
+    const ids = await world.fill('s', 3)
+    let isCured = false
+    const handled = new Handled()
+    const { worker } = world.start('a', {
+      process: ({ fields, id }) => {
+        if (!isCured) throw new NonRetryableError('ill')
+        handled.note('s', `${id} ${fields['n']}`)
+      },
+    })
+    await world.committedIs('s', ids[2])
+    const { deadLetters } = worker
+    const [first] = await deadLetters.list({ count: 1 })
+    const rest = await deadLetters.list({ after: first?.id as string })
+    expect([first, ...rest].map((letter) => letter?.recordId)).toEqual(ids)
+    isCured = true
+    const id = await deadLetters.replay(first?.id as string)
+    expect(await handled.has('s', 1)).toEqual([`${id} 0`])
+    await deadLetters.drop(rest[0]?.id as string)
+    expect(await deadLetters.count()).toBe(1)
+    await expect(deadLetters.replay(first?.id as string)).rejects.toMatchObject({ code: 'DEAD_LETTER_GONE' })
+    await expect(deadLetters.drop(first?.id as string)).rejects.toMatchObject({ code: 'DEAD_LETTER_GONE' })
+    await expect(deadLetters.list({ count: 0 })).rejects.toMatchObject({ code: 'OPTION_INVALID' })
+    await world.redis.set('orders-dead-records', 'in the way')
+    await expect(deadLetters.list()).rejects.toMatchObject({ code: 'REDIS_ERROR' })
+  })
+})
+
+describe('time limits', () => {
+  test('aborts the signal of a record that takes too long, and tries again', async () => {
+    const ids = await world.fill('s', 1)
+    const reasons: unknown[] = []
+    const started = world.start('a', {
+      retry: QUICK,
+      timeoutMs: 40,
+      process: async (_, { attempt, signal }) => {
+        if (attempt > 1) return
+        await new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => {
+            reasons.push(signal.reason)
+            reject(new Error('stopped'))
+          })
+        })
+      },
+    })
+    await world.committedIs('s', ids[0])
+    expect(reasons).toMatchObject([{ code: 'RECORD_TIMEOUT', facts: { recordId: ids[0] } }])
+    expect(await seen(started, 'retry')).toMatchObject({ error: { code: 'RECORD_TIMEOUT' } })
+    expect(started.events.some(({ event }) => event === 'abandoned')).toBe(false)
+  })
+
+  test('leaves a handler to itself that ignores its signal, and refuses what it does later', async () => {
+    const ids = await world.fill('s', 2)
+    const late: unknown[] = []
+    let wake = (): void => undefined
+    const sleeping = new Promise<void>((resolve) => {
+      wake = resolve
+    })
+    const handled = new Handled()
+    const started = world.start('a', {
+      retry: QUICK,
+      timeoutMs: 30,
+      abandonAfterMs: 30,
+      process: async (record, { attempt, done, transaction }) => {
+        if (record.id !== ids[0] || attempt > 1) return handled.note('s', record.id)
+        await sleeping
+        await transaction(record, (multi) => multi.set('late', 'yes')).catch((error) => late.push(error))
+        try {
+          done()
+        } catch (error) {
+          late.push(error)
+        }
+      },
+    })
+    expect(await seen(started, 'abandoned')).toMatchObject({ recordId: ids[0] })
+    expect(await handled.has('s', 2)).toEqual(ids)
+    wake()
+    await eventually('the late calls are refused', () => late.length === 2)
+    expect(late).toMatchObject([{ code: 'ATTEMPT_OVER' }, { code: 'ATTEMPT_OVER' }])
+    expect(await world.redis.get('late')).toBeNull()
+  })
+})
+
+describe('metrics, events and status', () => {
+  test('a recorder hears of everything, and one that throws harms nobody', async () => {
+    const ids = await world.fill('s', 3)
+    const heard = new Map<string, object[]>()
+    const note =
+      (name: string) =>
+      (event: object): void => {
+        heard.set(name, [...(heard.get(name) ?? []), event])
+        throw new Error('broken recorder')
+      }
+    const started = world.start('a', {
+      retry: { ...QUICK, attempts: 2 },
+      lagIntervalMs: 20,
+      metrics: {
+        handled: note('handled'),
+        retry: note('retry'),
+        deadLettered: note('deadLettered'),
+        committed: note('committed'),
+        streamStarted: note('streamStarted'),
+        streamEnded: note('streamEnded'),
+        lag: note('lag'),
+        totalLag: note('totalLag'),
+      },
+      process: ({ id }) => {
+        if (id === ids[1]) throw new Error('ill')
+      },
+    })
+    started.worker.on('retry', () => {
+      throw new Error('broken listener')
+    })
+    await world.committedIs('s', ids[2])
+    await eventually('lag is reported', () =>
+      JSON.stringify(heard.get('totalLag')).includes('"streams":1,"records":0'),
+    )
+    await started.worker.close()
+    expect(heard.get('handled')).toMatchObject([
+      { outcome: 'ok', attempt: 1, records: 1 },
+      { outcome: 'failed', attempt: 1 },
+      { outcome: 'failed', attempt: 2 },
+      { outcome: 'ok', attempt: 1 },
+    ])
+    expect(heard.get('retry')).toMatchObject([{ attempt: 1, delayMs: 5 }])
+    expect(heard.get('deadLettered')).toEqual([{ attempts: 2 }])
+    expect(heard.get('streamEnded')).toEqual([{ how: 'released' }])
+    expect(heard.get('totalLag')).toContainEqual({ streams: 1, records: 0, greatestLagMs: 0 })
+  })
+
+  test('status tells position, lag and failure of every stream', async () => {
+    const ids = await world.fill('s', 5)
+    const started: Running = world.start('a', {
+      retry: { attempts: 10, initialDelayMs: 60_000, maxDelayMs: 60_000 },
+      process: ({ id }) => {
+        if (id === ids[2]) throw new Error('ill')
+      },
+    })
+    await seen(started, 'retry')
+    await world.committedIs('s', ids[1])
+    const status = await started.worker.status()
+    expect(status).toMatchObject({ breaker: 'off', running: 0, readers: ['ready', 'ready'] })
+    expect(status.client).toMatchObject({ session: 'held', owned: 1 })
+    expect(status.streams).toMatchObject([
+      {
+        dataStreamName: 's',
+        state: 'retrying',
+        position: ids[1],
+        committed: ids[1],
+        uncommitted: 0,
+        handled: 2,
+        failure: { id: ids[2], attempts: 1, error: 'Error: ill' },
+        lag: { records: 3, lagMs: expect.any(Number) },
+      },
+    ])
+  })
+})

@@ -1,0 +1,171 @@
+import { LbsProducer } from '@redis-stream-client/client'
+import { eventually } from '@redis-stream-client/test/support/eventually'
+import { RecordProducer } from '@redis-stream-client/worker'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Handled, World } from './support/world.js'
+
+let world: World
+
+beforeEach(async () => {
+  world = await World.start()
+})
+afterEach(async () => {
+  await world[Symbol.asyncDispose]()
+})
+
+describe('RecordProducer', () => {
+  test('adds records in the order of the calls and assigns the stream once', async () => {
+    const producer = new RecordProducer(world.redis, 'orders')
+    const added = await Promise.all(Array.from({ length: 250 }, (_, n) => producer.add('s', { n })))
+    const entries = await world.redis.xrange('s', '-', '+')
+    expect(entries.map(([, fields]) => fields[1])).toEqual(Array.from({ length: 250 }, (_, n) => String(n)))
+    expect(added.map(({ id }) => id)).toEqual(entries.map(([id]) => id))
+    expect(await world.redis.xlen('orders-input')).toBe(1)
+    expect(producer.inFlight).toBe(0)
+  })
+
+  test('assigns a stream again when it was finished, and with the info it was given', async () => {
+    const producer = new RecordProducer(world.redis, 'orders')
+    const handled = new Handled()
+    const infos: unknown[] = []
+    world.start('a', {
+      process: (record, { done, stream }) => {
+        handled.note('s', record.id)
+        infos.push(stream.additionalInfo)
+        done()
+      },
+    })
+    await producer.addJson('s', { a: 1 }, { info: { region: 'eu' } })
+    await handled.has('s', 1)
+    await eventually('it is finished', async () => (await world.redis.hlen('orders-locks')) === 0)
+    await producer.addJson('s', { a: 2 }, { info: { region: 'us' } })
+    await handled.has('s', 2)
+    expect(infos).toEqual([{ region: 'eu' }, { region: 'us' }])
+  })
+
+  test('leaves the LBS alone if told to, until asked', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { announce: 'never' })
+    await producer.add('s', { a: 'b' })
+    expect(await world.redis.exists('orders-input')).toBe(0)
+    expect(await producer.announce('s')).toMatch(/^\d+-\d+$/)
+    expect(await producer.announce('s')).toBeNull()
+  })
+
+  test('adds a record once for each idempotency key, within the window', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { idempotencyWindowMs: 150 })
+    const first = await producer.add('s', { n: 1 }, { idempotencyKey: 'k' })
+    const again = await producer.add('s', { n: 2 }, { idempotencyKey: 'k' })
+    const other = await producer.add('s', { n: 3 }, { idempotencyKey: 'l' })
+    expect([first.isNew, again, other.isNew]).toEqual([true, { id: first.id, isNew: false }, true])
+    await producer.add('t', { n: 1 }, { idempotencyKey: 'k' })
+    await eventually('the window is over', async () => {
+      return (await producer.add('s', { n: 4 }, { idempotencyKey: 'k' })).isNew
+    })
+    expect(await world.redis.xlen('s')).toBe(3)
+    expect(await world.redis.hlen('orders-idempotency:s')).toBeLessThanOrEqual(2)
+    expect(await world.redis.pttl('orders-idempotency:s')).toBeGreaterThan(0)
+  })
+
+  test('cuts what is committed, and nothing else', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { maxLen: 50 })
+    const records = Array.from({ length: 300 }, (_, n) => ({ fields: { n } }))
+    const added = await producer.addMany('s', records)
+    expect(await world.redis.xlen('s')).toBe(300)
+    await world.redis.hset('orders-checkpoints', 's', JSON.stringify({ id: added[99]?.id, failed: {} }))
+    await producer.add('s', { n: 300 })
+    expect((await world.redis.xrange('s', '-', '+'))[0]?.[0]).toBe(added[100]?.id)
+    await world.redis.hset('orders-checkpoints', 's', added[299]?.id as string)
+    await producer.add('s', { n: 301 })
+    expect(await world.redis.xlen('s')).toBe(50)
+  })
+
+  test('cuts everything beyond maxLen if told to', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { maxLen: 10, mayCutUncommitted: true })
+    await producer.addMany(
+      's',
+      Array.from({ length: 500 }, (_, n) => ({ fields: { n } })),
+    )
+    expect(await world.redis.xlen('s')).toBeLessThan(250)
+  })
+
+  test('refuses what is no record, before anything is sent', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { maxRecordBytes: 10 })
+    const bad: [unknown, string][] = [
+      [{}, 'at least one field'],
+      [null, 'an object of fields'],
+      [['a'], 'an object of fields'],
+      [{ a: {} }, 'field "a" must be a text or a finite number, got object'],
+      [{ a: Number.NaN }, 'must be a text or a finite number'],
+      [{ a: '\ud800' }, 'not well-formed'],
+      [{ a: 'ööööö' }, '11 bytes, at most 10'],
+    ]
+    for (const [fields, problem] of bad) {
+      await expect(producer.add('s', fields as never)).rejects.toThrow(problem)
+      await expect(producer.add('s', fields as never)).rejects.toMatchObject({ code: 'RECORD_INVALID' })
+    }
+    await expect(producer.add('', { a: 'b' })).rejects.toThrow('needs a name')
+    await expect(producer.add('x'.repeat(2000), { a: 'b' })).rejects.toThrow('at most 1024 bytes')
+    await expect(producer.add('s', { a: 'b' }, { idempotencyKey: '' })).rejects.toThrow('must not be empty')
+    await expect(producer.add('s', { a: 'b' }, { idempotencyKey: 7 as never })).rejects.toThrow('is a text')
+    await expect(producer.addJson('s', undefined)).rejects.toThrow('no JSON form')
+    await expect(producer.addMany('s', [{ fields: { a: 'b' } }, { fields: {} }])).rejects.toMatchObject({
+      code: 'RECORD_INVALID',
+    })
+    expect(await world.redis.exists('s', 'orders-input')).toBe(0)
+  })
+
+  test('makes callers wait for room, in order, until they give up', async () => {
+    const { proxy, redis } = await world.proxied()
+    const producer = new RecordProducer(redis, 'orders', { maxInFlight: 3 })
+    await redis.ping()
+    proxy.freeze()
+    const first = [1, 2, 3].map((n) => producer.add('s', { n }))
+    const controller = new AbortController()
+    const given = producer.add('s', { n: 9 }, { signal: controller.signal })
+    const refused = expect(given).rejects.toThrow('never mind')
+    const late = producer.add('s', { n: 4 })
+    await eventually('three are on their way', () => producer.inFlight === 3)
+    controller.abort(new Error('never mind'))
+    await refused
+    proxy.thaw()
+    await Promise.all([...first, late])
+    const entries = await world.redis.xrange('s', '-', '+')
+    expect(entries.map(([, fields]) => fields[1])).toEqual(['1', '2', '3', '4'])
+    const aborted = AbortSignal.abort(new Error('before'))
+    await expect(producer.addMany('s', [{ fields: { a: 'b' } }], { signal: aborted })).rejects.toThrow(
+      'before',
+    )
+  })
+
+  test('says when Redis refuses or does not answer', async () => {
+    await world.redis.set('text', 'no stream')
+    const producer = new RecordProducer(world.redis, 'orders', { commandTimeoutMs: 100 })
+    await expect(producer.add('text', { a: 'b' })).rejects.toMatchObject({ code: 'REDIS_ERROR' })
+    await expect(producer.addMany('text', [{ fields: { a: 'b' } }])).rejects.toMatchObject({
+      code: 'REDIS_ERROR',
+    })
+    world.server.pause()
+    await expect(producer.announce('s')).rejects.toThrow('no answer within 100 ms')
+    world.server.resume()
+  })
+
+  test('does not assign what is owned or waits in the LBS', async () => {
+    const producer = new RecordProducer(world.redis, 'orders')
+    await new LbsProducer(world.redis, 'orders').add('s')
+    const handled = new Handled()
+    world.start('a', { process: ({ id }) => handled.note('s', id) })
+    await eventually('it is owned', async () => (await world.redis.hlen('orders-locks')) === 1)
+    await producer.add('s', { a: 'b' })
+    await handled.has('s', 1)
+    expect(await world.redis.xlen('orders-input')).toBe(1)
+  })
+
+  test.each([
+    [{ maxLen: 0 }, 'maxLen'],
+    [{ announce: 'sometimes' }, 'announce'],
+    [{ mayCutUncommitted: 1 }, 'mayCutUncommitted'],
+    [{ maxLength: 3 }, 'maxLength'],
+  ])('refuses the options %j', (options, name) => {
+    expect(() => new RecordProducer(world.redis, 'orders', options as never)).toThrow(name)
+  })
+})

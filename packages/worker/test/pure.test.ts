@@ -1,0 +1,179 @@
+import { NonRetryableError, retryAfter, StreamWorker } from '@redis-stream-client/worker'
+import fc from 'fast-check'
+import { Redis } from 'ioredis'
+import { describe, expect, test } from 'vitest'
+import { isExhausted, retryDelayMs } from '../src/retry-policy.js'
+import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-position.js'
+import { StreamRecord } from '../src/stream-record.js'
+import { decodeCheckpoint, describeError, encodeCheckpoint } from '../src/worker-checkpoint.js'
+import { sharesHashTag } from '../src/worker-keys.js'
+import { resolveWorkerOptions } from '../src/worker-options.js'
+import { describeLag } from '../src/worker-status.js'
+
+const position = fc
+  .tuple(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 2n ** 64n - 2n))
+  .map(([ms, seq]) => `${ms}-${seq}`)
+
+describe('positions', () => {
+  test('are ordered as Redis orders ids', () => {
+    const key = (id: string): bigint => {
+      const [ms, seq] = id.split('-').map(BigInt) as [bigint, bigint]
+      return ms * 2n ** 64n + seq
+    }
+    fc.assert(
+      fc.property(position, position, (a, b) => {
+        const expected = key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0
+        expect(Math.sign(comparePositions(a, b))).toBe(expected)
+        expect(key(afterPosition(a))).toBe(key(a) + 1n)
+      }),
+    )
+    expect(positionTimeMs('1732228800000-5')).toBe(1732228800000)
+  })
+})
+
+describe('checkpoints', () => {
+  test('come back as they were', () => {
+    const failure = fc.record({
+      id: position,
+      attempts: fc.nat(),
+      firstAtMs: fc.nat(),
+      lastAtMs: fc.nat(),
+      error: fc.string(),
+    })
+    fc.assert(
+      fc.property(
+        fc.record({
+          position,
+          failure: fc.option(failure),
+          isHalted: fc.boolean(),
+          finished: fc.option(position),
+        }),
+        (checkpoint) => {
+          expect(decodeCheckpoint(encodeCheckpoint(checkpoint))).toEqual(checkpoint)
+        },
+      ),
+    )
+  })
+
+  test.each([
+    '',
+    'page 7',
+    '7',
+    '[]',
+    'null',
+    '{}',
+    '{"id":"x"}',
+    '{"id":"1-0","failed":{}}',
+    'x'.repeat(200),
+  ])('of somebody else are refused: %s', (text) =>
+    expect(() => decodeCheckpoint(text)).toThrow('was not written by a worker'),
+  )
+
+  test('keep the text of an error short and storable', () => {
+    expect(describeError(new TypeError('x'.repeat(5000)))).toHaveLength(1000)
+    expect(describeError('\ud800')).toBe('\ufffd')
+  })
+})
+
+describe('retries', () => {
+  const policy = { attempts: 4, initialDelayMs: 100, maxDelayMs: 1000, factor: 3, jitter: 0.5 }
+
+  test('wait longer each time, up to the cap, with their share of chance', () => {
+    expect([1, 2, 3, 9].map((n) => retryDelayMs(policy, n, null, 0))).toEqual([100, 300, 900, 1000])
+    expect([1, 2, 3, 9].map((n) => retryDelayMs(policy, n, null, 1))).toEqual([50, 150, 450, 500])
+    expect(retryDelayMs(policy, 1, retryAfter(7))).toBe(7)
+    expect(retryDelayMs({ ...policy, factor: 2 }, 5000, null, 0)).toBe(1000)
+  })
+
+  test('end after the last attempt, or when they are useless', () => {
+    expect([3, 4, 5].map((n) => isExhausted(policy, n, new Error()))).toEqual([false, true, true])
+    expect(isExhausted(policy, 1, new NonRetryableError('no'))).toBe(true)
+    expect(() => retryAfter(-1)).toThrow(RangeError)
+    expect(() => retryAfter(Number.NaN)).toThrow(RangeError)
+  })
+})
+
+describe('records', () => {
+  const record = (...raw: string[]): StreamRecord => new StreamRecord('s', ['5-0', raw])
+
+  test('give JSON from the field that is named, else data, else the only one', () => {
+    expect(record('a', '1', 'data', '2').json()).toBe(2)
+    expect(record('a', '1', 'data', '2').json('a')).toBe(1)
+    expect(record('only', '{"x":1}').json<{ x: number }>().x).toBe(1)
+  })
+
+  test('say what is wrong with it', () => {
+    expect(() => record('a', '1', 'b', '2').json()).toThrow(
+      'record 5-0 of s: field "data" is missing, there is a, b',
+    )
+    expect(() => record().json('x')).toThrow('there is no field at all')
+    expect(() => record('data', 'nope').json()).toThrow(/field "data" is no JSON \(.*\): nope/)
+    expect(() => record('data', 'x'.repeat(100)).json()).toThrow(NonRetryableError)
+  })
+})
+
+test('hash tags are shared or not', () => {
+  expect(sharesHashTag('{a}', 'x{a}:1')).toBe(true)
+  expect(sharesHashTag('{a}', '{b}')).toBe(false)
+  expect(sharesHashTag('a', 'a')).toBe(false)
+  expect(sharesHashTag('{}a', '{}a')).toBe(false)
+})
+
+test('lag is counted from the position, or from now before the first', () => {
+  expect(describeLag('5-0', { records: 0, lastId: '5-0' }, 100)).toEqual({ records: 0, lagMs: 0 })
+  expect(describeLag('5-0', { records: 2, lastId: '9-0' }, 100)).toEqual({ records: 2, lagMs: 4 })
+  expect(describeLag('0-0', { records: 2, lastId: '9-0' }, 100)).toEqual({ records: 2, lagMs: 91 })
+})
+
+describe('options', () => {
+  const process = (): void => undefined
+
+  test.each([
+    [{}, 'exactly one of process and processBatch'],
+    [{ process, processBatch: process }, 'exactly one of process and processBatch'],
+    [{ process: 1 }, 'option process must be a function, got 1'],
+    [{ process, concurrency: 0 }, 'option concurrency must be a whole number from 1 to 100000, got 0'],
+    [{ process, concurency: 1 }, 'there is no option concurency'],
+    [{ process, retry: { attempt: 1 } }, 'there is no option retry.attempt'],
+    [{ process, retry: { jitter: 2 } }, 'option retry.jitter must be a number from 0 to 1, got 2'],
+    [{ process, retry: { initialDelayMs: 10, maxDelayMs: 5 } }, 'option retry.maxDelayMs must be at least'],
+    [{ process, onExhausted: 'stop' }, "option onExhausted must be one of 'skip', 'halt', got \"stop\""],
+    [{ process, rateLimit: { process: { records: 1, perMs: 500 } } }, 'must be a multiple of 1000'],
+    [{ process, maxOwnedStreams: 0 }, 'or Infinity, got 0'],
+    [{ process, client: 1 }, 'option client must be an object, got 1'],
+    [null, 'option options must be an object'],
+  ])('%o are refused', (options, problem) => {
+    expect(() => resolveWorkerOptions(options as never)).toThrow(problem)
+  })
+
+  test('have their defaults', () => {
+    expect(resolveWorkerOptions({ process })).toMatchObject({
+      concurrency: 100,
+      commitEvery: 100,
+      commitIntervalMs: 1000,
+      retry: { attempts: 5, initialDelayMs: 100, maxDelayMs: 30_000, factor: 2, jitter: 0.5 },
+      onExhausted: 'skip',
+      drainMs: 10_000,
+      circuitBreaker: null,
+      rateLimit: null,
+    })
+  })
+
+  test('a worker that was never started closes, and does not start afterwards', async () => {
+    const redis = new Redis({ lazyConnect: true })
+    const worker = new StreamWorker(redis, 'orders', { process, client: { consumerId: 'a' } })
+    expect(worker.id).toBe('redis-consumer-a')
+    await worker.close()
+    await worker.close()
+    await expect(worker.run()).rejects.toMatchObject({ code: 'CLOSED' })
+    const other = new StreamWorker(redis, 'orders', { process, client: { consumerId: 'a' } })
+    await expect(other.run({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'CLOSED' })
+  })
+
+  test('a worker that cannot reach Redis says so', async () => {
+    const redis = new Redis({ lazyConnect: true, port: 1, retryStrategy: () => null })
+    redis.on('error', () => undefined)
+    await using worker = new StreamWorker(redis, 'orders', { process, client: { consumerId: 'a' } })
+    await expect(worker.run()).rejects.toMatchObject({ code: 'REDIS_ERROR' })
+  })
+})
