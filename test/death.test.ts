@@ -1,6 +1,6 @@
 /** Owners that die, hang, or stall: who takes over, how soon, and what the former owner may still do. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ConsumerProcess, StreamLine } from './src/support/consumer-process.js'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
@@ -10,6 +10,9 @@ const TTL_MS = 800
 const FAST = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 4000, claimStaggerMs: 50 } as const
 /** TTL and two probe intervals, and a lot for a machine that is busy with other tests. */
 const DETECTION_MS = TTL_MS + 2 * (TTL_MS / 4) + 2000
+
+// Processes take their time to start on a busy machine.
+vi.setConfig({ testTimeout: 60_000 })
 
 let server: RedisServer
 

@@ -1,5 +1,5 @@
 /** A data stream that is added more than once: served one after the other, in the order of the entries. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { ConsumerProcess, WorkNote } from './src/support/consumer-process.js'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
@@ -7,6 +7,9 @@ import type { Member } from './src/support/member.js'
 import { RedisServer } from './src/support/redis-server.js'
 
 const FAST = { heartbeatTtlMs: 800, lbsIdleTimeMs: 2000, claimStaggerMs: 50 } as const
+
+// Processes take their time to start on a busy machine.
+vi.setConfig({ testTimeout: 60_000 })
 
 let server: RedisServer
 

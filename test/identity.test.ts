@@ -1,5 +1,5 @@
 /** Client ids: two processes with one POD_NAME, and a process that comes back under its name. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
@@ -8,6 +8,9 @@ const TTL_MS = 800
 const FAST = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 4000, claimStaggerMs: 50 } as const
 /** What the start of a process and a busy machine may add. */
 const SLACK_MS = 3000
+
+// Processes take their time to start on a busy machine.
+vi.setConfig({ testTimeout: 60_000 })
 
 let server: RedisServer
 

@@ -9,8 +9,8 @@ const PROGRAM = fileURLToPath(new URL('../../dist/src/processes/consumer.js', im
   '/dist/dist/',
   '/dist/',
 )
-const READY_TIMEOUT_MS = 20_000
-const ANSWER_TIMEOUT_MS = 20_000
+/** Starting many processes on a busy machine takes its time. */
+const LINE_TIMEOUT_MS = 25_000
 
 /** Options that can be written as JSON. */
 export type ConsumerOptions = Omit<ClientOptions, 'consumerId' | 'logger' | 'metrics'>
@@ -87,11 +87,11 @@ export class ConsumerProcess {
   }
 
   async ready(): Promise<void> {
-    await this.program.nextLine(({ type }) => type === 'ready', READY_TIMEOUT_MS)
+    await this.program.nextLine(({ type }) => type === 'ready', LINE_TIMEOUT_MS)
   }
 
   /** The next stream it is given, by StreamAdded or by claiming. */
-  async given(dataStreamName?: string, timeoutMs?: number): Promise<StreamLine> {
+  async given(dataStreamName?: string, timeoutMs: number = LINE_TIMEOUT_MS): Promise<StreamLine> {
     const line = await this.program.nextLine(
       ({ type, dataStreamName: name }) =>
         type === 'given' && (dataStreamName === undefined || name === dataStreamName),
@@ -101,7 +101,7 @@ export class ConsumerProcess {
   }
 
   /** The next notification of a type (of a stream). */
-  async told(type: string, dataStreamName?: string, timeoutMs?: number): Promise<JsonLine> {
+  async told(type: string, dataStreamName?: string, timeoutMs: number = LINE_TIMEOUT_MS): Promise<JsonLine> {
     return await this.program.nextLine(
       (line) =>
         line['type'] === type && (dataStreamName === undefined || line['dataStreamName'] === dataStreamName),
@@ -110,7 +110,7 @@ export class ConsumerProcess {
   }
 
   /** Sends a command and waits for its answer: what it resolved with, or the code it was refused with. */
-  async call(command: ConsumerCommand, timeoutMs: number = ANSWER_TIMEOUT_MS): Promise<JsonLine> {
+  async call(command: ConsumerCommand, timeoutMs: number = LINE_TIMEOUT_MS): Promise<JsonLine> {
     const n = this.send(command)
     return await this.program.nextLine((line) => line['type'] === 'answer' && line['n'] === n, timeoutMs)
   }
