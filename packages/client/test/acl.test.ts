@@ -10,7 +10,12 @@ import { LbsProducer } from '../src/index.js'
 const PAGE = new URL('../../../docs/reference/redis-acl.md', import.meta.url)
 const SERVICE = 'orders'
 const PASSWORD = 'change-me'
-const FAST = { heartbeatTtlMs: 400, lbsIdleTimeMs: 800, claimStaggerMs: 20, consumerRetentionMs: 0 } as const
+const SERVED = {
+  heartbeatTtlMs: 2000,
+  lbsIdleTimeMs: 4000,
+  claimStaggerMs: 20,
+  consumerRetentionMs: 0,
+} as const
 
 let server: RedisServer
 let admin: Redis
@@ -47,7 +52,7 @@ async function work(username: string): Promise<void> {
 
   const redis = server.client({ lazyConnect: true, username, password: PASSWORD })
   const url = server.url.replace('//', `//${username}:${PASSWORD}@`)
-  await using fleet = new Fleet(server, { service: SERVICE, ...FAST })
+  await using fleet = new Fleet(server, { service: SERVICE, ...SERVED })
   const a = await fleet.join('a', { redis, claimMode: 'auto' })
   const first = await a.given('S') // its own earlier session's; 2-0 and 4-0 wait, 3-0 has to go between them
   await eventually(
@@ -114,6 +119,19 @@ it('what the page grants a producer is enough', async () => {
   expect(await admin.xrange('orders-input', id, id)).toHaveLength(1)
   expect((await refusals()).filter((refused) => !refused.startsWith('client'))).toEqual([])
   await expect(redis.xlen('orders-input')).rejects.toThrow('NOPERM')
+})
+
+it('what the page grants people on call is enough for what the guide tells them to look at', async () => {
+  await admin.call('ACL', 'SETUSER', 'orders-oncall', ...(await rulesOf('orders-oncall')))
+  const guide = await readFile(new URL('../guides/troubleshooting.md', PAGE), 'utf8')
+  const commands = [...guide.matchAll(/^r (\S+) (.*?)(?: *[#|].*)?$/gm)]
+    .map(([, command, args]) => [command, ...(args as string).replaceAll("'", '').split(' ')] as string[])
+    .filter(([command = '', key = '']) => !/^(--scan|X?ADD|X?DEL|HDEL|CLIENT)$/.test(command) && key !== '')
+  expect(commands.length).toBeGreaterThan(8)
+  const redis = server.client({ username: 'orders-oncall', password: PASSWORD, enableReadyCheck: false })
+  for (const [command, ...args] of commands) await redis.call(command as string, ...args)
+  await redis.scan('0', 'MATCH', 'orders-heartbeat:*')
+  await expect(redis.set('orders-fence', 1)).rejects.toThrow('NOPERM')
 })
 
 /** What the server has refused since the log was reset: commands, keys or channels. */

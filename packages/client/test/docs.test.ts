@@ -45,10 +45,10 @@ function sections(page: string, level: number): Map<string, string> {
   return new Map(parts.map((part) => [part.split('\n')[0] as string, part]))
 }
 
-/** Names of the optional members of an interface, as its source writes them. */
-function optionalMembers(source: string, name: string): string[] {
+/** Names of the members of an interface, as its source writes them. */
+function membersOf(source: string, name: string): string[] {
   const body = new RegExp(`export interface ${name} \\{\\n([\\s\\S]*?)\\n\\}`).exec(source)?.[1] ?? ''
-  return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\?/gm)].map(([, member]) => member as string)
+  return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\??: /gm)].map(([, member]) => member as string)
 }
 
 describe('the page of errors', () => {
@@ -76,8 +76,9 @@ describe('the page of options', () => {
   }
   const resolve = (name: string, value: unknown) => {
     const [outer, inner] = name.split('.') as [string, string | undefined]
+    const rest = outer === 'replicas' ? { count: 1, timeoutMs: 1 } : {}
     return resolveOptions(
-      { [outer]: inner === undefined ? value : { [inner]: value } },
+      { [outer]: inner === undefined ? value : { ...rest, [inner]: value } },
       { POD_NAME: 'pod-1' },
     )
   }
@@ -93,11 +94,12 @@ describe('the page of options', () => {
   it('lists exactly the options there are', async () => {
     const source = await read('packages/client/src/options.ts')
     const names = [
-      ...optionalMembers(source, 'ClientOptions'),
-      ...optionalMembers(source, 'RetryOptions').map((name) => `retry.${name}`),
+      ...membersOf(source, 'ClientOptions'),
+      ...membersOf(source, 'RetryOptions').map((name) => `retry.${name}`),
+      ...membersOf(source, 'ReplicaOptions').map((name) => `replicas.${name}`),
     ]
     expect(names.length).toBeGreaterThan(15)
-    const listed = (await options()).map(({ name }) => name).filter((name) => !name.startsWith('replicas.'))
+    const listed = (await options()).map(({ name }) => name)
     expect(listed.sort()).toEqual(names.sort())
   })
 
@@ -121,7 +123,7 @@ describe('the page of options', () => {
     let checked = 0
     for (const { name, range } of await options()) {
       const bounds = /^`(-?\d+)` (?:to `(\d+)`|and more)/.exec(range)
-      if (bounds === null || name.startsWith('replicas.')) continue
+      if (bounds === null) continue
       const [least, greatest] = [Number(bounds[1]), Number(bounds[2] ?? Number.NaN)]
       checked++
       expect(codeOf(name, least - 1), `${name} below its range`).toBe('OPTION_INVALID')
@@ -184,6 +186,17 @@ describe('the page of metrics', () => {
       .filter((cells) => cells.length === 3)
       .map(([method, fields]) => [uncoded(method as string), uncoded(fields as string).split(', ')])
     expect(listed).toEqual(inCode)
+  })
+})
+
+describe('the page of the architecture', () => {
+  it('says of every source file of the client what it does', async () => {
+    const page = await read('docs/architecture.md')
+    const folder = join(ROOT, 'packages/client/src')
+    const files = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts'))
+    expect(files.length).toBeGreaterThan(20)
+    const missing = files.filter((file) => file !== 'index.ts' && !page.includes(`\`${file}\``))
+    expect(missing).toEqual([])
   })
 })
 
