@@ -10,7 +10,13 @@ import type { Ownership } from './ownership.js'
 import { type Persistence, sessionLost } from './persist.js'
 import type { ReadableEntry, UnreadableEntry } from './redis/lbs.js'
 import { isForbidden, messageOf } from './redis/redis-errors.js'
-import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
+import {
+  BATCH_LIMIT,
+  type BuryAnswer,
+  type ServiceScripts,
+  type TakeAnswer,
+  type TakeMode,
+} from './redis/service-scripts.js'
 import type { Session } from './session.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
 
@@ -222,15 +228,10 @@ export class StreamTaker {
     if (first !== undefined && entries.length === 1) {
       if (isForbidden(error.cause)) throw error
       await persistence.send('look for foreign keys', session, () => scripts.readShared())
-      await this.#bury(session, [
-        {
-          idInLbs: first.id,
-          dataStreamName: first.message.dataStreamName,
-          reason: 'unserviceable',
-          error: error.message,
-        },
-      ])
-      return [{ outcome: 'dead-lettered' }]
+      const { dataStreamName } = first.message
+      const letter = { idInLbs: first.id, dataStreamName, reason: 'unserviceable', error: error.message }
+      const [answer] = await this.#bury(session, [letter])
+      return [{ outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }]
     }
     const taken: Taken[] = []
     for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode, isKept)))
@@ -288,7 +289,7 @@ export class StreamTaker {
     return stream
   }
 
-  async #bury(session: Session, letters: readonly DeadLetter[]): Promise<void> {
+  async #bury(session: Session, letters: readonly DeadLetter[]): Promise<BuryAnswer[]> {
     const { persistence, scripts } = this.#context
     const entries = letters.map(({ idInLbs, reason, error }) => ({ id: idInLbs, reason, problem: error }))
     const answers = await persistence.send('write dead letters', session, () =>
@@ -301,6 +302,7 @@ export class StreamTaker {
     letters.forEach((letter, index) => {
       if (answers[index] === 'BURIED') this.#report(letter)
     })
+    return answers
   }
 
   #report(letter: DeadLetter): void {

@@ -240,3 +240,30 @@ describe('retries of the reader', () => {
     expect(a.health()).toMatchObject({ session: 'closed', owned: 0, lastError: { code: 'REDIS_ERROR' } })
   })
 })
+
+describe('a claim of an entry that Redis refuses to serve', () => {
+  it('does not say it is in the dead letters while a living client has it', async () => {
+    await add(1)
+    await redis.xgroup('CREATE', 'orders-input', 'orders-group', '0')
+    await redis.set('orders-heartbeat:redis-consumer-x', 'token', 'PX', 60_000)
+    const reply = (await redis.xreadgroup(
+      'GROUP',
+      'orders-group',
+      'redis-consumer-x:token',
+      'STREAMS',
+      'orders-input',
+      '>',
+    )) as [string, [string, string[]][]][]
+    const idInLbs = reply[0]?.[1][0]?.[0] as string
+    await redis.hset('orders-locks', 's0', 'rubbish')
+    const a = client('a')
+    listen(await a.init())
+    await expect(a.claim({ dataStreamName: 's0', idInLbs })).rejects.toMatchObject({
+      code: 'ALREADY_CLAIMED',
+    })
+    expect(await redis.exists('orders-dead')).toBe(0)
+    await redis.del('orders-heartbeat:redis-consumer-x')
+    await expect(a.claim({ dataStreamName: 's0', idInLbs })).rejects.toMatchObject({ code: 'STREAM_GONE' })
+    expect(await redis.xlen('orders-dead')).toBe(1)
+  })
+})
