@@ -137,7 +137,17 @@ export function assemble(context: PartsContext): Parts {
     logger,
     onLook: () => void hints.refresh(),
   })
-  const recovery = new Recovery({ ...options, scripts, lbs, persistence, claims, clock, recorder, logger })
+  const recovery = new Recovery({
+    ...options,
+    scripts,
+    lbs,
+    persistence,
+    claims,
+    clock,
+    recorder,
+    logger,
+    onEnd: () => failover.resume(),
+  })
   const failover = new Failover({
     ...options,
     roster: new RosterReader(scripts, persistence),

@@ -25,6 +25,8 @@ export interface RecoveryContext {
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
+  /** Called when it has done what it can: what was put off meanwhile may go on. */
+  readonly onEnd: () => void
 }
 
 export class Recovery implements Agent {
@@ -46,6 +48,7 @@ export class Recovery implements Agent {
       await this.#recoverAll(session, signal)
     } finally {
       this.#isRunning = false
+      this.#context.onEnd()
     }
   }
 
