@@ -16,6 +16,7 @@ import type {
 const options = JSON.parse(process.argv[2] ?? '{}') as ConsumerProcessOptions
 const redis = new Redis(options.url)
 redis.on('error', () => undefined)
+const abort = new AbortController()
 const streams = new Map<number, OwnedStream>()
 const client = makeClient()
 
@@ -40,7 +41,7 @@ function makeClient(): RedisStreamClient {
 async function run(): Promise<void> {
   const startedAt = Date.now()
   try {
-    const broker = await client.init()
+    const broker = await client.init({ signal: abort.signal })
     say('ready', { id: client.id, tookMs: Date.now() - startedAt })
     if (options.reads === false) return
     for await (const notification of broker) {
@@ -140,9 +141,14 @@ async function obey(command: ConsumerCommand): Promise<Record<string, unknown>> 
     case 'close':
       await client.close()
       return {}
-    case 'finish':
-      await client.done()
+    case 'leave': {
+      if (command.way === 'abort') abort.abort()
+      else await client[command.way]()
+      // What is left is not ours: without it the process ends by itself.
+      redis.disconnect()
+      process.stdin.destroy()
       return {}
+    }
     case 'health': {
       const { session, owned } = client.health()
       return { session, owned }

@@ -52,7 +52,8 @@ export type ConsumerCommand =
   | { readonly call: 'commit'; readonly fence: number; readonly checkpoint: string }
   | { readonly call: 'done' | 'release' | 'look'; readonly fence: number }
   | { readonly call: 'stall'; readonly ms: number }
-  | { readonly call: 'close' | 'finish' | 'health' }
+  | { readonly call: 'leave'; readonly way: 'close' | 'done' | 'abort' }
+  | { readonly call: 'close' | 'health' }
 
 export interface StreamLine {
   readonly dataStreamName: string

@@ -85,12 +85,17 @@ export class Fleet implements AsyncDisposable {
     return consumer
   }
 
-  /** Waits until every client of this process reads the LBS. */
+  /** Waits until every client of this process reads the LBS and hears what the others publish. */
   async allReading(): Promise<void> {
+    const channel = `${this.service}-failover`
     await eventually(
-      'all clients read',
-      () => this.members.map(({ client }) => client.health().connections.reader),
-      (readers) => readers.every((status) => status === 'ready'),
+      'all clients read and are subscribed',
+      async () => {
+        const readers = this.members.filter(({ client }) => client.health().connections.reader === 'ready')
+        const [, subscribed] = await this.redis.pubsub('NUMSUB', channel)
+        return [readers.length, Number(subscribed)]
+      },
+      ([readers = 0, subscribed = 0]) => Math.min(readers, subscribed) >= this.members.length,
     )
   }
 
