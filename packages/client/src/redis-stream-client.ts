@@ -4,10 +4,8 @@
  *   new ── init ──> starting ──> running ── done, close, abort, reader exhausted ──> closing ──> closed
  *   new ── done, close ──> closed
  *
- * While it runs, one session follows another (see Session): each is served until it ends (see serve), then its
- * streams are disowned, the others are told, and the next session is sought.
+ * While it runs, the supervisor serves one session after the other.
  */
-import { setMaxListeners } from 'node:events'
 import {
   type ErrorCode,
   type LbsInfo,
@@ -18,7 +16,6 @@ import {
   type TerminationReason,
 } from '@redis-stream-client/notifs'
 import { SafeEmitter } from '@redis-stream-client/notifs/internal'
-import { backoffMs } from './backoff.js'
 import { Deadline } from './deadline.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
@@ -28,22 +25,13 @@ import { type ClientOptions, type ResolvedOptions, resolveOptions } from './opti
 import { assemble, type Parts } from './parts.js'
 import { isCluster, type RedisLike } from './redis/connection.js'
 import { messageOf } from './redis/redis-errors.js'
-import { checkServer } from './redis/server-check.js'
 import { resolveServiceKeys } from './service-keys.js'
-import type { Session } from './session.js'
 import { giveBackStreams } from './shutdown.js'
-import { sleep } from './sleep.js'
 import type { DeadLetter } from './stream-taker.js'
-import { announceEnd, serve } from './term.js'
+import { Supervisor } from './supervisor.js'
 
-const CONNECT_TIMEOUT_MS = 5000
 /** For giving back what its owners have not, when their time is over. */
 const LAST_RELEASES_MS = 1000
-/** For the last words and for what is still under way, when the deadline for the streams is over. */
-const LAST_WORDS_MS = 500
-/** Between sessions that end before they have lasted one TTL. */
-const FIRST_PAUSE_MS = 50
-const GREATEST_PAUSE_MS = 5000
 
 /** Events beside the one loop, for logs and metrics. A listener that throws harms nobody. */
 export interface ClientEvents {
@@ -54,8 +42,6 @@ export interface ClientEvents {
   /** Something went wrong that the client goes on after, or that ended it. */
   error: (error: Error) => void
 }
-
-type Phase = 'new' | 'starting' | 'running' | 'closed'
 
 const INFO: Record<TerminationReason, string> = {
   done: 'the client has finished its streams and closed',
@@ -71,13 +57,9 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   readonly #logger: SafeLogger
   readonly #broker: NotificationBroker
   readonly #parts: Parts
-  readonly #agentsStop = new AbortController()
-  readonly #seekingStop = new AbortController()
-  #phase: Phase = 'new'
-  #state: SessionState = 'starting'
-  #session: Session | null = null
+  readonly #supervisor: Supervisor
+  #isNew = true
   #lastError: ClientHealth['lastError'] = null
-  #running: Promise<void> = Promise.resolve()
   #closing: Promise<void> | undefined
 
   /**
@@ -94,7 +76,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const onListenerError = (error: unknown, event: string): void =>
       logger.error({ event, error: messageOf(error) }, 'a listener has thrown')
     super({ onListenerError })
-    setMaxListeners(0, this.#agentsStop.signal, this.#seekingStop.signal)
     this.id = resolved.clientId
     this.#options = resolved
     this.#logger = logger
@@ -115,6 +96,17 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       },
       isClosing: () => this.#closing !== undefined,
     })
+    this.#supervisor = new Supervisor({
+      parts: this.#parts,
+      heartbeatTtlMs: resolved.heartbeatTtlMs,
+      logger,
+      onState: (state) => this.emit('session', state),
+      onLost: (reason) => this.#report(reason),
+      onFailure: (error) => {
+        this.#report(error)
+        void this.#shutDown('aborted', error)
+      },
+    })
     // An application that closes the broker does not listen any more.
     void this.#broker.closed.then(() => this.close())
   }
@@ -129,33 +121,25 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    */
   async init(options: { signal?: AbortSignal } = {}): Promise<NotificationBroker> {
     const { signal } = options
-    if (this.#phase !== 'new') {
-      throw new StreamClientError(
-        'CLOSED',
-        this.#closing ? 'the client is closed' : 'init has been called before',
-      )
+    if (!this.#isNew) {
+      const why = this.#closing ? 'the client is closed' : 'init has been called before'
+      throw new StreamClientError('CLOSED', why)
     }
     if (signal?.aborted) {
       await this.close()
       throw new StreamClientError('CLOSED', 'the signal given to init is aborted', { cause: signal.reason })
     }
-    this.#phase = 'starting'
+    this.#isNew = false
     const onAbort = (): void => void this.#shutDown('aborted')
     signal?.addEventListener('abort', onAbort, { once: true })
     void this.#broker.closed.then(() => signal?.removeEventListener('abort', onAbort))
-    const starting = this.#start()
-    this.#running = starting.then(
-      (session) => this.#run(session).catch((error: unknown) => this.#fail(error)),
-      () => undefined, // init rejects with it
-    )
     try {
-      await starting
+      await this.#supervisor.start()
     } catch (error) {
       const wasClosed = this.#closing !== undefined
       await this.#shutDown('closed')
-      if (wasClosed)
-        throw new StreamClientError('CLOSED', 'the client was closed while it started', { cause: error })
-      throw error
+      if (!wasClosed) throw error
+      throw new StreamClientError('CLOSED', 'the client was closed while it started', { cause: error })
     }
     return this.#broker
   }
@@ -176,8 +160,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         'claim needs the payload of a notification: dataStreamName, idInLbs',
       )
     }
-    const session = this.#session
-    if (session === null || !session.isHeld()) throw this.#withoutSession('claim')
+    const { session } = this.#supervisor
+    if (!session?.isHeld()) throw this.#withoutSession('claim')
     const stream = await this.#parts.claimRequests.claim(session, payload).catch((error: unknown) => {
       // By closing the client ended the session itself.
       const isCutOff = this.#closing !== undefined && isCoded(error, 'SESSION_LOST')
@@ -195,15 +179,16 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   async doneStream(dataStreamName: string): Promise<void> {
     const stream = this.#parts.ownership.streams.get(dataStreamName)
     if (stream !== undefined) return await stream.done()
-    if (this.#session === null || !this.#session.isHeld()) throw this.#withoutSession('doneStream')
+    if (!this.#supervisor.session?.isHeld()) throw this.#withoutSession('doneStream')
     throw new StreamClientError('STREAM_NOT_OWNED', `this client does not own ${dataStreamName}`, {
       dataStreamName,
     })
   }
 
   /**
-   * Finishes every owned stream the application has been told of, hands over those it has not, then shuts down. Resolves when the client has closed, within `closeTimeoutMs` and
-   * about a second; a stream that could not be finished by then goes to others, which StreamTerminated and the log say.
+   * Finishes every owned stream the application has been told of, hands over those it has not, then shuts down.
+   * Resolves when the client has closed, within `closeTimeoutMs` and about a second; a stream that could not be
+   * finished by then goes to others, which StreamTerminated says.
    * Never rejects. Safe twice, and beside `close`: the first call counts.
    */
   done(): Promise<void> {
@@ -231,10 +216,10 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   health(): ClientHealth {
     const { commands, heartbeats, hints, ownership, reader } = this.#parts
-    const session = this.#session
+    const { session, state } = this.#supervisor
     return {
       id: this.id,
-      session: this.#state,
+      session: state,
       consumer: session?.consumer ?? null,
       trustLeftMs: session?.isHeld() ? session.trust.leftMs() : 0,
       owned: ownership.streams.size,
@@ -251,74 +236,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     }
   }
 
-  async #start(): Promise<Session> {
-    const { commands, heartbeats, lbs, persistence, sessions } = this.#parts
-    const { signal } = this.#seekingStop
-    await Promise.all([
-      commands.open(CONNECT_TIMEOUT_MS, signal),
-      heartbeats.open(CONNECT_TIMEOUT_MS, signal),
-    ])
-    for (const { facts, message } of await checkServer(commands)) this.#logger.warn(facts, message)
-    const session = await sessions.begin(signal)
-    try {
-      await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
-      signal.throwIfAborted()
-      if (this.#closing !== undefined) throw closed()
-      return session
-    } catch (error) {
-      session.end('the client could not start')
-      await this.#sayGoodbye(session)
-      throw error
-    }
-  }
-
-  /** The last words of a session, as long as somebody listens. */
-  async #sayGoodbye(session: Session): Promise<void> {
-    const lastWords = new Deadline(LAST_WORDS_MS)
-    await Promise.race([announceEnd(session, this.#parts, lastWords.signal, this.#logger), lastWords.over])
-    lastWords.clear()
-  }
-
-  /** Serves one session after the other, until the client closes. */
-  async #run(first: Session): Promise<void> {
-    this.#phase = 'running'
-    const { signal } = this.#seekingStop
-    let short = 0
-    for (let session: Session | null = first; session !== null; ) {
-      const beganMs = performance.now()
-      this.#session = session
-      this.#setState('held')
-      session.signal.addEventListener('abort', () => this.#lose(session as Session), { once: true })
-      await serve(session, this.#parts, this.#agentsStop.signal, this.#logger)
-      this.#session = null
-      if (this.#closing !== undefined) return
-      await announceEnd(session, this.#parts, signal, this.#logger)
-      this.#setState('seeking')
-      short = performance.now() - beganMs < this.#options.heartbeatTtlMs ? short + 1 : 0
-      if (short > 1) await sleep(backoffMs(short, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
-      session = await this.#parts.sessions.seek(signal)
-      if (session !== null && signal.aborted) {
-        session.end('the client has closed')
-        return await this.#sayGoodbye(session)
-      }
-    }
-  }
-
-  #lose(session: Session): void {
-    if (this.#closing !== undefined) return
-    this.#setState('lost')
-    this.#report(session.signal.reason as Error)
-    this.#logger.warn({ reason: messageOf(session.signal.reason) }, 'the session is lost, seeking a new one')
-  }
-
-  /** A mistake of this library's own: better closed, with its streams handed over, than half alive. */
-  #fail(problem: unknown): void {
-    const error = problem instanceof Error ? problem : new Error(messageOf(problem))
-    this.#logger.error({ error: messageOf(error) }, 'the client cannot go on')
-    this.#report(error)
-    void this.#shutDown('aborted', error)
-  }
-
   #shutDown(reason: TerminationReason, error?: Error): Promise<void> {
     this.#closing ??= this.#close(reason, error).catch((problem: unknown) => {
       this.#logger.error({ error: messageOf(problem) }, 'closing failed')
@@ -328,32 +245,20 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   async #close(reason: TerminationReason, error: Error | undefined): Promise<void> {
     const { commands, heartbeats, hints, taker } = this.#parts
-    const wasNew = this.#phase === 'new'
-    this.#phase = 'closed'
+    this.#isNew = false
     taker.close()
-    this.#agentsStop.abort()
-    this.#setState('closed')
+    this.#supervisor.stopAgents()
     const left = await this.#giveBack(reason)
-    this.#seekingStop.abort()
-    const session = this.#session
-    session?.end('the client has closed')
-    if (session !== null) await this.#sayGoodbye(session)
+    await this.#supervisor.leave()
     hints.stop()
-    if (!wasNew) await this.#settleRunning()
     commands.close()
     heartbeats.close()
     this.#broker.close(terminated(reason, left, error))
   }
 
-  async #settleRunning(): Promise<void> {
-    const patience = new Deadline(2 * LAST_WORDS_MS)
-    await Promise.race([this.#running, patience.over])
-    patience.clear()
-  }
-
   /** Answers how many streams could not be given back. Over at once when the session is. */
   async #giveBack(reason: TerminationReason): Promise<number> {
-    const session = this.#session
+    const { session } = this.#supervisor
     if (session === null) return 0
     const { closeTimeoutMs } = this.#options
     const owners = new Deadline(closeTimeoutMs, session.signal)
@@ -366,12 +271,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     }
   }
 
-  #setState(state: SessionState): void {
-    if (this.#state === state || this.#state === 'closed') return
-    this.#state = state
-    this.emit('session', state)
-  }
-
   #report(error: Error): void {
     const code = error instanceof StreamClientError ? error.code : null
     this.#lastError = { message: error.message, code, atMs: Date.now() }
@@ -381,7 +280,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   #withoutSession(operation: string): StreamClientError {
     if (this.#closing !== undefined) return closed()
     return new StreamClientError('SESSION_LOST', `${operation}: the client has no session now`, {
-      state: this.#state,
+      state: this.#supervisor.state,
     })
   }
 }

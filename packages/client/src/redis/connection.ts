@@ -170,6 +170,8 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     enableOfflineQueue: false,
     enableAutoPipelining: false,
     readOnly: false,
+    // Asks INFO, and where that is not permitted writes to the console. Behind sentinels it finds former masters.
+    enableReadyCheck: template.options.sentinels != null,
     retryStrategy: retry,
     // After a failover the old address may answer as a replica: look for the master again.
     reconnectOnError: (error) => error.message.includes('READONLY'),

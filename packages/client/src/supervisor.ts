@@ -1,0 +1,167 @@
+/**
+ * Serves one session after the other for as long as the client runs: each until it ends, then its streams are
+ * disowned, the others are told, and the next session is sought.
+ *
+ *   starting ── start ──> held ── the session ends ──> lost ── the others are told ──> seeking ── found ──> held
+ *   any ── leave ──> closed
+ */
+import { setMaxListeners } from 'node:events'
+import { backoffMs } from './backoff.js'
+import { Deadline } from './deadline.js'
+import type { SessionState } from './health.js'
+import type { SafeLogger } from './logger.js'
+import type { Parts } from './parts.js'
+import { messageOf } from './redis/redis-errors.js'
+import { checkServer } from './redis/server-check.js'
+import type { Session } from './session.js'
+import { sleep } from './sleep.js'
+import { announceEnd, serve } from './term.js'
+
+const CONNECT_TIMEOUT_MS = 5000
+/** For the last words of a session, and again for what still works for it. */
+const LAST_WORDS_MS = 500
+/** Between sessions that end before they have lasted one TTL. */
+const FIRST_PAUSE_MS = 50
+const GREATEST_PAUSE_MS = 5000
+
+export interface SupervisorContext {
+  readonly parts: Parts
+  readonly heartbeatTtlMs: number
+  readonly logger: SafeLogger
+  readonly onState: (state: SessionState) => void
+  /** A session has ended that nobody ended. */
+  readonly onLost: (reason: Error) => void
+  /** A mistake of this library's own: nothing is served any more. */
+  readonly onFailure: (error: Error) => void
+}
+
+export class Supervisor {
+  readonly #context: SupervisorContext
+  readonly #agentsStop = new AbortController()
+  readonly #seekingStop = new AbortController()
+  #state: SessionState = 'starting'
+  #session: Session | null = null
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(context: SupervisorContext) {
+    this.#context = context
+    setMaxListeners(0, this.#agentsStop.signal, this.#seekingStop.signal)
+  }
+
+  get state(): SessionState {
+    return this.#state
+  }
+
+  /** The session that is served now. It may have ended already. */
+  get session(): Session | null {
+    return this.#session
+  }
+
+  /**
+   * Connects, begins the first session and goes on serving. Resolves when the client may work. Rejects with the codes
+   * of `RedisStreamClient.init`, and nothing is left behind then.
+   */
+  start(): Promise<void> {
+    const starting = this.#begin()
+    this.#running = starting.then(
+      (session) => this.#serveAll(session).catch((error: unknown) => this.#fail(error)),
+      () => undefined, // whoever called start hears of it
+    )
+    return starting.then(() => undefined)
+  }
+
+  /** From now on nothing new is read, taken or told. The session goes on. */
+  stopAgents(): void {
+    this.#agentsStop.abort()
+    this.#setState('closed')
+  }
+
+  /** Ends the session, tells the others, and waits for what works for it: not for long. Safe before `start`. */
+  async leave(): Promise<void> {
+    this.#seekingStop.abort()
+    const session = this.#session
+    session?.end('the client has closed')
+    if (session !== null) await this.#sayGoodbye(session)
+    await before(this.#running, new Deadline(2 * LAST_WORDS_MS))
+  }
+
+  async #begin(): Promise<Session> {
+    const { logger, parts } = this.#context
+    const { commands, heartbeats, lbs, persistence, sessions } = parts
+    const { signal } = this.#seekingStop
+    await Promise.all([commands, heartbeats].map((each) => each.open(CONNECT_TIMEOUT_MS, signal)))
+    for (const { facts, message } of await checkServer(commands)) logger.warn(facts, message)
+    const session = await sessions.begin(signal)
+    try {
+      await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+      this.#agentsStop.signal.throwIfAborted()
+      return session
+    } catch (error) {
+      session.end('the client could not start')
+      await this.#sayGoodbye(session)
+      throw error
+    }
+  }
+
+  async #serveAll(first: Session): Promise<void> {
+    const { sessions } = this.#context.parts
+    const { signal } = this.#seekingStop
+    let shortSessions = 0
+    for (let session: Session | null = first; session !== null && !signal.aborted; ) {
+      const beganMs = performance.now()
+      await this.#serve(session)
+      if (this.#state === 'closed') return
+      const isShort = performance.now() - beganMs < this.#context.heartbeatTtlMs
+      shortSessions = isShort ? shortSessions + 1 : 0
+      if (shortSessions > 1) await sleep(backoffMs(shortSessions, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+      session = await sessions.seek(signal)
+      if (session !== null && signal.aborted) {
+        session.end('the client has closed')
+        await this.#sayGoodbye(session)
+      }
+    }
+  }
+
+  async #serve(session: Session): Promise<void> {
+    const { logger, parts } = this.#context
+    this.#session = session
+    this.#setState('held')
+    session.signal.addEventListener('abort', () => this.#lose(session), { once: true })
+    await serve(session, parts, this.#agentsStop.signal, logger)
+    this.#session = null
+    if (this.#state === 'closed') return
+    await announceEnd(session, parts, this.#seekingStop.signal, logger)
+    this.#setState('seeking')
+  }
+
+  #lose(session: Session): void {
+    if (this.#state === 'closed') return
+    this.#setState('lost')
+    const reason = session.signal.reason as Error
+    this.#context.logger.warn({ reason: reason.message }, 'the session is lost, seeking a new one')
+    this.#context.onLost(reason)
+  }
+
+  #fail(problem: unknown): void {
+    const error = problem instanceof Error ? problem : new Error(messageOf(problem))
+    this.#context.logger.error({ error: messageOf(error) }, 'the client cannot go on')
+    this.#context.onFailure(error)
+  }
+
+  async #sayGoodbye(session: Session): Promise<void> {
+    const { logger, parts } = this.#context
+    const deadline = new Deadline(LAST_WORDS_MS)
+    await before(announceEnd(session, parts, deadline.signal, logger), deadline)
+  }
+
+  #setState(state: SessionState): void {
+    if (this.#state === state || this.#state === 'closed') return
+    this.#state = state
+    this.#context.onState(state)
+  }
+}
+
+async function before(work: Promise<unknown>, deadline: Deadline): Promise<void> {
+  await Promise.race([work, deadline.over])
+  deadline.clear()
+}
