@@ -4,7 +4,7 @@ import type { RecordContext, StreamRecord } from '@redis-stream-client/worker'
 import type { Sql } from 'postgres'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { PostgresServer, whyNoPostgres } from './support/postgres-server.js'
-import { World } from './support/world.js'
+import { seen, World } from './support/world.js'
 
 const reason = whyNoPostgres()
 const title = reason === null ? 'effects in PostgreSQL' : `effects in PostgreSQL (skipped: ${reason})`
@@ -59,7 +59,7 @@ describe.skipIf(reason !== null)(title, () => {
         await book(server.sql, record, fencingToken)
       },
     }
-    world.start('a', options)
+    const a = world.start('a', options)
     await eventually('half is booked', () => calls >= 30, Boolean, { timeoutMs: 15_000 })
     await world.redis.del('orders-heartbeat:redis-consumer-a') // a is over, and has committed nothing
     world.start('b', options)
@@ -76,6 +76,7 @@ describe.skipIf(reason !== null)(title, () => {
       return Number(row?.balance)
     }
     await eventually('all is booked', balance, (sum) => sum === 1770)
+    await seen(a, 'streamEnded', ({ how }) => how === 'lost')
     await world.fill('s', 1, { first: 60, assign: false })
     await eventually('one more is booked', balance, (sum) => sum === 1830)
     // The former owner comes back with a record nobody has seen.
