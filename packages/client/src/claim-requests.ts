@@ -1,6 +1,7 @@
 /** Carries out the application's `claim` calls: those of the same turn travel together. */
 import { type LbsInfo, StreamClientError } from '@redis-stream-client/notifs'
 import type { Clock } from './clock.js'
+import type { DeadLetters } from './dead-letters.js'
 import type { SafeRecorder, TakeOutcome } from './metrics.js'
 import { MicroBatch } from './micro-batch.js'
 import type { Ownership } from './ownership.js'
@@ -18,6 +19,7 @@ export interface ClaimRequestsContext {
   readonly lbs: Lbs
   readonly persistence: Persistence
   readonly taker: StreamTaker
+  readonly deadLetters: DeadLetters
   readonly ownership: Ownership
   readonly clock: Clock
   readonly recorder: SafeRecorder
@@ -70,7 +72,7 @@ export class ClaimRequests {
   }
 
   async #claim(requests: readonly Request[]): Promise<Taken[]> {
-    const { lbs, persistence, taker } = this.#context
+    const { deadLetters, lbs, persistence, taker } = this.#context
     const session = (requests.at(-1) as Request).session
     const ids = requests.map(({ payload }) => payload.idInLbs)
     const found = await persistence.send('read entries to claim', session, () => lbs.entries(ids))
@@ -79,7 +81,7 @@ export class ClaimRequests {
     for (const [index, { payload }] of requests.entries()) {
       const entry = found[index] ?? null
       if (entry !== null && 'problem' in entry) {
-        await taker.bury(session, [entry])
+        await deadLetters.buryUnreadable(session, [entry])
         results.push({ outcome: 'dead-lettered' })
       } else if (entry !== null && entry.message.dataStreamName !== payload.dataStreamName) {
         results.push({ outcome: 'gone' })

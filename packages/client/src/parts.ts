@@ -10,6 +10,7 @@ import { Probe } from './agents/probe.js'
 import { Recovery } from './agents/recovery.js'
 import { ClaimRequests } from './claim-requests.js'
 import { systemClock } from './clock.js'
+import { type DeadLetter, DeadLetters } from './dead-letters.js'
 import { Deliveries } from './deliveries.js'
 import type { SafeLogger } from './logger.js'
 import type { SafeRecorder } from './metrics.js'
@@ -25,7 +26,7 @@ import { RosterReader } from './roster-reader.js'
 import type { ServiceKeys } from './service-keys.js'
 import { SessionSource } from './session-source.js'
 import { StreamChanges } from './stream-changes.js'
-import { type DeadLetter, StreamTaker } from './stream-taker.js'
+import { StreamTaker } from './stream-taker.js'
 
 /** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
 const LEAST_BLOCK_MS = 1000
@@ -101,16 +102,28 @@ export function assemble(context: PartsContext): Parts {
             [first, ...rest].map(({ idInLbs }) => idInLbs),
           ),
   })
+  const { onDeadLetter } = context
+  const deadLetters = new DeadLetters({ scripts, persistence, recorder, logger, onDeadLetter })
   const taker = new StreamTaker({
     ...options,
-    ...context,
     scripts,
     persistence,
     ownership,
     operations,
+    deadLetters,
     clock,
+    recorder,
+    logger,
   })
-  const claimRequests = new ClaimRequests({ lbs, persistence, taker, ownership, clock, recorder })
+  const claimRequests = new ClaimRequests({
+    lbs,
+    persistence,
+    taker,
+    deadLetters,
+    ownership,
+    clock,
+    recorder,
+  })
   const sessions = new SessionSource({
     ...options,
     heartbeatKey: keys.heartbeat(options.clientId),
@@ -122,7 +135,17 @@ export function assemble(context: PartsContext): Parts {
 
   const housekeeping = new Housekeeping({ ...options, scripts, records })
   const onGone = (): void => housekeeping.requestSweep()
-  const claims = new Claims({ lbs, persistence, ownership, taker, deliveries, clock, recorder, onGone })
+  const claims = new Claims({
+    lbs,
+    persistence,
+    ownership,
+    taker,
+    deadLetters,
+    deliveries,
+    clock,
+    recorder,
+    onGone,
+  })
   const look = new Look({
     ...options,
     scripts,
@@ -186,6 +209,7 @@ export function assemble(context: PartsContext): Parts {
     connectionName: name('reader'),
     keys,
     taker,
+    deadLetters,
     lbs,
     ownership,
     broker,

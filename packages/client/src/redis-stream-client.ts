@@ -16,6 +16,7 @@ import {
   type TerminationReason,
 } from '@redis-stream-client/notifs'
 import { SafeEmitter } from '@redis-stream-client/notifs/internal'
+import type { DeadLetter } from './dead-letters.js'
 import { Deadline } from './deadline.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
@@ -27,7 +28,6 @@ import { isCluster, type RedisLike } from './redis/connection.js'
 import { messageOf } from './redis/redis-errors.js'
 import { resolveServiceKeys } from './service-keys.js'
 import { giveBackStreams } from './shutdown.js'
-import type { DeadLetter } from './stream-taker.js'
 import { Supervisor } from './supervisor.js'
 
 /** For giving back what its owners have not, when their time is over. */

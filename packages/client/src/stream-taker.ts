@@ -4,19 +4,14 @@
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Clock } from './clock.js'
+import type { DeadLetters } from './dead-letters.js'
 import type { SafeLogger } from './logger.js'
 import type { SafeRecorder, TakeOutcome } from './metrics.js'
 import type { Ownership } from './ownership.js'
 import { type Persistence, sessionLost } from './persist.js'
-import type { ReadableEntry, UnreadableEntry } from './redis/lbs.js'
+import type { ReadableEntry } from './redis/lbs.js'
 import { isForbidden, messageOf } from './redis/redis-errors.js'
-import {
-  BATCH_LIMIT,
-  type BuryAnswer,
-  type ServiceScripts,
-  type TakeAnswer,
-  type TakeMode,
-} from './redis/service-scripts.js'
+import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
 import type { Session } from './session.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
 
@@ -28,25 +23,18 @@ export type Taken =
   | { readonly outcome: 'taken'; readonly stream: StreamHandle; readonly isNew: boolean }
   | { readonly outcome: Exclude<TakeOutcome, 'taken' | 'failed'> }
 
-export interface DeadLetter {
-  readonly idInLbs: string
-  readonly dataStreamName: string | null
-  readonly reason: string
-  readonly error: string
-}
-
 export interface StreamTakerContext {
   readonly scripts: ServiceScripts
   readonly persistence: Persistence
   readonly ownership: Ownership
   readonly operations: StreamOperations
+  readonly deadLetters: DeadLetters
   readonly maxCrashes: number
   readonly crashWindowMs: number
   readonly lbsIdleTimeMs: number
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  readonly onDeadLetter: (letter: DeadLetter) => void
 }
 
 export class StreamTaker {
@@ -163,21 +151,6 @@ export class StreamTaker {
     }
   }
 
-  /** Moves entries nobody can read to the dead letters. */
-  async bury(session: Session, entries: readonly UnreadableEntry[]): Promise<void> {
-    for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
-      await this.#bury(
-        session,
-        entries.slice(start, start + BATCH_LIMIT).map(({ id, problem }) => ({
-          idInLbs: id,
-          dataStreamName: null,
-          reason: 'malformed',
-          error: problem,
-        })),
-      )
-    }
-  }
-
   /** What is not kept is taken without being entered among the owned streams: it is about to be released. */
   async #takeBatch(
     session: Session,
@@ -223,14 +196,14 @@ export class StreamTaker {
     isKept: boolean,
     error: StreamClientError,
   ): Promise<Taken[]> {
-    const { persistence, scripts } = this.#context
+    const { deadLetters, persistence, scripts } = this.#context
     const [first] = entries
     if (first !== undefined && entries.length === 1) {
       if (isForbidden(error.cause)) throw error
       await persistence.send('look for foreign keys', session, () => scripts.readShared())
       const { dataStreamName } = first.message
       const letter = { idInLbs: first.id, dataStreamName, reason: 'unserviceable', error: error.message }
-      const [answer] = await this.#bury(session, [letter])
+      const [answer] = await deadLetters.bury(session, [letter])
       return [{ outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }]
     }
     const taken: Taken[] = []
@@ -252,7 +225,12 @@ export class StreamTaker {
         if (known?.idInLbs === entry.id && !known.isBusy) ownership.disown(known, 'entry-gone')
         return { outcome: 'gone' }
       case 'DEAD':
-        this.#report({ idInLbs: entry.id, dataStreamName, reason: answer.reason, error: answer.error })
+        this.#context.deadLetters.report({
+          idInLbs: entry.id,
+          dataStreamName,
+          reason: answer.reason,
+          error: answer.error,
+        })
         return { outcome: 'dead-lettered' }
       case 'CLAIMED':
         return { outcome: 'already-claimed' }
@@ -287,29 +265,6 @@ export class StreamTaker {
     if (isKept) ownership.add(stream)
     else recorder.streamStarted({ recovered: stream.recovered })
     return stream
-  }
-
-  async #bury(session: Session, letters: readonly DeadLetter[]): Promise<BuryAnswer[]> {
-    const { persistence, scripts } = this.#context
-    const entries = letters.map(({ idInLbs, reason, error }) => ({ id: idInLbs, reason, problem: error }))
-    const answers = await persistence.send('write dead letters', session, () =>
-      scripts.bury(session, entries),
-    )
-    if (answers === 'SESSION_LOST') {
-      session.end('its heartbeat key holds another value or none')
-      throw sessionLost('write dead letters', session)
-    }
-    letters.forEach((letter, index) => {
-      if (answers[index] === 'BURIED') this.#report(letter)
-    })
-    return answers
-  }
-
-  #report(letter: DeadLetter): void {
-    const { logger, onDeadLetter, recorder } = this.#context
-    logger.warn(letter, 'an entry cannot be served: it is in the dead letters now')
-    recorder.deadLettered({ reason: letter.reason })
-    onDeadLetter(letter)
   }
 
   #refuseIfClosing(): void {

@@ -1,5 +1,6 @@
 /** Claims entries of dead or leaving clients by their ids, for the agents that need not ask the application. */
 import type { Clock } from '../clock.js'
+import type { DeadLetters } from '../dead-letters.js'
 import type { Deliveries } from '../deliveries.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Ownership } from '../ownership.js'
@@ -14,6 +15,7 @@ export interface ClaimsContext {
   readonly persistence: Persistence
   readonly ownership: Ownership
   readonly taker: StreamTaker
+  readonly deadLetters: DeadLetters
   readonly deliveries: Deliveries
   readonly clock: Clock
   readonly recorder: SafeRecorder
@@ -38,7 +40,7 @@ export class Claims {
    * the LBS any more are acknowledged.
    */
   async readable(session: Session, ids: readonly string[]): Promise<ReadableEntry[]> {
-    const { lbs, onGone, persistence, taker } = this.#context
+    const { deadLetters, lbs, onGone, persistence } = this.#context
     const found = await persistence.send('read entries', session, () => lbs.entries(ids))
     const gone = ids.filter((_, index) => found[index] === null)
     if (gone.length > 0) {
@@ -47,7 +49,7 @@ export class Claims {
     }
     const entries = found.filter((entry): entry is LbsEntry => entry !== null)
     const unreadable = entries.filter(isUnreadable)
-    if (unreadable.length > 0) await taker.bury(session, unreadable)
+    if (unreadable.length > 0) await deadLetters.buryUnreadable(session, unreadable)
     return entries.filter(isReadable)
   }
 

@@ -10,6 +10,7 @@
 import type { NotificationBroker } from '@redis-stream-client/notifs'
 import { roomAvailable } from '@redis-stream-client/notifs/internal'
 import { backoffMs } from '../backoff.js'
+import type { DeadLetters } from '../dead-letters.js'
 import type { Deliveries } from '../deliveries.js'
 import type { SafeLogger } from '../logger.js'
 import type { Ownership } from '../ownership.js'
@@ -35,6 +36,7 @@ export interface LbsReaderContext {
   readonly keys: ServiceKeys
   readonly lbs: Lbs
   readonly taker: StreamTaker
+  readonly deadLetters: DeadLetters
   readonly ownership: Ownership
   readonly broker: NotificationBroker
   readonly deliveries: Deliveries
@@ -159,12 +161,12 @@ export class LbsReader implements Agent {
   }
 
   async #take(session: Session, entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
-    const { taker } = this.#context
+    const { deadLetters, taker } = this.#context
     const readable = taker.acquire(session, entries.filter(isReadable))
     const unreadable = entries.filter(isUnreadable)
     const [taken] = await Promise.all([
       readable,
-      unreadable.length > 0 ? taker.bury(session, unreadable) : undefined,
+      unreadable.length > 0 ? deadLetters.buryUnreadable(session, unreadable) : undefined,
     ])
     return taken
   }
