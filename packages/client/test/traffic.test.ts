@@ -1,0 +1,59 @@
+/** What a client sends to stay owner, counted by the server. */
+import { setTimeout as delay } from 'node:timers/promises'
+import { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import type { Redis } from 'ioredis'
+import { pino } from 'pino'
+import { expect, it } from 'vitest'
+import { RedisStreamClient } from '../src/index.js'
+
+const WINDOW_MS = 3000
+/** Sent by the client itself; what a script calls is counted by the server too, under other names. */
+const SENT = [
+  'evalsha',
+  'eval',
+  'xreadgroup',
+  'hmget',
+  'hscan',
+  'publish',
+  'xpending',
+  'config|get',
+  'config|set',
+]
+
+async function sentIn(redis: Redis, windowMs: number): Promise<number> {
+  await redis.config('RESETSTAT')
+  await delay(windowMs)
+  const stats = await redis.info('commandstats')
+  return [...stats.matchAll(/^cmdstat_(\S+?):calls=(\d+)/gm)]
+    .filter(([, command]) => SENT.includes(command as string))
+    .reduce((sum, [, , calls]) => sum + Number(calls), 0)
+}
+
+async function addStreams(redis: Redis, from: number, to: number): Promise<void> {
+  const pipeline = redis.pipeline()
+  for (let i = from; i < to; i++)
+    pipeline.xadd('orders-input', '*', 'lbs-input', `{"DataStreamName":"s${i}"}`)
+  await pipeline.exec()
+}
+
+it('a client sends as little for 5,000 streams as for one', async () => {
+  await using server = await RedisServer.start()
+  const redis = server.client()
+  await using client = new RedisStreamClient(redis, 'orders', {
+    consumerId: 'a',
+    logger: pino({ level: 'silent' }),
+    notificationBufferSize: 10_000,
+  })
+  await client.init()
+  await addStreams(redis, 0, 1)
+  await expect.poll(() => client.owned.size, { timeout: 10_000 }).toBe(1)
+  const one = await sentIn(redis, WINDOW_MS)
+  await addStreams(redis, 1, 5000)
+  await expect.poll(() => client.owned.size, { timeout: 30_000 }).toBe(5000)
+  await delay(500) // the last answers of the taking
+  const many = await sentIn(redis, WINDOW_MS)
+  // Heartbeats and probe rounds every half second, one blocking read, now and then a page of housekeeping.
+  const atMost = (WINDOW_MS / 1000) * 5 + 3
+  expect(one).toBeLessThanOrEqual(atMost)
+  expect(many).toBeLessThanOrEqual(atMost)
+}, 60_000)
