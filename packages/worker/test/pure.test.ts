@@ -1,4 +1,5 @@
-import { NonRetryableError, retryAfter, StreamWorker } from '@redis-stream-client/worker'
+import { readFileSync } from 'node:fs'
+import { NonRetryableError, retryAfter, StreamWorker, WORKER_ERROR_CODES } from '@redis-stream-client/worker'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { describe, expect, test } from 'vitest'
@@ -176,4 +177,16 @@ describe('options', () => {
     await using worker = new StreamWorker(redis, 'orders', { process, client: { consumerId: 'a' } })
     await expect(worker.run()).rejects.toMatchObject({ code: 'REDIS_ERROR' })
   })
+})
+
+test('the guide names every option and error code, and no other', () => {
+  const guide = readFileSync(new URL('../../../docs/guides/worker.md', import.meta.url), 'utf8')
+  const rows = (heading: string): string[] => {
+    const [, section = ''] = guide.split(`## ${heading}\n`)
+    const lines = (section.split('\n## ')[0] as string).split('\n').filter((line) => line.startsWith('| '))
+    return lines.slice(1).flatMap((line) => (line.split('|')[1] as string).match(/[A-Za-z_]+/g) ?? [])
+  }
+  const options = Object.keys(resolveWorkerOptions({ process: () => undefined }))
+  expect(rows('Options').sort()).toEqual([...options, 'client', 'logger', 'metrics'].sort())
+  expect(rows('Errors').sort()).toEqual([...WORKER_ERROR_CODES].sort())
 })
