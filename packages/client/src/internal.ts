@@ -3,17 +3,17 @@
  * applications: what is here may change at any time.
  */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
+import { StreamHandle } from './ownership/stream-handle.js'
 import type { Tenure } from './redis/service-scripts.js'
-import { StreamHandle } from './stream-handle.js'
 
-export { backoffMs } from './backoff.js'
+export { sleep } from './async/sleep.js'
+export { backoffMs } from './decisions/backoff.js'
 export { refuseKeyPrefix } from './lbs-producer.js'
 export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 export { Connection, isCluster, type RedisLike } from './redis/connection.js'
 export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
 export { Script } from './redis/script.js'
 export { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
-export { sleep } from './sleep.js'
 
 /** What a script has to compare before it may act in the name of an owner: session, lock record and fence. */
 export interface Fence extends Tenure {

@@ -5,7 +5,7 @@ import {
   type LbsMessage,
   StreamClientError,
 } from '@redis-stream-client/notifs'
-import { type LbsLimits, limitProblem } from './lbs-limits.js'
+import { type LbsLimits, limitProblem } from './decisions/lbs-limits.js'
 import { type ProducerOptions, resolveProducerOptions } from './options.js'
 import { isCluster, type RedisLike } from './redis/connection.js'
 import { DeadlineError, redisError } from './redis/redis-errors.js'

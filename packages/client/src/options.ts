@@ -2,7 +2,7 @@
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import { DEFAULT_LIMITS, type LbsLimits } from './lbs-limits.js'
+import { DEFAULT_LIMITS, type LbsLimits } from './decisions/lbs-limits.js'
 import type { MetricsRecorder } from './metrics.js'
 
 /** All durations are milliseconds. */

@@ -9,12 +9,12 @@
  *   scripts under way are awaited, what they have brought is released, the session ends
  */
 import { StreamClientError, type TerminationReason } from '@redis-stream-client/notifs'
-import type { Deadline } from './deadline.js'
+import type { Deadline } from './async/deadline.js'
 import type { SafeLogger } from './logger.js'
-import { inSlices, type Ownership } from './ownership.js'
+import { inSlices, type Ownership } from './ownership/ownership.js'
+import type { StreamHandle } from './ownership/stream-handle.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
-import type { StreamHandle } from './stream-handle.js'
 
 export interface Deadlines {
   /** For owners that were asked to stop, and for finishing. */

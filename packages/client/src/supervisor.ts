@@ -6,15 +6,15 @@
  *   any ── leave ──> closed
  */
 import { setMaxListeners } from 'node:events'
-import { backoffMs } from './backoff.js'
-import { Deadline } from './deadline.js'
+import { Deadline } from './async/deadline.js'
+import { sleep } from './async/sleep.js'
+import { backoffMs } from './decisions/backoff.js'
 import type { SessionState } from './health.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
-import type { Session } from './session.js'
-import { sleep } from './sleep.js'
+import type { Session } from './session/session.js'
 import { announceEnd, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000

@@ -1,12 +1,12 @@
 /** Everything that happens between the beginning and the end of one session. */
 import { setMaxListeners } from 'node:events'
-import { backoffMs } from './backoff.js'
-import { encodeFailoverMessage } from './failover-message.js'
+import { sleep } from './async/sleep.js'
+import { backoffMs } from './decisions/backoff.js'
+import { encodeFailoverMessage } from './decisions/failover-message.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
 import { isReply, isTransient, messageOf } from './redis/redis-errors.js'
-import type { Session } from './session.js'
-import { sleep } from './sleep.js'
+import type { Session } from './session/session.js'
 
 const FIRST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 500

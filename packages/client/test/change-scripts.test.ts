@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { type ConsumerName, formatConsumer } from '../src/consumer-name.js'
+import { type ConsumerName, formatConsumer } from '../src/decisions/consumer-name.js'
 import { ServiceScripts } from '../src/redis/service-scripts.js'
 import { ScriptedService } from './support/scripted-service.js'
 

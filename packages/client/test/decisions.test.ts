@@ -1,14 +1,14 @@
 /** The pure decisions: trust, rendezvous order, repeats, backoff, names. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { backoffMs } from '../src/backoff.js'
-import { type Clock, elapsedMs } from '../src/clock.js'
-import { clientIdOf, formatConsumer } from '../src/consumer-name.js'
-import { decodeFailoverMessage, encodeFailoverMessage } from '../src/failover-message.js'
-import { hashText, Rendezvous } from '../src/rendezvous.js'
-import { Repeats } from '../src/repeats.js'
+import { backoffMs } from '../src/decisions/backoff.js'
+import { type Clock, elapsedMs } from '../src/decisions/clock.js'
+import { clientIdOf, formatConsumer } from '../src/decisions/consumer-name.js'
+import { decodeFailoverMessage, encodeFailoverMessage } from '../src/decisions/failover-message.js'
+import { hashText, Rendezvous } from '../src/decisions/rendezvous.js'
+import { Repeats } from '../src/decisions/repeats.js'
+import { Trust } from '../src/decisions/trust.js'
 import { resolveServiceKeys } from '../src/service-keys.js'
-import { Trust } from '../src/trust.js'
 
 class FakeClock implements Clock {
   monotonicMs = 1000

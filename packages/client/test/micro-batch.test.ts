@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { MicroBatch } from '../src/micro-batch.js'
+import { MicroBatch } from '../src/async/micro-batch.js'
 
 describe('calls of one turn', () => {
   it('travel together, in their order, and each gets its own result', async () => {

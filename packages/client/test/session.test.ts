@@ -1,9 +1,9 @@
 /** A session with a lock that answers as the test says. */
 import { afterEach, describe, expect, it } from 'vitest'
-import { type Clock, systemClock } from '../src/clock.js'
+import { type Clock, systemClock } from '../src/decisions/clock.js'
 import { guardRecorder, type MetricsRecorder } from '../src/metrics.js'
 import type { HeartbeatLock } from '../src/redis/heartbeat-lock.js'
-import { Session, type SessionContext } from '../src/session.js'
+import { Session, type SessionContext } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
 type Answer = () => Promise<boolean>

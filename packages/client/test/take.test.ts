@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { formatConsumer } from '../src/consumer-name.js'
+import { formatConsumer } from '../src/decisions/consumer-name.js'
 import { ScriptedService } from './support/scripted-service.js'
 
 let service: ScriptedService

@@ -4,11 +4,11 @@
  * whatever it started is settled by then.
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import { backoffMs } from '../backoff.js'
+import { sleep } from '../async/sleep.js'
+import { backoffMs } from '../decisions/backoff.js'
 import type { SafeLogger } from '../logger.js'
 import { isTransient, messageOf } from '../redis/redis-errors.js'
-import type { Session } from '../session.js'
-import { sleep } from '../sleep.js'
+import type { Session } from '../session/session.js'
 
 export interface Agent {
   run(session: Session, signal: AbortSignal): Promise<void>

@@ -1,14 +1,14 @@
 /** Claims entries of dead or leaving clients by their ids, for the agents that need not ask the application. */
-import type { Clock } from '../clock.js'
-import type { DeadLetters } from '../dead-letters.js'
-import type { Deliveries } from '../deliveries.js'
+import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { Ownership } from '../ownership.js'
-import type { Persistence } from '../persist.js'
+import type { DeadLetters } from '../ownership/dead-letters.js'
+import type { Deliveries } from '../ownership/deliveries.js'
+import type { Ownership } from '../ownership/ownership.js'
+import type { StreamTaker, Taken } from '../ownership/stream-taker.js'
 import { isReadable, isUnreadable, type Lbs, type LbsEntry, type ReadableEntry } from '../redis/lbs.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
-import type { Session } from '../session.js'
-import type { StreamTaker, Taken } from '../stream-taker.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 
 export interface ClaimsContext {
   readonly lbs: Lbs

@@ -7,22 +7,23 @@
  * (StreamExpired) or, in auto mode, to claim. The same entry of the same dead session is acted on again only after
  * one TTL, two, four, up to `lbsIdleTimeMs`.
  */
-import type { Clock } from '../clock.js'
-import { clientIdOf } from '../consumer-name.js'
-import type { Deliveries } from '../deliveries.js'
+
+import { sleep } from '../async/sleep.js'
+import type { Clock } from '../decisions/clock.js'
+import { clientIdOf } from '../decisions/consumer-name.js'
+import { Rendezvous } from '../decisions/rendezvous.js'
+import { Repeats } from '../decisions/repeats.js'
 import type { SafeLogger } from '../logger.js'
-import { pendingPages } from '../pending-pages.js'
-import type { Persistence } from '../persist.js'
+import type { Deliveries } from '../ownership/deliveries.js'
 import type { Lbs, ReadableEntry } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import type { RosterLine } from '../redis/service-scripts.js'
-import { Rendezvous } from '../rendezvous.js'
-import { Repeats } from '../repeats.js'
-import type { RosterReader } from '../roster-reader.js'
-import type { Session } from '../session.js'
-import { sleep } from '../sleep.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import type { Claims } from './claims.js'
+import { pendingPages } from './pending-pages.js'
+import type { RosterReader } from './roster-reader.js'
 
 const PAGE = 500
 /** Ranks asked in each of the three stages. */

@@ -4,7 +4,7 @@
  * because an event is published only by the node that holds the key.
  */
 import type { Redis } from 'ioredis'
-import { decodeFailoverMessage, type FailoverMessage } from '../failover-message.js'
+import { decodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
 import type { SafeLogger } from '../logger.js'
 import { Connection, isCluster, type RedisLike } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'

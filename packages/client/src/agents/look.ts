@@ -5,20 +5,21 @@
  * What is pending under our consumer and unknown to us is taken (or it had been taken: then it is adopted).
  * What we believe to own and Redis does not is disowned. Streams with an operation under way are left out.
  */
-import type { Deliveries } from '../deliveries.js'
+
 import type { SafeLogger } from '../logger.js'
-import type { Ownership } from '../ownership.js'
-import { pendingPages } from '../pending-pages.js'
-import type { Persistence } from '../persist.js'
+import type { Deliveries } from '../ownership/deliveries.js'
+import type { Ownership } from '../ownership/ownership.js'
+import type { ReleasedStreams } from '../ownership/released-streams.js'
+import type { StreamHandle } from '../ownership/stream-handle.js'
+import type { StreamTaker } from '../ownership/stream-taker.js'
 import type { Lbs } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
-import type { ReleasedStreams } from '../released-streams.js'
-import type { Session } from '../session.js'
-import type { StreamHandle } from '../stream-handle.js'
-import type { StreamTaker } from '../stream-taker.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
 import type { Claims } from './claims.js'
+import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
 /** Streams whose entries are looked for in the LBS at each look. */

@@ -4,18 +4,19 @@
  * (reading a key past its TTL makes Redis publish `expired` at once). Dead consumers with pending entries are
  * published, again and again while their pending count stands still, ever more seldom.
  */
-import type { Clock } from '../clock.js'
-import { encodeFailoverMessage } from '../failover-message.js'
+
+import { sleep } from '../async/sleep.js'
+import type { Clock } from '../decisions/clock.js'
+import { encodeFailoverMessage } from '../decisions/failover-message.js'
+import { Repeats } from '../decisions/repeats.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
+import { formatOffer, type ReleasedStreams } from '../ownership/released-streams.js'
 import type { Connection } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'
 import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
-import { formatOffer, type ReleasedStreams } from '../released-streams.js'
-import { Repeats } from '../repeats.js'
 import type { ServiceKeys } from '../service-keys.js'
-import type { Session } from '../session.js'
-import { sleep } from '../sleep.js'
+import type { Session } from '../session/session.js'
 import { type Agent, repeat } from './agent.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8

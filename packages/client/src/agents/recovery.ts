@@ -3,17 +3,17 @@
  * behind, and what other dead consumers have left lying for `lbsIdleTimeMs`. In pages, beside the reader, as far as
  * capacity and the notification queue allow; the probe finds the rest.
  */
-import type { Clock } from '../clock.js'
-import { clientIdOf } from '../consumer-name.js'
+import type { Clock } from '../decisions/clock.js'
+import { clientIdOf } from '../decisions/consumer-name.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import { pendingPages } from '../pending-pages.js'
-import type { Persistence } from '../persist.js'
 import type { Lbs } from '../redis/lbs.js'
 import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
-import type { Session } from '../session.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import type { Claims } from './claims.js'
+import { pendingPages } from './pending-pages.js'
 
 export interface RecoveryContext {
   readonly scripts: ServiceScripts

@@ -7,7 +7,7 @@
  */
 import type { StreamClientError } from '@redis-stream-client/notifs'
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
-import { sleep } from '../sleep.js'
+import { sleep } from '../async/sleep.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
 export type RedisLike = Redis | Cluster

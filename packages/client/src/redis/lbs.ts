@@ -1,6 +1,11 @@
 /** The load-balancer stream and its group: what is read and made with plain commands. */
 import { decodeLbsMessage, type LbsMessage } from '@redis-stream-client/notifs'
-import { DEFAULT_LIMITS, GREATEST_FIELD_COUNT, type LbsLimits, limitProblem } from '../lbs-limits.js'
+import {
+  DEFAULT_LIMITS,
+  GREATEST_FIELD_COUNT,
+  type LbsLimits,
+  limitProblem,
+} from '../decisions/lbs-limits.js'
 import { LBS_FIELD, type ServiceKeys } from '../service-keys.js'
 import type { Connection, RedisLike } from './connection.js'
 import { isReply, messageOf } from './redis-errors.js'

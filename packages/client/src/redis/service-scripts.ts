@@ -2,7 +2,7 @@
  * The scripts of a service, typed. lua/*.lua say what each does and answers. All are safe to send again.
  * A call takes at most BATCH_LIMIT streams, so that none keeps Redis from its other clients for long.
  */
-import type { ConsumerName } from '../consumer-name.js'
+import type { ConsumerName } from '../decisions/consumer-name.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import * as lua from './lua.generated.js'

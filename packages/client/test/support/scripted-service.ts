@@ -2,7 +2,7 @@
 
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import type { Redis } from 'ioredis'
-import { type ConsumerName, formatConsumer } from '../../src/consumer-name.js'
+import { type ConsumerName, formatConsumer } from '../../src/decisions/consumer-name.js'
 import { Connection } from '../../src/redis/connection.js'
 import { Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'

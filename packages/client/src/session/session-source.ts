@@ -1,11 +1,11 @@
 /** Begins sessions: takes the heartbeat key, again and again if need be. */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import { backoffMs } from './backoff.js'
-import type { Connection } from './redis/connection.js'
-import { HeartbeatLock } from './redis/heartbeat-lock.js'
-import { isTransient, messageOf, redisError } from './redis/redis-errors.js'
+import { sleep } from '../async/sleep.js'
+import { backoffMs } from '../decisions/backoff.js'
+import type { Connection } from '../redis/connection.js'
+import { HeartbeatLock } from '../redis/heartbeat-lock.js'
+import { isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { Session, type SessionContext } from './session.js'
-import { sleep } from './sleep.js'
 
 /** How much longer than one TTL a predecessor's key may be in the way. */
 const GRACE_MS = 1000

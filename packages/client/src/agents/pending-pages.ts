@@ -1,7 +1,8 @@
 /** Goes through the entries pending under a consumer, page by page. */
-import type { Persistence } from './persist.js'
-import type { Lbs } from './redis/lbs.js'
-import type { Session } from './session.js'
+
+import type { Lbs } from '../redis/lbs.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 
 export interface PendingPages {
   readonly lbs: Lbs

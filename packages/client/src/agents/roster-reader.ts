@@ -1,8 +1,9 @@
 /** Reads the roster for all who ask: whoever asks while one is being read gets the next, with the others. */
-import type { Persistence } from './persist.js'
-import type { RosterLine, ServiceScripts } from './redis/service-scripts.js'
-import type { Session } from './session.js'
-import { sleep } from './sleep.js'
+
+import { sleep } from '../async/sleep.js'
+import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import type { Persistence } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 
 /** Time for hints that come in a bunch to gather. */
 const GATHER_MS = 2

@@ -1,7 +1,7 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
 import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
-import type { Clock } from './clock.js'
-import type { SafeRecorder } from './metrics.js'
+import type { Clock } from '../decisions/clock.js'
+import type { SafeRecorder } from '../metrics.js'
 import type { StreamHandle } from './stream-handle.js'
 
 export class Deliveries {

@@ -10,11 +10,11 @@
  */
 import type { DisownReason, NotificationBroker } from '@redis-stream-client/notifs'
 import { retract } from '@redis-stream-client/notifs/internal'
-import type { Clock } from './clock.js'
-import type { SafeLogger } from './logger.js'
-import type { SafeRecorder } from './metrics.js'
-import type { Session } from './session.js'
-import { nextTurn } from './sleep.js'
+import { nextTurn } from '../async/sleep.js'
+import type { Clock } from '../decisions/clock.js'
+import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { Session } from '../session/session.js'
 import type { StreamHandle } from './stream-handle.js'
 
 /** Longest stretch of disowning without letting the event loop go on. */

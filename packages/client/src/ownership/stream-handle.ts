@@ -5,8 +5,8 @@ import {
   type OwnedStream,
   StreamClientError,
 } from '@redis-stream-client/notifs'
-import type { Tenure } from './redis/service-scripts.js'
-import type { Session } from './session.js'
+import type { Tenure } from '../redis/service-scripts.js'
+import type { Session } from '../session/session.js'
 
 const GREATEST_CHECKPOINT_BYTES = 64 * 1024
 const EMPTY_INFO: JsonObject = Object.freeze({})

@@ -1,11 +1,11 @@
 /** Carries out `commit`, `done` and `release` of owned streams: calls of the same turn travel together. */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import type { SafeRecorder } from './metrics.js'
-import { MicroBatch } from './micro-batch.js'
+import { MicroBatch } from '../async/micro-batch.js'
+import type { SafeRecorder } from '../metrics.js'
+import { BATCH_LIMIT, type ChangeAnswer, type ServiceScripts } from '../redis/service-scripts.js'
+import { type Persistence, sessionLost } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 import type { Ownership } from './ownership.js'
-import { type Persistence, sessionLost } from './persist.js'
-import { BATCH_LIMIT, type ChangeAnswer, type ServiceScripts } from './redis/service-scripts.js'
-import type { Session } from './session.js'
 import type { StreamHandle, StreamOperations } from './stream-handle.js'
 
 export interface StreamChangesContext {

@@ -2,11 +2,11 @@
  * Streams this client has given back and nobody has taken yet. Their entries stay pending under this session's
  * consumer, so the search for dead clients does not find them: whoever gave them back offers them, again and again.
  */
-import type { Clock } from './clock.js'
-import { encodeFailoverMessage } from './failover-message.js'
-import type { LockRecords } from './redis/lock-records.js'
-import { BATCH_LIMIT } from './redis/service-scripts.js'
-import type { Session } from './session.js'
+import type { Clock } from '../decisions/clock.js'
+import { encodeFailoverMessage } from '../decisions/failover-message.js'
+import type { LockRecords } from '../redis/lock-records.js'
+import { BATCH_LIMIT } from '../redis/service-scripts.js'
+import type { Session } from '../session/session.js'
 import type { StreamHandle } from './stream-handle.js'
 
 interface Released {

@@ -3,16 +3,16 @@
  * The decision is take.lua's; this sends it, enters what was taken, and keeps one bad entry from holding up the rest.
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import type { Clock } from './clock.js'
+import type { Clock } from '../decisions/clock.js'
+import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder, TakeOutcome } from '../metrics.js'
+import type { ReadableEntry } from '../redis/lbs.js'
+import { isForbidden, messageOf } from '../redis/redis-errors.js'
+import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from '../redis/service-scripts.js'
+import { type Persistence, sessionLost } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
-import type { SafeLogger } from './logger.js'
-import type { SafeRecorder, TakeOutcome } from './metrics.js'
 import type { Ownership } from './ownership.js'
-import { type Persistence, sessionLost } from './persist.js'
-import type { ReadableEntry } from './redis/lbs.js'
-import { isForbidden, messageOf } from './redis/redis-errors.js'
-import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from './redis/service-scripts.js'
-import type { Session } from './session.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
 
 /** How many earlier sessions of this process are remembered for the crash rule. */

@@ -1,10 +1,10 @@
 /** Entries that cannot be served, on their way out of the LBS. */
-import type { SafeLogger } from './logger.js'
-import type { SafeRecorder } from './metrics.js'
-import { type Persistence, sessionLost } from './persist.js'
-import type { UnreadableEntry } from './redis/lbs.js'
-import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from './redis/service-scripts.js'
-import type { Session } from './session.js'
+import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { UnreadableEntry } from '../redis/lbs.js'
+import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from '../redis/service-scripts.js'
+import { type Persistence, sessionLost } from '../session/persist.js'
+import type { Session } from '../session/session.js'
 
 export interface DeadLetter {
   readonly idInLbs: string

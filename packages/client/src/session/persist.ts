@@ -1,11 +1,11 @@
 /** Sending a script of a session again until it is answered or the session is over. */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import { backoffMs } from './backoff.js'
-import type { SafeLogger } from './logger.js'
-import type { Lbs } from './redis/lbs.js'
-import { isMissingGroup, isTransient, messageOf, redisError } from './redis/redis-errors.js'
+import { sleep } from '../async/sleep.js'
+import { backoffMs } from '../decisions/backoff.js'
+import type { SafeLogger } from '../logger.js'
+import type { Lbs } from '../redis/lbs.js'
+import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import type { Session } from './session.js'
-import { sleep } from './sleep.js'
 
 const FIRST_PAUSE_MS = 10
 const GREATEST_PAUSE_MS = 500

@@ -12,14 +12,14 @@
  */
 import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
-import type { Clock, Instant } from './clock.js'
-import { type ConsumerName, formatConsumer } from './consumer-name.js'
-import type { SafeLogger } from './logger.js'
-import type { SafeRecorder } from './metrics.js'
-import type { HeartbeatLock } from './redis/heartbeat-lock.js'
-import { DeadlineError, messageOf } from './redis/redis-errors.js'
-import { sleep } from './sleep.js'
-import { Trust } from './trust.js'
+import { sleep } from '../async/sleep.js'
+import type { Clock, Instant } from '../decisions/clock.js'
+import { type ConsumerName, formatConsumer } from '../decisions/consumer-name.js'
+import { Trust } from '../decisions/trust.js'
+import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { HeartbeatLock } from '../redis/heartbeat-lock.js'
+import { DeadlineError, messageOf } from '../redis/redis-errors.js'
 
 const HEARTBEATS_PER_TTL = 4
 const RETRY_PAUSES_PER_TTL = 40
