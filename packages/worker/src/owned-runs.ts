@@ -28,6 +28,8 @@ export interface OwnedRunsContext {
 
 const LEAST_TICK_MS = 5
 const GREATEST_TICK_MS = 250
+/** After Redis has refused a commit. */
+const COMMIT_RETRY_MS = 500
 
 export class OwnedRuns {
   readonly #context: OwnedRunsContext
@@ -184,17 +186,24 @@ export class OwnedRuns {
   }
 
   #watch(run: StreamRun, nowMs: number): void {
-    const { commitIntervalMs, emit, idleMs } = this.#context
+    const { commitIntervalMs, idleMs } = this.#context
     if (run.state !== 'active' && run.state !== 'retrying') return
-    if (run.uncommittedForMs(nowMs) >= commitIntervalMs) {
-      this.track(
-        run.commit().catch((error: unknown) => {
-          if (isLoss(error)) this.#lose(run)
-          else emit('error', error as Error)
-        }),
-      )
+    if (run.uncommittedForMs(nowMs) >= commitIntervalMs && nowMs >= run.commitNotBeforeMs) {
+      this.track(this.#commit(run))
     }
     const isIdle = run.state === 'active' && !run.isBusy && run.buffer.length === 0
     if (isIdle && nowMs - run.lastActivityMs >= idleMs) this.finish(run, false)
+  }
+
+  async #commit(run: StreamRun): Promise<void> {
+    run.commitNotBeforeMs = Infinity
+    try {
+      await run.commit()
+      run.commitNotBeforeMs = 0
+    } catch (error) {
+      if (isLoss(error)) return this.#lose(run)
+      run.commitNotBeforeMs = this.#context.run.nowMs() + COMMIT_RETRY_MS
+      this.#context.emit('error', error as Error)
+    }
   }
 }

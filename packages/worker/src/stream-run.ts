@@ -54,6 +54,8 @@ export class StreamRun {
   isLastDone = false
   /** Set when ownership is about to end by our own will. */
   isHandedBack = false
+  /** No commit on time before this moment: one is under way, or was refused a moment ago. */
+  commitNotBeforeMs = 0
   handled = 0
   lastActivityMs: number
   readonly #context: RunContext
