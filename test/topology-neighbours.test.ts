@@ -92,10 +92,9 @@ describe('a data stream', () => {
       ({ length }) => length === 2,
     )
     expect(letters.map(({ reason }) => reason)).toEqual(['malformed', 'malformed'])
-    expect(letters.map(({ error }) => /maxNameBytes|maxInfoBytes/.exec(error)?.[0]).sort()).toEqual([
-      'maxInfoBytes',
-      'maxNameBytes',
-    ])
+    expect(new Set(letters.map(({ error }) => /maxNameBytes|maxInfoBytes/.exec(error)?.[0]))).toEqual(
+      new Set(['maxInfoBytes', 'maxNameBytes']),
+    )
     await Promise.all(first.streams.map((stream) => first.done(stream)))
   })
 
