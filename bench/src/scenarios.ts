@@ -6,6 +6,8 @@ import { handoff } from './scenarios/handoff.js'
 import { heartbeat } from './scenarios/heartbeat.js'
 import { massTakeover } from './scenarios/mass-takeover.js'
 import { memory } from './scenarios/memory.js'
+import { records } from './scenarios/records.js'
+import { reference } from './scenarios/reference.js'
 import { takeover } from './scenarios/takeover.js'
 
 export const SCENARIOS: readonly Scenario[] = [
@@ -16,4 +18,6 @@ export const SCENARIOS: readonly Scenario[] = [
   assignment,
   memory,
   growth,
+  reference,
+  records,
 ]
