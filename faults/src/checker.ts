@@ -1,0 +1,146 @@
+/**
+ * Decides what must hold, from what the workers believed and what Redis accepted.
+ *
+ * 1. No two workers trusted themselves to own one stream at the same moment.
+ * 2. Fences grow: nobody began to trust under a fence lower than one that somebody trusted before, none was given twice.
+ * 3. No commit under an old fence was accepted after one under a newer fence.
+ * 4. A checkpoint is of the job it is given with.
+ * 5. Nothing was rejected with nobody listening, and no process grew without bound.
+ *
+ * That nothing is lost, that streams are owned again in time and that processes end is seen while the fleet runs (see run.ts).
+ * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 4 is not asked; 2 and 3 hold.
+ */
+import type { AcceptedCommit } from './commit-watch.js'
+import type { WorkerHistory } from './history.js'
+
+export interface Evidence {
+  readonly histories: readonly WorkerHistory[]
+  readonly commits: readonly AcceptedCommit[]
+  /** When Redis lost writes (monotonic). */
+  readonly lossesAtMs: readonly number[]
+  readonly heartbeatTtlMs: number
+}
+
+/** A time in which a worker trusted itself to own a stream, as far as it is certain. */
+interface Tenure {
+  readonly worker: string
+  readonly stream: string
+  readonly fence: number
+  readonly fromMs: number
+  untilMs: number
+}
+
+const GREATEST_RSS_BYTES = 400 * 1024 * 1024
+/** After a loss: one TTL, and the restart it came with. */
+const LOSS_GRACE_MS = 1500
+
+export function findViolations(evidence: Evidence): string[] {
+  const tenures = evidence.histories.flatMap(tenuresOf)
+  return [
+    ...findOverlaps(tenures, evidence),
+    ...findFallingFences(tenures),
+    ...findStaleCommits(evidence.commits),
+    ...evidence.histories.flatMap((history) => findOddEvents(history, evidence.lossesAtMs.length > 0)),
+  ]
+}
+
+/** `owned` never becomes true again: from the first to the last time it was seen true it was true throughout. */
+function tenuresOf({ worker, events }: WorkerHistory): Tenure[] {
+  const tenures = new Map<string, Tenure>()
+  for (const event of events) {
+    if (event.type === 'given' && event.isTrusted) {
+      const { stream, fence, at } = event
+      const key = `${fence} ${stream}`
+      if (!tenures.has(key)) tenures.set(key, { worker, stream, fence, fromMs: at, untilMs: at })
+    } else if (event.type === 'trusted') {
+      for (const [stream, fence] of event.holdings) {
+        const tenure = tenures.get(`${fence} ${stream}`)
+        if (tenure !== undefined) tenure.untilMs = Math.max(tenure.untilMs, event.at)
+      }
+    }
+  }
+  return [...tenures.values()]
+}
+
+function byStream(tenures: readonly Tenure[]): Tenure[][] {
+  const groups = new Map<string, Tenure[]>()
+  for (const tenure of tenures) {
+    const group = groups.get(tenure.stream)
+    if (group === undefined) groups.set(tenure.stream, [tenure])
+    else group.push(tenure)
+  }
+  return [...groups.values()].map((group) => group.sort((a, b) => a.fromMs - b.fromMs))
+}
+
+function findOverlaps(tenures: readonly Tenure[], { heartbeatTtlMs, lossesAtMs }: Evidence): string[] {
+  const violations: string[] = []
+  for (const group of byStream(tenures)) {
+    let latest: Tenure | undefined
+    for (const tenure of group) {
+      if (latest !== undefined && tenure.fromMs < latest.untilMs) {
+        const untilMs = Math.min(tenure.untilMs, latest.untilMs)
+        const graceMs = heartbeatTtlMs + LOSS_GRACE_MS
+        const isExcused = lossesAtMs.some(
+          (atMs) => latest && latest.fromMs < atMs + graceMs && untilMs < atMs + graceMs,
+        )
+        if (!isExcused) {
+          const ms = (untilMs - tenure.fromMs).toFixed(1)
+          violations.push(`two owners of ${tenure.stream} for ${ms} ms: ${show(latest)} and ${show(tenure)}`)
+        }
+      }
+      if (latest === undefined || tenure.untilMs > latest.untilMs) latest = tenure
+    }
+  }
+  return violations
+}
+
+function findFallingFences(tenures: readonly Tenure[]): string[] {
+  const violations: string[] = []
+  for (const group of byStream(tenures)) {
+    for (const [index, tenure] of group.entries()) {
+      const before = group[index - 1]
+      if (before !== undefined && tenure.fence <= before.fence) {
+        violations.push(`the fence of ${tenure.stream} did not grow: ${show(before)}, then ${show(tenure)}`)
+      }
+    }
+  }
+  return violations
+}
+
+function findStaleCommits(commits: readonly AcceptedCommit[]): string[] {
+  const violations: string[] = []
+  const greatest = new Map<string, number>()
+  for (const { stream, fence, job } of commits) {
+    const last = greatest.get(stream) ?? 0
+    if (fence < last)
+      violations.push(`a commit to ${stream} (job ${job}) under ${fence} was accepted after ${last}`)
+    greatest.set(stream, Math.max(last, fence))
+  }
+  return violations
+}
+
+function findOddEvents({ worker, events }: WorkerHistory, hasLoss: boolean): string[] {
+  const violations: string[] = []
+  for (const event of events) {
+    if (event.type === 'unhandled') violations.push(`${worker}: nobody listened to ${event.error}`)
+    if (event.type === 'memory' && event.rssBytes > GREATEST_RSS_BYTES) {
+      violations.push(`${worker} grew to ${Math.round(event.rssBytes / 1024 / 1024)} MiB`)
+      break
+    }
+    if (
+      event.type === 'given' &&
+      event.checkpointOf !== null &&
+      event.checkpointOf !== event.job &&
+      !hasLoss
+    ) {
+      violations.push(
+        `${worker} was given job ${event.job} of ${event.stream} with the checkpoint of ${event.checkpointOf}`,
+      )
+    }
+  }
+  return violations
+}
+
+function show({ worker, fence, fromMs, untilMs }: Tenure): string {
+  return `${worker} (fence ${fence}, ${fromMs.toFixed(1)} to ${untilMs.toFixed(1)})`
+}

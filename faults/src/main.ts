@@ -1,0 +1,61 @@
+/**
+ * `npm run faults`: runs the fleet under faults and says what did not hold.
+ *
+ *     npm run faults                            ten minutes, a seed drawn and printed
+ *     npm run faults -- --seed 7 --minutes 2    the same faults again
+ *     npm run faults -- --weakenings            every deliberate weakening has to be caught
+ */
+import { parseArgs } from 'node:util'
+import { findRedis } from './find-redis.js'
+import { type Report, run } from './run.js'
+import { catchWeakenings } from './weakenings.js'
+
+const MINUTE_MS = 60_000
+/** Part of the time is with a Redis that loses what it has answered. */
+const LOSSES_SHARE = 0.25
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    minutes: { type: 'string', default: '10' },
+    weakenings: { type: 'boolean', default: false },
+  },
+})
+await findRedis()
+const isWell = values.weakenings ? await catchWeakenings(say) : await runFaults()
+process.exitCode = isWell ? 0 : 1
+
+async function runFaults(): Promise<boolean> {
+  const seed = Number(values.seed ?? Math.floor(Math.random() * 2 ** 31))
+  const durationMs = Number(values.minutes) * MINUTE_MS
+  if (!Number.isSafeInteger(seed) || !(durationMs > 0))
+    throw new RangeError('--seed and --minutes are numbers')
+  say(`seed ${seed}, again with: npm run faults -- --seed ${seed} --minutes ${values.minutes}`)
+  const log = (line: string): void => say(`  ${line}`)
+  const kept = await run({ seed, durationMs: durationMs * (1 - LOSSES_SHARE), log })
+  show('Redis keeps what it has answered', kept)
+  const lossy = await run({ seed: seed + 1, durationMs: durationMs * LOSSES_SHARE, withLosses: true, log })
+  show('Redis loses what it has answered', lossy)
+  return kept.violations.length + lossy.violations.length === 0
+}
+
+function show(title: string, { counts, faults, remarks, violations }: Report): void {
+  say(`\n${title}`)
+  say(
+    `  ${Object.entries(counts)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(', ')}`,
+  )
+  say(
+    `  faults: ${Object.entries(faults)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(', ')}`,
+  )
+  for (const remark of remarks) say(`  note: ${remark}`)
+  for (const violation of violations) say(`  VIOLATION: ${violation}`)
+  say(violations.length === 0 ? '  all properties hold' : `  ${violations.length} violations`)
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

@@ -1,0 +1,270 @@
+/** The faults, each as something that is done to a world and is over when its promise resolves. */
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { WorkerProcess } from './worker-process.js'
+import { SERVICE, TTL_MS, type World } from './world.js'
+
+export type Fault = (world: World) => Promise<void>
+
+const READERS = /:reader$/
+const SUBSCRIBERS = /:hints$/
+const HANG_TIMEOUT_MS = 10_000
+
+/** Faults that cost Redis nothing it has answered. */
+export const FAULTS: Readonly<Record<string, Fault>> = {
+  async kill(world) {
+    await world.killWorker(pick(world))
+    await world.addWorker()
+  },
+  async killAndComeBackUnderTheSameName(world) {
+    const worker = pick(world)
+    await world.killWorker(worker)
+    await world.addWorker(worker.name)
+  },
+  async killUnheard(world) {
+    await withoutEvents(world, async () => {
+      await world.killWorker(pick(world))
+      await expectProgress(world, 'a kill that no event told of')
+    })
+    await world.addWorker()
+  },
+  async pauseBriefly(world) {
+    await pause(pick(world), world.random.between(0.2, 0.8) * TTL_MS)
+  },
+  async pauseLong(world) {
+    await pause(pick(world), world.random.between(1.2, 3) * TTL_MS)
+  },
+  async stall(world) {
+    const ms = world.random.between(0.3, 2) * TTL_MS
+    pick(world).tell({ type: 'stall', ms })
+    await sleep(ms)
+  },
+  async cut(world) {
+    const { proxy } = pick(world)
+    for (let times = 0; times < 3; times++) {
+      proxy.cut()
+      await sleep(world.random.between(0, TTL_MS / 2))
+    }
+  },
+  async cutOne(world) {
+    const { proxy } = pick(world)
+    const open = proxy.connections.filter(({ isOpen }) => isOpen)
+    if (open.length > 0) proxy.cut(world.random.pick(open).index)
+  },
+  async refuse(world) {
+    const { proxy } = pick(world)
+    await proxy.refuse()
+    proxy.cut()
+    await sleep(world.random.between(0.2, 2) * TTL_MS)
+    await proxy.accept()
+  },
+  async freeze(world) {
+    const { proxy } = pick(world)
+    proxy.freeze()
+    await sleep(world.random.between(0.3, 2.5) * TTL_MS)
+    proxy.thaw()
+  },
+  async freezeForLong(world) {
+    const { proxy } = pick(world)
+    proxy.freeze()
+    await sleep(2.5 * TTL_MS)
+    proxy.thaw()
+  },
+  async freezeAll(world) {
+    for (const { proxy } of world.workers) proxy.freeze()
+    await sleep(world.random.between(1.2, 2) * TTL_MS)
+    for (const { proxy } of world.workers) proxy.thaw()
+  },
+  async freezeOne(world) {
+    const { proxy } = pick(world)
+    const open = proxy.connections.filter(({ isOpen }) => isOpen)
+    if (open.length === 0) return
+    proxy.freeze(world.random.pick(open).index)
+    await sleep(world.random.between(0.3, 2.5) * TTL_MS)
+    proxy.thaw()
+  },
+  async delay(world) {
+    const { proxy } = pick(world)
+    proxy.delay(world.random.between(10, 150))
+    await sleep(2 * TTL_MS)
+    proxy.delay(0)
+  },
+  async delayThenFreeze(world) {
+    const { proxy } = pick(world)
+    proxy.delay(90)
+    await sleep(1.5 * TTL_MS)
+    proxy.freeze()
+    await sleep(2 * TTL_MS)
+    proxy.delay(0)
+    proxy.thaw()
+  },
+  async dropReplies(world) {
+    const { proxy } = pick(world)
+    for (let times = 0; times < 4; times++) {
+      proxy.dropReplies((request) => /evalsha|xreadgroup/i.test(request))
+      await sleep(world.random.between(20, 200))
+    }
+  },
+  async killReaders(world) {
+    await killConnections(world, READERS)
+  },
+  async killSubscribers(world) {
+    await killConnections(world, SUBSCRIBERS)
+  },
+  async restart(world) {
+    await world.server.restart({ data: 'saved' })
+  },
+  async stepClock(world) {
+    pick(world).tell({ type: 'clock', stepMs: world.random.between(-10, 10) * TTL_MS })
+  },
+  async deploy(world) {
+    for (const worker of [...world.workers]) {
+      const keepsName = world.random.chance(0.5)
+      await Promise.all([world.dismissWorker(worker), keepsName ? undefined : world.addWorker()])
+      if (keepsName) await world.addWorker(worker.name)
+    }
+  },
+  async twin(world) {
+    const { name } = pick(world)
+    const twin = await world.addWorker(name, false)
+    const line = await twin.program.nextLine(
+      ({ type }) => type === 'refused' || type === 'ready',
+      HANG_TIMEOUT_MS,
+    )
+    if (line['code'] !== 'CONSUMER_ID_IN_USE')
+      world.violations.push(`a twin was told ${JSON.stringify(line)}`)
+    await world.killWorker(twin)
+  },
+  async unread(world) {
+    const ms = world.random.between(0.5, 2) * TTL_MS
+    pick(world).tell({ type: 'unread', ms })
+    await sleep(ms)
+  },
+  async hang(world) {
+    await world.addJob(`hanging-${Math.floor(world.random.between(0, 1e6))}`, { hangs: true })
+    const holders = world.workers.map(async (worker) => {
+      await worker.program.nextLine(({ type }) => type === 'hanging', HANG_TIMEOUT_MS)
+      return worker
+    })
+    const holder = await Promise.any(holders)
+    await Promise.all([world.dismissWorker(holder), world.addWorker()])
+    await Promise.allSettled(holders)
+  },
+  async outOfMemory(world) {
+    await withConfig(world, 'maxmemory', '1mb', '0')
+  },
+  async readOnly(world) {
+    await world.redis.call('REPLICAOF', '127.0.0.1', '1')
+    await sleep(world.random.between(0.2, 1.5) * TTL_MS)
+    await world.redis.call('REPLICAOF', 'NO', 'ONE')
+  },
+  async noReplicas(world) {
+    await withConfig(world, 'min-replicas-to-write', '1', '0')
+  },
+  async failingSnapshots(world) {
+    // A folder stands where the snapshot has to go: MISCONF, until a snapshot succeeds.
+    const { redis, server } = world
+    const file = join(server.dir, 'dump.rdb')
+    const [, save = ''] = (await redis.config('GET', 'save')) as string[]
+    await rm(file, { recursive: true, force: true })
+    await mkdir(join(file, 'in the way'), { recursive: true })
+    try {
+      await redis.config('SET', 'save', '3600 1')
+      await redis.bgsave()
+      await sleep(world.random.between(0.2, 1.5) * TTL_MS)
+    } finally {
+      await rm(file, { recursive: true, force: true })
+      await redis.save()
+      await redis.config('SET', 'save', save)
+    }
+  },
+  async busy(world) {
+    await world.redis.config('SET', 'lua-time-limit', '20')
+    const loop = world.redis.eval('while true do end', 0).catch(() => undefined)
+    await sleep(world.random.between(0.1, 0.6) * TTL_MS)
+    const killer = world.server.client()
+    await killer.script('KILL').catch(() => undefined)
+    killer.disconnect()
+    await loop
+  },
+  async flushScripts(world) {
+    await world.redis.script('FLUSH')
+  },
+  async hangServer(world) {
+    world.server.pause()
+    await sleep(world.random.between(0.2, 2) * TTL_MS)
+    world.server.resume()
+  },
+}
+
+/** Faults with which Redis loses what it has answered. */
+export const LOSSES: Readonly<Record<string, Fault>> = {
+  async comeBackEmpty(world) {
+    await world.server.restart({ data: 'empty' })
+    await world.noteLoss()
+  },
+  async comeBackOlder(world) {
+    await world.redis.save()
+    await sleep(world.random.between(50, 500))
+    await world.server.restart({ crash: true })
+    await world.noteLoss()
+  },
+}
+
+/** How long it may take until every stream is worked on again after a fault: generous, for the machine may be busy. */
+export const RECOVERY_MS: number = 6 * TTL_MS + 4000
+
+export async function expectProgress(world: World, after: string): Promise<void> {
+  const stuck = await world.waitForProgress(RECOVERY_MS)
+  if (stuck.length > 0) {
+    world.violations.push(`${RECOVERY_MS} ms after ${after} nobody works on ${stuck.join(', ')}`)
+    world.remarks.push(...(await world.describe(stuck)))
+  }
+}
+
+function pick({ random, workers }: World): WorkerProcess {
+  return random.pick(workers)
+}
+
+async function pause({ program }: WorkerProcess, ms: number): Promise<void> {
+  program.pause()
+  await sleep(ms)
+  program.resume()
+}
+
+async function withConfig(
+  { random, redis }: World,
+  name: string,
+  value: string,
+  usual: string,
+): Promise<void> {
+  await redis.config('SET', name, value)
+  await sleep(random.between(0.2, 1.5) * TTL_MS)
+  await redis.config('SET', name, usual)
+}
+
+async function killConnections({ redis }: World, which: RegExp): Promise<void> {
+  const list = String(await redis.client('LIST'))
+  for (const [, id, name] of list.matchAll(/^id=(\d+) .*? name=(\S*)/gm)) {
+    if (name?.startsWith(`${SERVICE}:`) && which.test(name)) await redis.client('KILL', 'ID', Number(id))
+  }
+}
+
+/** While `act` runs, no keyspace event and no published message reaches anybody. */
+async function withoutEvents(world: World, act: () => Promise<void>): Promise<void> {
+  let isOver = false
+  const deafening = (async (): Promise<void> => {
+    while (!isOver) {
+      await world.redis.config('SET', 'notify-keyspace-events', '').catch(() => undefined)
+      await killConnections(world, SUBSCRIBERS).catch(() => undefined)
+      await sleep(10)
+    }
+  })()
+  try {
+    await act()
+  } finally {
+    isOver = true
+    await deafening
+  }
+}

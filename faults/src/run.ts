@@ -1,0 +1,135 @@
+/** One run: a fleet at work, fault after fault drawn from a seed, and the verdict. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { findViolations } from './checker.js'
+import { monotonicMs } from './history.js'
+import { expectProgress, FAULTS, LOSSES } from './nemesis.js'
+import { SeededRandom } from './seeded-random.js'
+import { World } from './world.js'
+
+export interface RunOptions {
+  readonly seed: number
+  readonly durationMs: number
+  /** Only these faults, in turn; by default all, drawn by chance. */
+  readonly faults?: readonly string[]
+  /** Also those with which Redis loses what it has answered. */
+  readonly withLosses?: boolean
+  readonly clientModule?: string | undefined
+  /** End with the first violation. */
+  readonly stopsEarly?: boolean
+  readonly log?: (line: string) => void
+}
+
+export interface Report {
+  readonly seed: number
+  readonly violations: readonly string[]
+  readonly remarks: readonly string[]
+  readonly faults: Readonly<Record<string, number>>
+  readonly counts: Readonly<Record<string, number>>
+}
+
+const WORKERS = 4
+const PRODUCE_EVERY_MS = 30
+const WARM_UP_MS = 500
+const DRAIN_MS = 30_000
+const FAULT_TIMEOUT_MS = 60_000
+const MIXED = 0.3
+
+export async function run(options: RunOptions): Promise<Report> {
+  const { seed, durationMs, clientModule, withLosses = false, log = () => undefined } = options
+  const random = new SeededRandom(seed)
+  await using world = await World.start({ random, persistence: withLosses ? 'rdb' : 'aof', clientModule })
+  await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
+  const producer = startProducer(world)
+  const counts: Record<string, number> = {}
+  await sleep(WARM_UP_MS)
+  const untilMs = monotonicMs() + durationMs
+  for (let turn = 0; monotonicMs() < untilMs; turn++) {
+    const names = drawFaults(random, options, turn)
+    for (const name of names) counts[name] = (counts[name] ?? 0) + 1
+    const label = names.join(' with ')
+    log(label)
+    // One after the other, begun a moment apart: what draws from the seed does so in a settled order.
+    await Promise.all(names.map((name) => inflict(world, name)))
+    await expectProgress(world, label)
+    if (options.stopsEarly && (await verdict(world)).length > 0) break
+  }
+  await producer.stop()
+  if (!(options.stopsEarly && world.violations.length > 0)) await finish(world)
+  return {
+    seed,
+    violations: await verdict(world),
+    remarks: world.remarks,
+    faults: counts,
+    counts: world.counts,
+  }
+}
+
+function drawFaults(random: SeededRandom, { faults, withLosses }: RunOptions, turn: number): string[] {
+  if (faults !== undefined) return [faults[turn % faults.length] as string]
+  const names = Object.keys(FAULTS)
+  const losses = Object.keys(LOSSES)
+  if (withLosses && turn % 2 === 0) return [random.pick(losses)]
+  const first = random.pick(names)
+  return random.chance(MIXED) ? [...new Set([first, random.pick(names)])] : [first]
+}
+
+async function inflict(world: World, name: string): Promise<void> {
+  const fault = FAULTS[name] ?? LOSSES[name]
+  if (fault === undefined) throw new RangeError(`there is no fault ${name}`)
+  let timer: NodeJS.Timeout | undefined
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not over after ${FAULT_TIMEOUT_MS} ms`)), FAULT_TIMEOUT_MS)
+  })
+  try {
+    await Promise.race([fault(world), timeout])
+  } catch (error) {
+    // Two faults at once may be in each other's way; what matters is how the workers take it.
+    world.remarks.push(`${name}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function startProducer(world: World): { stop: () => Promise<void> } {
+  let isStopped = false
+  const producing = (async (): Promise<void> => {
+    while (!isStopped) {
+      await world.produce()
+      await sleep(PRODUCE_EVERY_MS)
+    }
+  })()
+  return {
+    stop: async () => {
+      isStopped = true
+      await producing
+    },
+  }
+}
+
+/** Everything that was added has to be done, every worker has to end, nothing may be left in Redis. */
+async function finish(world: World): Promise<void> {
+  const untilMs = monotonicMs() + DRAIN_MS
+  for (;;) {
+    await world.readLedger()
+    const left = world.outstanding()
+    if (left.length === 0) break
+    if (monotonicMs() > untilMs) {
+      const jobs = left.slice(0, 10).map(({ job, stream }) => `${job} of ${stream}`)
+      world.violations.push(`${left.length} jobs were lost or are stuck: ${jobs.join(', ')}`)
+      break
+    }
+    await sleep(25)
+  }
+  let left: string[] = []
+  while (monotonicMs() < untilMs) {
+    left = await world.leftovers()
+    if (left.length === 0) break
+    await sleep(25)
+  }
+  if (left.length > 0) world.violations.push(`left in Redis when all was done: ${left.join(', ')}`)
+  await Promise.all([...world.workers].map((worker) => world.dismissWorker(worker)))
+}
+
+async function verdict(world: World): Promise<string[]> {
+  return [...world.violations, ...findViolations(await world.evidence())]
+}

@@ -1,0 +1,136 @@
+/**
+ * Deliberate weakenings of the client. Each is a patch applied to a copy of the built package; a run with the faults
+ * that need the removed protection has to find a violation. A suite that cannot fail proves nothing.
+ */
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { run } from './run.js'
+
+export interface Weakening {
+  readonly name: string
+  /** Texts of the built files and what replaces them, everywhere in the file. */
+  readonly patches: readonly { readonly file: string; readonly from: string; readonly to: string }[]
+  readonly faults: readonly string[]
+}
+
+const SEED = 1
+const DURATION_MS = 60_000
+
+export const WEAKENINGS: readonly Weakening[] = [
+  {
+    name: 'no token check in commit and finish',
+    patches: [
+      {
+        file: 'redis/lua.generated.js',
+        from: "local is_alive = redis.call('GET', heartbeat) == token",
+        to: 'local is_alive = true',
+      },
+      {
+        file: 'redis/lua.generated.js',
+        from: 'if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then',
+        to: 'if not record then',
+      },
+      // The number of a commit orders those of one owner, and stops some of another's by chance.
+      { file: 'redis/lua.generated.js', from: 'if number > record.commits then', to: 'if true then' },
+      {
+        file: 'redis/lua.generated.js',
+        from: 'if record.id ~= id or record.owner ~= consumer then',
+        to: 'if false then',
+      },
+    ],
+    faults: ['freezeForLong'],
+  },
+  {
+    name: 'trust counted from the answer, without a margin',
+    patches: [
+      { file: 'session.js', from: 'this.trust.renew(sentAt)', to: 'this.trust.renew(clock.now())' },
+      { file: 'trust.js', from: 'this.#ttlMs - marginMs -', to: 'this.#ttlMs -' },
+    ],
+    faults: ['delayThenFreeze'],
+  },
+  {
+    name: 'no probe',
+    patches: [
+      {
+        file: 'agents/probe.js',
+        from: 'async run(session, signal) {',
+        to: 'async run(session, signal) {\n        return;',
+      },
+    ],
+    faults: ['killUnheard'],
+  },
+  {
+    name: 'a lock for each entry instead of each stream',
+    patches: [
+      {
+        file: 'redis/service-scripts.js',
+        from: '[each.id, each.dataStreamName]',
+        to: "[each.id, each.dataStreamName + ' ' + each.id]",
+      },
+      {
+        file: 'redis/service-scripts.js',
+        from: 'return [tenure.dataStreamName,',
+        to: "return [tenure.dataStreamName + ' ' + tenure.idInLbs,",
+      },
+    ],
+    faults: ['flushScripts'],
+  },
+  {
+    name: 'no backlog',
+    patches: [
+      {
+        file: 'redis/lua.generated.js',
+        from: 'local function push_backlog(backlog, id, fields)',
+        to: 'local function push_backlog(backlog, id, fields) if true then return end',
+      },
+    ],
+    faults: ['flushScripts'],
+  },
+]
+
+/** Runs every weakening, and the unweakened client under the same faults. True if each was caught and that was not. */
+export async function catchWeakenings(say: (line: string) => void): Promise<boolean> {
+  let isWell = true
+  for (const weakening of WEAKENINGS) {
+    const violations = await runWeakened(weakening)
+    if (violations.length === 0) isWell = false
+    say(`${violations.length > 0 ? 'caught    ' : 'NOT CAUGHT'}  ${weakening.name}`)
+    if (violations[0] !== undefined) say(`            ${violations[0]}`)
+  }
+  const faults = [...new Set(WEAKENINGS.flatMap((weakening) => weakening.faults))]
+  const { violations } = await run({ seed: SEED, durationMs: DURATION_MS / 2, faults })
+  if (violations.length > 0) isWell = false
+  say(`${violations.length === 0 ? 'holds     ' : 'VIOLATED  '}  the client as it is`)
+  for (const violation of violations) say(`            ${violation}`)
+  return isWell
+}
+
+/** What is found when the weakened client runs under the faults that need what it lacks. */
+export async function runWeakened({ faults, patches }: Weakening): Promise<readonly string[]> {
+  const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
+  try {
+    const clientModule = await copyWeakened(dir, patches)
+    const report = await run({ seed: SEED, durationMs: DURATION_MS, faults, clientModule, stopsEarly: true })
+    return report.violations
+  } finally {
+    await rm(dir, { recursive: true, force: true })
+  }
+}
+
+async function copyWeakened(dir: string, patches: Weakening['patches']): Promise<string> {
+  const built = dirname(createRequire(import.meta.url).resolve('@redis-stream-client/client'))
+  const source = dirname(built)
+  await cp(built, join(dir, 'dist'), { recursive: true })
+  await cp(join(source, 'package.json'), join(dir, 'package.json'))
+  await symlink(join(source, 'node_modules'), join(dir, 'node_modules'))
+  for (const { file, from, to } of patches) {
+    const path = join(dir, 'dist', file)
+    const text = await readFile(path, 'utf8')
+    if (!text.includes(from)) throw new Error(`nothing to weaken: ${file} has no ${JSON.stringify(from)}`)
+    await writeFile(path, text.replaceAll(from, to))
+  }
+  return pathToFileURL(join(dir, 'dist', 'index.js')).href
+}

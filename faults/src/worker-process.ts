@@ -1,0 +1,81 @@
+/** A worker in a process of its own behind a proxy of its own, so that each fault can be one client's. */
+import { fileURLToPath } from 'node:url'
+import type { ClientOptions } from '@redis-stream-client/client'
+import { Program } from '@redis-stream-client/test/support/processes'
+import type { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
+
+// From the sources as well as from dist, the compiled program is what runs.
+const PROGRAM = fileURLToPath(new URL('../dist/src/worker.js', import.meta.url)).replace(
+  '/dist/dist/',
+  '/dist/',
+)
+const READY_TIMEOUT_MS = 20_000
+
+export interface WorkerOptions {
+  readonly url: string
+  readonly ledgerUrl: string
+  readonly service: string
+  readonly historyFile: string
+  readonly stepMs: number
+  readonly client: ClientOptions
+}
+
+export type WorkerCommand =
+  | { readonly type: 'stall'; readonly ms: number }
+  | { readonly type: 'clock'; readonly stepMs: number }
+  | { readonly type: 'unread'; readonly ms: number }
+
+export interface WorkerProcessOptions extends Omit<WorkerOptions, 'url'> {
+  readonly server: RedisServer
+  /** The package to run instead of the one of this workspace, as the path of its main module. */
+  readonly clientModule: string | undefined
+}
+
+export class WorkerProcess {
+  readonly name: string
+  readonly historyFile: string
+  readonly proxy: TcpProxy
+  readonly program: Program
+
+  private constructor(name: string, historyFile: string, proxy: TcpProxy, program: Program) {
+    this.name = name
+    this.historyFile = historyFile
+    this.proxy = proxy
+    this.program = program
+  }
+
+  static async start(name: string, options: WorkerProcessOptions): Promise<WorkerProcess> {
+    const { server, clientModule, ...rest } = options
+    const proxy = await TcpProxy.listen({ port: server.port })
+    const settings: WorkerOptions = { ...rest, url: proxy.url }
+    const program = Program.start(PROGRAM, {
+      args: [JSON.stringify(settings)],
+      env: { POD_NAME: name, LOG_LEVEL: 'silent', FAULTS_CLIENT: clientModule },
+    })
+    return new WorkerProcess(name, options.historyFile, proxy, program)
+  }
+
+  async ready(): Promise<void> {
+    await this.program.nextLine(({ type }) => type === 'ready', READY_TIMEOUT_MS)
+  }
+
+  tell(command: WorkerCommand): void {
+    this.program.send({ ...command })
+  }
+
+  async kill(): Promise<void> {
+    await this.program.kill()
+    await this.proxy[Symbol.asyncDispose]()
+  }
+
+  /** SIGTERM: it hands over and ends. Answers what was wrong with that, null if nothing. */
+  async leave(timeoutMs: number): Promise<string | null> {
+    const timer = setTimeout(() => void this.program.kill(), timeoutMs)
+    const { code, signal } = await this.program.kill('SIGTERM')
+    clearTimeout(timer)
+    await this.proxy[Symbol.asyncDispose]()
+    if (signal === 'SIGKILL') return `${this.name} had not ended ${timeoutMs} ms after SIGTERM`
+    return code === 0 ? null : `${this.name} ended with ${signal ?? code} after SIGTERM`
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * The program of the fleet: takes streams, does their jobs step by step, commits each, finishes, and writes down what it
+ * believes. Commands come on stdin. The package it runs is named by FAULTS_CLIENT, so that a weakened copy can be run.
+ */
+import { appendFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type * as Client from '@redis-stream-client/client'
+import { Redis } from 'ioredis'
+import { type HistoryEvent, monotonicMs } from './history.js'
+import { Ledger, STEPS } from './ledger.js'
+import type { WorkerCommand, WorkerOptions } from './worker-process.js'
+
+const SAMPLE_MS = 15
+const MEMORY_MS = 1000
+const RELEASE_AFTER_MS = 50
+
+/** An event without its time. */
+type Untimed<E> = E extends HistoryEvent ? Omit<E, 'at'> : never
+
+const options = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions
+const held = new Set<Client.OwnedStream>()
+let wallClockStepMs = 0
+let unreadUntilMs = 0
+
+const wallClockMs = Date.now
+Date.now = () => wallClockMs() + wallClockStepMs
+process.on('unhandledRejection', (error) => note({ type: 'unhandled', error: String(error) }))
+process.on('uncaughtException', (error) => {
+  note({ type: 'unhandled', error: String(error.stack) })
+  process.exit(70)
+})
+
+const { RedisStreamClient } = (await import(
+  process.env['FAULTS_CLIENT'] ?? '@redis-stream-client/client'
+)) as typeof Client
+const redis = quiet(new Redis(options.url, { lazyConnect: true }))
+const ledgerRedis = quiet(new Redis(options.ledgerUrl))
+const ledger = new Ledger(ledgerRedis)
+const client = new RedisStreamClient(redis, options.service, options.client)
+
+setInterval(sample, SAMPLE_MS).unref()
+setInterval(() => note({ type: 'memory', rssBytes: process.memoryUsage.rss() }), MEMORY_MS).unref()
+createInterface({ input: process.stdin }).on('line', (text) => obey(JSON.parse(text) as WorkerCommand))
+process.once('SIGTERM', () => void client.close())
+
+try {
+  const broker = await client.init()
+  say({ type: 'ready' })
+  for await (const notification of broker) {
+    if (notification.type === 'StreamAdded') void work(notification.stream)
+    if (notification.type === 'StreamExpired') {
+      client.claim(notification.payload).then(work, (error: unknown) => refuse('claim', error))
+    }
+    const unreadMs = unreadUntilMs - monotonicMs()
+    if (unreadMs > 0) await sleep(unreadMs)
+  }
+  say({ type: 'ended' })
+} catch (error) {
+  say({ type: 'refused', code: codeOf(error) })
+  process.exitCode = 1
+}
+redis.disconnect()
+ledgerRedis.disconnect()
+process.stdin.destroy()
+
+async function work(stream: Client.OwnedStream): Promise<void> {
+  const { dataStreamName, fencingToken: fence, additionalInfo } = stream
+  const job = Number(additionalInfo['job'])
+  const checkpoint = JSON.parse(stream.checkpoint ?? 'null') as { job: number; step: number } | null
+  const isTrusted = stream.owned
+  const checkpointOf = checkpoint?.job ?? null
+  note({ type: 'given', stream: dataStreamName, fence, job, isTrusted, checkpointOf })
+  held.add(stream)
+  try {
+    for (let step = checkpoint?.job === job ? checkpoint.step + 1 : 0; step < STEPS; step++) {
+      await sleep(options.stepMs)
+      if (additionalInfo['hangs'] === true && !stream.recovered) await hang()
+      if (!stream.owned) return
+      await ledger.readRecord(job, step)
+      if (!(await ledger.append(dataStreamName, { fence, job, step }, client.id))) {
+        // A greater fence has been there. Where Redis came back older it may give this one to us once more.
+        throw new Error('the ledger refuses this fence')
+      }
+      await stream.commit(JSON.stringify({ fence, job, step }))
+    }
+    held.delete(stream)
+    await stream.done()
+    note({ type: 'done', stream: dataStreamName, fence })
+  } catch (error) {
+    refuse('work', error)
+    await sleep(RELEASE_AFTER_MS)
+    held.delete(stream)
+    await stream.release().catch((reason: unknown) => refuse('release', reason))
+  } finally {
+    held.delete(stream)
+  }
+}
+
+function hang(): Promise<never> {
+  say({ type: 'hanging' })
+  return new Promise(() => undefined)
+}
+
+function sample(): void {
+  const at = monotonicMs()
+  const holdings = [...held]
+    .filter((stream) => stream.owned)
+    .map((stream) => [stream.dataStreamName, stream.fencingToken] as const)
+  if (holdings.length > 0) write({ type: 'trusted', at, holdings })
+}
+
+function obey(command: WorkerCommand): void {
+  switch (command.type) {
+    case 'stall': {
+      const untilMs = monotonicMs() + command.ms
+      while (monotonicMs() < untilMs);
+      break
+    }
+    case 'clock':
+      wallClockStepMs += command.stepMs
+      break
+    case 'unread':
+      unreadUntilMs = monotonicMs() + command.ms
+      break
+    default:
+      command satisfies never
+  }
+}
+
+function refuse(call: string, error: unknown): void {
+  note({ type: 'refused', call, code: codeOf(error) })
+}
+
+function codeOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error) return String(error.code)
+  return String(error)
+}
+
+function note(event: Untimed<HistoryEvent>): void {
+  write({ ...event, at: monotonicMs() } as HistoryEvent)
+}
+
+function write(event: HistoryEvent): void {
+  appendFileSync(options.historyFile, `${JSON.stringify(event)}\n`)
+}
+
+function say(line: Record<string, unknown>): void {
+  process.stdout.write(`${JSON.stringify(line)}\n`)
+}
+
+function quiet(connection: Redis): Redis {
+  return connection.on('error', () => undefined)
+}

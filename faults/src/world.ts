@@ -1,0 +1,311 @@
+/** Everything a run consists of: the server under test, the ledger, the workers, and what was asked of them. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type ClientOptions, LbsProducer } from '@redis-stream-client/client'
+import { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import type { Redis } from 'ioredis'
+import { CommitWatch } from './commit-watch.js'
+import { monotonicMs, readHistory, type WorkerHistory } from './history.js'
+import { Ledger, STEPS } from './ledger.js'
+import type { SeededRandom } from './seeded-random.js'
+import { WorkerProcess } from './worker-process.js'
+
+export const SERVICE = 'faults'
+export const TTL_MS = 800
+const CLOSE_TIMEOUT_MS = 1500
+/** How much longer than `closeTimeoutMs` a process may take to end. */
+const END_GRACE_MS = 4000
+const STEP_MS = 25
+const STREAMS = 8
+const GREATEST_OUTSTANDING = 24
+
+const CLIENT: ClientOptions = {
+  heartbeatTtlMs: TTL_MS,
+  lbsIdleTimeMs: 5 * TTL_MS,
+  claimStaggerMs: 30,
+  closeTimeoutMs: CLOSE_TIMEOUT_MS,
+  maxOwnedStreams: 6,
+}
+
+export interface WorldOptions {
+  readonly random: SeededRandom
+  /** What the server keeps over a crash. */
+  readonly persistence: 'aof' | 'rdb'
+  readonly clientModule: string | undefined
+}
+
+interface Job {
+  readonly job: number
+  readonly stream: string
+  /** False if the producer got no answer: it may have been added or not. */
+  isConfirmed: boolean
+}
+
+export class World implements AsyncDisposable {
+  readonly server: RedisServer
+  /** For looking, and for causing trouble. */
+  readonly redis: Redis
+  readonly ledger: Ledger
+  readonly workers: WorkerProcess[] = []
+  readonly violations: string[] = []
+  /** What is worth saying in the report and is no violation. */
+  readonly remarks: string[] = []
+  readonly lossesAtMs: number[] = []
+  readonly #options: WorldOptions
+  readonly #dir: string
+  readonly #ledgerServer: RedisServer
+  readonly #producer: LbsProducer
+  readonly #watch: CommitWatch
+  readonly #jobs = new Map<number, Job>()
+  readonly #stepsDone = new Map<number, Set<number>>()
+  readonly #stepsRead = new Map<string, number>()
+  readonly #histories: { readonly worker: string; readonly file: string }[] = []
+  #nextJob = 1
+  #nextWorker = 1
+  #malformed = 0
+  #lost = 0
+
+  private constructor(options: WorldOptions, dir: string, server: RedisServer, ledgerServer: RedisServer) {
+    this.#options = options
+    this.#dir = dir
+    this.server = server
+    this.redis = server.client({ maxRetriesPerRequest: 0, commandTimeout: 2000 })
+    this.#ledgerServer = ledgerServer
+    this.ledger = new Ledger(ledgerServer.client())
+    this.#producer = new LbsProducer(this.redis, SERVICE)
+    this.#watch = new CommitWatch(server.socketPath, `${SERVICE}-checkpoints`)
+  }
+
+  static async start(options: WorldOptions): Promise<World> {
+    const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
+    const histories = join(dir, 'histories')
+    await mkdir(histories)
+    const { persistence } = options
+    const [server, ledgerServer] = await Promise.all([
+      RedisServer.start({ persistence }),
+      RedisServer.start(),
+    ])
+    const world = new World(options, histories, server, ledgerServer)
+    world.#watch.start()
+    return world
+  }
+
+  get random(): SeededRandom {
+    return this.#options.random
+  }
+
+  get counts(): Record<string, number> {
+    const jobs = [...this.#jobs.values()]
+    return {
+      added: jobs.filter(({ isConfirmed }) => isConfirmed).length + this.#lost,
+      unanswered: jobs.filter(({ isConfirmed }) => !isConfirmed).length - this.#lost,
+      done: [...this.#jobs.keys()].filter((job) => this.#isDone(job)).length,
+      lostByRedis: this.#lost,
+      malformed: this.#malformed,
+      workers: this.#histories.length,
+      commits: this.#watch.commits.length,
+    }
+  }
+
+  /** Starts a worker, by default under a name of its own, and waits until it has a session. */
+  async addWorker(name = `worker-${this.#nextWorker}`, isAwaited = true): Promise<WorkerProcess> {
+    const number = this.#nextWorker++
+    const historyFile = join(this.#dir, `${number}.jsonl`)
+    const worker = await WorkerProcess.start(name, {
+      server: this.server,
+      ledgerUrl: this.#ledgerServer.url,
+      service: SERVICE,
+      historyFile,
+      stepMs: STEP_MS,
+      client: { ...CLIENT, claimMode: number % 2 === 0 ? 'auto' : 'manual' },
+      clientModule: this.#options.clientModule,
+    })
+    this.#histories.push({ worker: `${name}#${number}`, file: historyFile })
+    if (isAwaited) await worker.ready()
+    this.workers.push(worker)
+    return worker
+  }
+
+  async killWorker(worker: WorkerProcess): Promise<void> {
+    this.#forget(worker)
+    await worker.kill()
+  }
+
+  /** Asks a worker to leave; it has to within its time. */
+  async dismissWorker(worker: WorkerProcess): Promise<void> {
+    this.#forget(worker)
+    const problem = await worker.leave(CLOSE_TIMEOUT_MS + END_GRACE_MS)
+    if (problem !== null) this.violations.push(problem)
+  }
+
+  /** Adds a job to one of the data streams, now and then twice, now and then nonsense beside it. */
+  async produce(): Promise<void> {
+    if (this.outstanding().length >= GREATEST_OUTSTANDING) return
+    const { random } = this
+    const stream = `stream-${Math.floor(random.between(0, STREAMS))}`
+    await this.addJob(stream)
+    if (random.chance(0.03)) {
+      await this.redis.xadd(`${SERVICE}-input`, '*', 'lbs-input', '{"DataStreamName":7}').then(
+        () => this.#malformed++,
+        () => undefined,
+      )
+    }
+  }
+
+  async addJob(stream: string, info: { hangs?: boolean } = {}): Promise<number> {
+    const job = this.#nextJob++
+    await this.ledger.addRecords(job)
+    const entry: Job = { job, stream, isConfirmed: false }
+    this.#jobs.set(job, entry)
+    const times = this.random.chance(0.1) ? 2 : 1
+    for (let time = 0; time < times; time++) {
+      await this.#producer.add(stream, { job, ...info }).then(
+        () => {
+          entry.isConfirmed = true
+        },
+        () => undefined, // added or not: nothing is promised
+      )
+    }
+    return job
+  }
+
+  /** Jobs that were added for sure and are not done. */
+  outstanding(): Job[] {
+    return [...this.#jobs.values()].filter(({ job, isConfirmed }) => isConfirmed && !this.#isDone(job))
+  }
+
+  /** Reads what the ledger has new. */
+  async readLedger(): Promise<void> {
+    const streams = new Set([...this.#jobs.values()].map(({ stream }) => stream))
+    for (const stream of streams) {
+      const from = this.#stepsRead.get(stream) ?? 0
+      const steps = await this.ledger.steps(stream, from)
+      this.#stepsRead.set(stream, from + steps.length)
+      for (const { job, step } of steps) {
+        const done = this.#stepsDone.get(job) ?? new Set()
+        this.#stepsDone.set(job, done.add(step))
+      }
+    }
+  }
+
+  /**
+   * Waits until every data stream that had work outstanding has gone on, or has none left. Answers the streams that
+   * have not within `timeoutMs`.
+   */
+  async waitForProgress(timeoutMs: number): Promise<string[]> {
+    const untilMs = monotonicMs() + timeoutMs
+    await this.readLedger()
+    const stepsBefore = new Map(this.#stepsRead)
+    const streams = new Set(this.outstanding().map(({ stream }) => stream))
+    for (;;) {
+      await this.readLedger()
+      const unfinished = new Set(this.outstanding().map(({ stream }) => stream))
+      for (const stream of streams) {
+        const hasGoneOn = this.#stepsRead.get(stream) !== stepsBefore.get(stream)
+        if (hasGoneOn || !unfinished.has(stream)) streams.delete(stream)
+      }
+      if (streams.size === 0 || monotonicMs() > untilMs) return [...streams]
+      await sleep(25)
+    }
+  }
+
+  /** Redis has come back with less than it had answered: what is gone for good is not waited for any more. */
+  async noteLoss(): Promise<void> {
+    this.lossesAtMs.push(monotonicMs())
+    await this.readLedger()
+    const left = await this.#jobsInRedis()
+    for (const entry of this.outstanding()) {
+      if (left.has(entry.job)) continue
+      entry.isConfirmed = false
+      this.#lost++
+    }
+  }
+
+  /** What Redis still holds of a service that has nothing to do. */
+  async leftovers(): Promise<string[]> {
+    const names = ['input', 'locks', 'checkpoints'].map((part) => `${SERVICE}-${part}`)
+    const backlogs = await this.redis.keys(`${SERVICE}-backlog:*`)
+    const [entries, locks, checkpoints] = await Promise.all([
+      this.redis.xlen(names[0] as string),
+      this.redis.hlen(names[1] as string),
+      this.redis.hlen(names[2] as string),
+    ])
+    return [
+      ...(entries > 0 ? [`${entries} entries`] : []),
+      ...(locks > 0 ? [`${locks} lock records`] : []),
+      ...(checkpoints > 0 ? [`${checkpoints} checkpoints`] : []),
+      ...backlogs,
+    ]
+  }
+
+  /** What Redis holds of streams that nobody works on. */
+  async describe(streams: readonly string[]): Promise<string[]> {
+    const pending = (await this.redis.xpending(
+      `${SERVICE}-input`,
+      `${SERVICE}-group`,
+      '-',
+      '+',
+      100,
+    )) as unknown[][]
+    const lines = await Promise.all(
+      streams.map(async (stream) => {
+        const record = await this.redis.hget(`${SERVICE}-locks`, stream)
+        const owner = record?.split(' ').at(-1) ?? ''
+        const colon = owner.lastIndexOf(':')
+        const token = await this.redis.get(`${SERVICE}-heartbeat:${owner.slice(0, colon)}`)
+        const isAlive = token !== null && token === owner.slice(colon + 1)
+        const waiting = await this.redis.llen(`${SERVICE}-backlog:${stream}`)
+        const row = pending.find(([id]) => id === record?.split(' ')[0])
+        return `${stream}: record ${record} (owner alive: ${isAlive}), pending ${JSON.stringify(row)}, ${waiting} wait`
+      }),
+    )
+    const consumers = (await this.redis.xinfo(
+      'CONSUMERS',
+      `${SERVICE}-input`,
+      `${SERVICE}-group`,
+    )) as unknown[]
+    return [
+      ...lines,
+      JSON.stringify(consumers),
+      JSON.stringify(await this.redis.xinfo('GROUPS', `${SERVICE}-input`)),
+    ]
+  }
+
+  async evidence(): Promise<{
+    histories: WorkerHistory[]
+    commits: CommitWatch['commits']
+    lossesAtMs: number[]
+    heartbeatTtlMs: number
+  }> {
+    const histories = await Promise.all(this.#histories.map(({ worker, file }) => readHistory(worker, file)))
+    const { commits } = this.#watch
+    return { histories, commits, lossesAtMs: this.lossesAtMs, heartbeatTtlMs: TTL_MS }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#watch.stop()
+    await Promise.all(this.workers.map((worker) => worker.kill()))
+    await Promise.all([this.server, this.#ledgerServer].map((server) => server[Symbol.asyncDispose]()))
+    await rm(join(this.#dir, '..'), { recursive: true, force: true })
+  }
+
+  #forget(worker: WorkerProcess): void {
+    const index = this.workers.indexOf(worker)
+    if (index >= 0) this.workers.splice(index, 1)
+  }
+
+  #isDone(job: number): boolean {
+    return this.#stepsDone.get(job)?.size === STEPS
+  }
+
+  async #jobsInRedis(): Promise<Set<number>> {
+    const entries = await this.redis.xrange(`${SERVICE}-input`, '-', '+')
+    const texts = entries.map(([, fields]) => fields.join(' '))
+    for (const key of await this.redis.keys(`${SERVICE}-backlog:*`)) {
+      texts.push(...(await this.redis.lrange(key, 0, -1)))
+    }
+    return new Set(texts.flatMap((text) => (/job\W+(\d+)/.exec(text)?.slice(1) ?? []).map(Number)))
+  }
+}

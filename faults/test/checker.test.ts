@@ -1,0 +1,70 @@
+/** Each property is broken once by hand, and seen. */
+import { describe, expect, test } from 'vitest'
+import { type Evidence, findViolations } from '../src/checker.js'
+import type { HistoryEvent } from '../src/history.js'
+
+const STREAM = 'stream'
+
+function owns(
+  fence: number,
+  fromMs: number,
+  untilMs: number,
+  checkpointOf: number | null = null,
+): HistoryEvent[] {
+  return [
+    { type: 'given', at: fromMs, stream: STREAM, fence, job: 1, isTrusted: true, checkpointOf },
+    { type: 'trusted', at: untilMs, holdings: [[STREAM, fence]] },
+  ]
+}
+
+function evidence(a: HistoryEvent[], b: HistoryEvent[], more: Partial<Evidence> = {}): Evidence {
+  const histories = [
+    { worker: 'a', events: a },
+    { worker: 'b', events: b },
+  ]
+  return { histories, commits: [], lossesAtMs: [], heartbeatTtlMs: 1000, ...more }
+}
+
+describe('the checker', () => {
+  test('is content with one owner after the other', () => {
+    expect(findViolations(evidence(owns(1, 0, 100), owns(2, 101, 200)))).toEqual([])
+  })
+
+  test('sees two owners at once, of whom one was stopped meanwhile', () => {
+    expect(findViolations(evidence(owns(1, 0, 5000), owns(2, 2000, 2100)))).toEqual([
+      expect.stringContaining('two owners of stream for 100.0 ms'),
+    ])
+  })
+
+  test('excuses two owners for one TTL after Redis lost what it had answered', () => {
+    const both = [owns(1, 0, 900), owns(2, 500, 1200)] as const
+    expect(findViolations(evidence(...both, { lossesAtMs: [400] }))).toEqual([])
+    expect(
+      findViolations(evidence(owns(1, 0, 9000), owns(2, 500, 8000), { lossesAtMs: [400] })),
+    ).toHaveLength(1)
+  })
+
+  test('sees fences that fall or are given twice', () => {
+    for (const fence of [1, 2]) {
+      expect(findViolations(evidence(owns(2, 0, 100), owns(fence, 101, 200)))).toEqual([
+        expect.stringContaining('did not grow'),
+      ])
+    }
+  })
+
+  test('sees a commit that was accepted after one under a greater fence', () => {
+    const commits = [1, 2, 1].map((fence) => ({ stream: STREAM, fence, job: 7 }))
+    expect(findViolations(evidence([], [], { commits }))).toEqual([
+      'a commit to stream (job 7) under 1 was accepted after 2',
+    ])
+  })
+
+  test('sees the checkpoint of another job, rejections nobody listens to, and growth', () => {
+    const odd: HistoryEvent[] = [
+      ...owns(1, 0, 10, 3),
+      { type: 'unhandled', at: 1, error: 'Error: x' },
+      { type: 'memory', at: 2, rssBytes: 2 ** 30 },
+    ]
+    expect(findViolations(evidence(odd, []))).toHaveLength(3)
+  })
+})

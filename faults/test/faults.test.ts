@@ -1,0 +1,37 @@
+/** The short version of `npm run faults`, with fixed seeds, and the proof that it can fail. */
+import { describe, expect, test } from 'vitest'
+import { run } from '../src/run.js'
+import { runWeakened, WEAKENINGS } from '../src/weakenings.js'
+
+const TIMEOUT_MS = 180_000
+
+function weakening(name: string): (typeof WEAKENINGS)[number] {
+  const found = WEAKENINGS.find((each) => each.name === name)
+  if (found === undefined) throw new Error(`there is no weakening ${name}`)
+  return found
+}
+
+describe('a fleet at work', () => {
+  test('keeps what is promised whatever fails', { timeout: TIMEOUT_MS }, async () => {
+    const report = await run({ seed: 20_261, durationMs: 24_000 })
+    expect(report.violations).toEqual([])
+    expect(report.counts['done']).toBe(report.counts['added'])
+  })
+
+  test('keeps what is promised for a Redis that loses what it has answered', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const report = await run({ seed: 20_262, durationMs: 10_000, withLosses: true })
+    expect(report.violations).toEqual([])
+  })
+})
+
+describe('the suite notices', () => {
+  test.each(['a lock for each entry instead of each stream', 'no backlog'])(
+    '%s',
+    { timeout: TIMEOUT_MS },
+    async (name) => {
+      expect(await runWeakened(weakening(name))).not.toEqual([])
+    },
+  )
+})
