@@ -23,6 +23,7 @@ const TASKS = {
   demo: { redis: 'running', scripts: ['build', 'demo:run'] },
   examples: { redis: 'running', scripts: ['build', 'examples:run'] },
   bench: { redis: 'binary', scripts: ['build', 'bench:run'] },
+  faults: { redis: 'binary', scripts: ['build', 'faults:run'] },
   soak: { redis: 'binary', scripts: ['build', 'soak:run'] },
 }
 

@@ -4,7 +4,7 @@
  */
 import type { Redis } from 'ioredis'
 
-export const STEPS = 3
+export const STEPS = 4
 
 /** KEYS 1 greatest fence  2 list of steps. ARGV 1 fence  2 job  3 step  4 worker. Returns 1 if written, else 0. */
 const APPEND = `

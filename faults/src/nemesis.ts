@@ -2,6 +2,7 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { eventually } from '@redis-stream-client/test/support/eventually'
 import type { WorkerProcess } from './worker-process.js'
 import { SERVICE, TTL_MS, type World } from './world.js'
 
@@ -183,9 +184,13 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     await world.redis.config('SET', 'lua-time-limit', '20')
     const loop = world.redis.eval('while true do end', 0).catch(() => undefined)
     await sleep(world.random.between(0.1, 0.6) * TTL_MS)
-    const killer = world.server.client()
-    await killer.script('KILL').catch(() => undefined)
-    killer.disconnect()
+    // A busy server would not pass the check that a connection waits for.
+    const killer = world.server.client({ enableReadyCheck: false })
+    try {
+      await eventually('the script is killed', () => killer.script('KILL'))
+    } finally {
+      killer.disconnect()
+    }
     await loop
   },
   async flushScripts(world) {
@@ -213,7 +218,7 @@ export const LOSSES: Readonly<Record<string, Fault>> = {
 }
 
 /** How long it may take until every stream is worked on again after a fault: generous, for the machine may be busy. */
-export const RECOVERY_MS: number = 6 * TTL_MS + 4000
+const RECOVERY_MS = 6 * TTL_MS + 4000
 
 export async function expectProgress(world: World, after: string): Promise<void> {
   const stuck = await world.waitForProgress(RECOVERY_MS)

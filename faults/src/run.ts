@@ -30,7 +30,8 @@ export interface Report {
 const WORKERS = 4
 const PRODUCE_EVERY_MS = 30
 const WARM_UP_MS = 500
-const DRAIN_MS = 30_000
+/** Without a step of any job for this long, what is left is lost or stuck. */
+const QUIET_MS = 12_000
 const FAULT_TIMEOUT_MS = 60_000
 const MIXED = 0.3
 
@@ -54,7 +55,7 @@ export async function run(options: RunOptions): Promise<Report> {
     if (options.stopsEarly && (await verdict(world)).length > 0) break
   }
   await producer.stop()
-  if (!(options.stopsEarly && world.violations.length > 0)) await finish(world)
+  if (!options.stopsEarly || (await verdict(world)).length === 0) await finish(world)
   return {
     seed,
     violations: await verdict(world),
@@ -108,9 +109,9 @@ function startProducer(world: World): { stop: () => Promise<void> } {
 
 /** Everything that was added has to be done, every worker has to end, nothing may be left in Redis. */
 async function finish(world: World): Promise<void> {
-  const untilMs = monotonicMs() + DRAIN_MS
+  let untilMs = monotonicMs() + QUIET_MS
   for (;;) {
-    await world.readLedger()
+    if (await world.readLedger()) untilMs = monotonicMs() + QUIET_MS
     const left = world.outstanding()
     if (left.length === 0) break
     if (monotonicMs() > untilMs) {

@@ -14,6 +14,8 @@ export interface Weakening {
   /** Texts of the built files and what replaces them, everywhere in the file. */
   readonly patches: readonly { readonly file: string; readonly from: string; readonly to: string }[]
   readonly faults: readonly string[]
+  /** Default: a minute, and over with the first violation. */
+  readonly durationMs?: number
 }
 
 const SEED = 1
@@ -88,6 +90,8 @@ export const WEAKENINGS: readonly Weakening[] = [
       },
     ],
     faults: ['flushScripts'],
+    // What is lost is missed at the end.
+    durationMs: 2000,
   },
 ]
 
@@ -109,11 +113,15 @@ export async function catchWeakenings(say: (line: string) => void): Promise<bool
 }
 
 /** What is found when the weakened client runs under the faults that need what it lacks. */
-export async function runWeakened({ faults, patches }: Weakening): Promise<readonly string[]> {
+export async function runWeakened({
+  durationMs = DURATION_MS,
+  faults,
+  patches,
+}: Weakening): Promise<readonly string[]> {
   const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
   try {
     const clientModule = await copyWeakened(dir, patches)
-    const report = await run({ seed: SEED, durationMs: DURATION_MS, faults, clientModule, stopsEarly: true })
+    const report = await run({ seed: SEED, durationMs, faults, clientModule, stopsEarly: true })
     return report.violations
   } finally {
     await rm(dir, { recursive: true, force: true })

@@ -17,7 +17,7 @@ export const TTL_MS = 800
 const CLOSE_TIMEOUT_MS = 1500
 /** How much longer than `closeTimeoutMs` a process may take to end. */
 const END_GRACE_MS = 4000
-const STEP_MS = 25
+const STEP_MS = 50
 const STREAMS = 8
 const GREATEST_OUTSTANDING = 24
 
@@ -176,18 +176,21 @@ export class World implements AsyncDisposable {
     return [...this.#jobs.values()].filter(({ job, isConfirmed }) => isConfirmed && !this.#isDone(job))
   }
 
-  /** Reads what the ledger has new. */
-  async readLedger(): Promise<void> {
+  /** Reads what the ledger has new; answers whether that is anything. */
+  async readLedger(): Promise<boolean> {
+    let isNew = false
     const streams = new Set([...this.#jobs.values()].map(({ stream }) => stream))
     for (const stream of streams) {
       const from = this.#stepsRead.get(stream) ?? 0
       const steps = await this.ledger.steps(stream, from)
       this.#stepsRead.set(stream, from + steps.length)
+      isNew ||= steps.length > 0
       for (const { job, step } of steps) {
         const done = this.#stepsDone.get(job) ?? new Set()
         this.#stepsDone.set(job, done.add(step))
       }
     }
+    return isNew
   }
 
   /**
