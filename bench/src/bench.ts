@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util'
 import { BenchRun } from './bench-run.js'
 import { verdictOf } from './figure.js'
 import { describeMachine } from './machine.js'
+import { coreShare, FAIR_SHARE } from './machine-share.js'
 import { Progress } from './progress.js'
 import { formatTable } from './results-table.js'
 import type { Scenario } from './scenario.js'
@@ -35,12 +36,18 @@ async function runAll(scenarios: readonly Scenario[]): Promise<void> {
   const startedAt = new Date().toISOString()
   for (const scenario of scenarios) {
     bench.begin(scenario.name)
+    const shares = [coreShare()]
     try {
       await scenario.run(bench)
     } catch (error) {
       // One that fails leaves the figures of the others.
       bench.note(`failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
       process.exitCode = 1
+    }
+    shares.push(coreShare())
+    const share = Math.min(...shares)
+    if (share < FAIR_SHARE) {
+      bench.note(`the machine was busy with other work: a process got ${Math.round(share * 100)} % of a core`)
     }
   }
   progress.clear()

@@ -69,12 +69,16 @@ export interface HostReport {
 export interface Heap {
   readonly heapUsed: number
   readonly rss: number
+  /** Sockets and the like that are open; timers come and go with the work. */
+  readonly handles: number
 }
 
 export type HostCommand =
   | ({ readonly call: 'join'; readonly member: string } & JoinOptions)
   | { readonly call: 'leave' | 'times' | 'signals'; readonly member: string }
-  | { readonly call: 'measure' | 'report' | 'collect' }
+  /** Watching the event loop costs processor time of its own; without it, blocks are not reported. */
+  | { readonly call: 'measure'; readonly watchesLoop: boolean }
+  | { readonly call: 'report' | 'collect' }
 
 export type HostLine =
   | { readonly type: 'ready' }

@@ -16,7 +16,7 @@ import {
   type Times,
 } from './host-protocol.js'
 
-export type HostKind = 'ours' | 'bullmq' | 'bare'
+export type HostKind = 'ours' | 'bullmq' | 'bare' | 'soaker'
 
 const ANSWER_TIMEOUT_MS = 60_000
 const MAX_STDERR_CHARS = 4000
@@ -98,8 +98,8 @@ export class Host implements AsyncDisposable {
     await this.#call({ call: 'signals', member })
   }
 
-  async measure(): Promise<void> {
-    await this.#call({ call: 'measure' })
+  async measure({ watchesLoop = true }: { watchesLoop?: boolean } = {}): Promise<void> {
+    await this.#call({ call: 'measure', watchesLoop })
   }
 
   async report(): Promise<HostReport> {

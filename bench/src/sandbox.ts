@@ -31,7 +31,12 @@ export class Sandbox implements AsyncDisposable {
   }
 
   async host(kind: HostKind, nodeArgs: readonly string[] = []): Promise<Host> {
-    const host = await Host.start(kind, this.url, nodeArgs)
+    return await this.adopt(Host.start(kind, this.url, nodeArgs))
+  }
+
+  /** A host that was started otherwise goes with this sandbox too. */
+  async adopt(starting: Promise<Host>): Promise<Host> {
+    const host = await starting
     this.#hosts.push(host)
     return host
   }

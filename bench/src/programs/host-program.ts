@@ -37,7 +37,7 @@ export function serve(join: Join): void {
         find(command.member).member.readSignals?.()
         return undefined
       case 'measure':
-        meter.reset()
+        meter.begin(command.watchesLoop)
         return undefined
       case 'report':
         return meter.report()
@@ -69,5 +69,9 @@ export function serve(join: Join): void {
 function collect(): Heap {
   for (let i = 0; i < 2; i++) (globalThis as { gc?: () => void }).gc?.()
   const { heapUsed, rss } = process.memoryUsage()
-  return { heapUsed, rss }
+  return {
+    heapUsed,
+    rss,
+    handles: process.getActiveResourcesInfo().filter((kind) => kind !== 'Timeout').length,
+  }
 }

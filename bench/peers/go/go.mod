@@ -1,0 +1,3 @@
+module redis-stream-client-bench/peers/go
+
+go 1.24
