@@ -5,6 +5,14 @@ import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
 
+/** Sessions that hold on a busy machine. */
+const STEADY = {
+  heartbeatTtlMs: 4000,
+  lbsIdleTimeMs: 8000,
+  probeIntervalMs: 200,
+  claimStaggerMs: 50,
+} as const
+/** Sessions of clients that are to be killed. */
 const FAST = { heartbeatTtlMs: 800, lbsIdleTimeMs: 2000, claimStaggerMs: 50 } as const
 
 // Processes take their time to start on a busy machine.
@@ -40,7 +48,7 @@ describe.concurrent('a malformed entry', () => {
     'with $what goes to the dead letters, and its neighbours are delivered',
     async (each) => {
       await using fleet = new Fleet(server, {
-        ...FAST,
+        ...STEADY,
         metrics: { deadLettered: (event) => counted.push(event) },
       })
       const counted: unknown[] = []
@@ -77,7 +85,7 @@ describe.concurrent('a malformed entry', () => {
   )
 
   test('in great number hides no good one', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     await Promise.all(['a', 'b', 'c'].map((name) => fleet.join(name)))
     const good: string[] = []
     for (let round = 0; round < 60; round++) {
@@ -101,7 +109,7 @@ describe.concurrent('a malformed entry', () => {
   })
 
   test('that a dead client has read goes to the dead letters too', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const { redis, state } = fleet
     await fleet.add('good')
     await redis.xadd(state.lbsKey, '*', 'lbs-input', '{')
@@ -132,7 +140,7 @@ describe.concurrent('a malformed entry', () => {
     ['binary bytes', Buffer.from([0x7b, 0xff, 0xfe, 0x00, 0x7d])],
     ['a very long text', Buffer.from('x'.repeat(300_000))],
   ])('of %s harms nobody', async (_, payload) => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     await fleet.redis.xadd(fleet.state.lbsKey, '*', 'lbs-input', payload)
     await fleet.add('after')
@@ -143,7 +151,7 @@ describe.concurrent('a malformed entry', () => {
 
 describe.concurrent('a message of the Go client', () => {
   test('is understood: names in any case, Info null or absent, unknown fields', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     for (const message of [
       '{"DataStreamName":"one","Info":{"a":1},"Version":2}',
@@ -229,7 +237,7 @@ describe.concurrent('an entry whose owners are killed again and again', () => {
   })
 
   test('is kept when its owners hand it over in good order', async () => {
-    await using fleet = new Fleet(server, { ...CRASHY, maxCrashes: 0 })
+    await using fleet = new Fleet(server, { ...CRASHY, ...STEADY, maxCrashes: 0 })
     await fleet.add('stream')
     for (let round = 0; round < 4; round++) {
       const member = await fleet.join(`owner-${round}`)

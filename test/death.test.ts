@@ -1,13 +1,16 @@
 /** Owners that die, hang, or stall: who takes over, how soon, and what the former owner may still do. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { ConsumerProcess, StreamLine } from './src/support/consumer-process.js'
+import type { ConsumerOptions, ConsumerProcess, StreamLine } from './src/support/consumer-process.js'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
 
 const TTL_MS = 800
+/** Sessions of clients that are to die. */
 const FAST = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 4000, claimStaggerMs: 50 } as const
+/** Sessions that hold on a busy machine, and look for the dead as often. */
+const STEADY = { ...FAST, heartbeatTtlMs: 4000, lbsIdleTimeMs: 8000, probeIntervalMs: TTL_MS / 4 } as const
 /** TTL and two probe intervals, and a lot for a machine that is busy with other tests. */
 const DETECTION_MS = TTL_MS + 2 * (TTL_MS / 4) + 2000
 
@@ -27,9 +30,9 @@ afterAll(async () => {
 /** A client in a process of its own that owns `stream`, with a checkpoint. */
 async function spawnOwner(
   fleet: Fleet,
-  name = 'owner',
+  client: ConsumerOptions = FAST,
 ): Promise<{ owner: ConsumerProcess; held: StreamLine }> {
-  const owner = await fleet.spawn(name)
+  const owner = await fleet.spawn('owner', { client })
   await fleet.add('stream', { of: 'all' })
   const held = await owner.given('stream')
   expect(
@@ -42,7 +45,7 @@ async function spawnOwner(
 
 describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (claimMode) => {
   test('takes over from the checkpoint of an owner that was killed', async () => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode })
+    await using fleet = new Fleet(server, { ...STEADY, claimMode })
     const { owner, held } = await spawnOwner(fleet)
     const survivor = await fleet.join('survivor')
     await owner.kill()
@@ -71,7 +74,7 @@ describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (
   })
 
   test('takes over from an owner that is stopped; awake again, it is disowned and can change nothing', async () => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode })
+    await using fleet = new Fleet(server, { ...STEADY, claimMode })
     const { owner, held } = await spawnOwner(fleet)
     const survivor = await fleet.join('survivor')
     owner.pause()
@@ -91,7 +94,7 @@ describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (
   })
 
   test('takes over from an owner whose event loop stalls for longer than the TTL', async () => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode })
+    await using fleet = new Fleet(server, { ...STEADY, claimMode })
     const { owner, held } = await spawnOwner(fleet)
     const survivor = await fleet.join('survivor')
     await owner.call({ call: 'stall', ms: 2.5 * TTL_MS })
@@ -103,8 +106,8 @@ describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (
   })
 
   test('leaves alone an owner whose event loop stalls for less than the TTL', async () => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode, heartbeatTtlMs: 3000, lbsIdleTimeMs: 6000 })
-    const { owner, held } = await spawnOwner(fleet)
+    await using fleet = new Fleet(server, { ...STEADY, claimMode })
+    const { owner, held } = await spawnOwner(fleet, STEADY)
     const survivor = await fleet.join('survivor')
     await owner.call({ call: 'stall', ms: 1000 })
     expect(
@@ -124,8 +127,8 @@ describe.concurrent.each(['manual', 'auto'] as const)('in %s mode a survivor', (
 
 describe.concurrent('after the death of an owner of many streams', () => {
   test.each(['manual', 'auto'] as const)('the survivors share them, in %s mode', async (claimMode) => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode, claimStaggerMs: 500 })
-    const owner = await fleet.spawn('owner')
+    await using fleet = new Fleet(server, { ...STEADY, claimMode, claimStaggerMs: 500 })
+    const owner = await fleet.spawn('owner', { client: FAST })
     const streams = Array.from({ length: 300 }, (_, index) => `stream-${index}`)
     await fleet.addAll(streams)
     await fleet.allOwned(streams)
@@ -145,8 +148,8 @@ describe.concurrent('after the death of an owner of many streams', () => {
   })
 
   test('nobody takes what the dead held for longer than its capacity allows', async () => {
-    await using fleet = new Fleet(server, { ...FAST, claimMode: 'auto' })
-    const dying = await Promise.all(['x', 'y', 'z'].map((name) => fleet.spawn(name)))
+    await using fleet = new Fleet(server, { ...STEADY, claimMode: 'auto' })
+    const dying = await Promise.all(['x', 'y', 'z'].map((name) => fleet.spawn(name, { client: FAST })))
     const streams = Array.from({ length: 60 }, (_, index) => `stream-${index}`)
     await fleet.addAll(streams)
     await fleet.allOwned(streams)
@@ -181,8 +184,8 @@ describe.concurrent('after the death of an owner of many streams', () => {
   test.each(['manual', 'auto'] as const)(
     'a newcomer keeps to its limit, with three of the dead and new entries to serve at once, in %s mode',
     async (claimMode) => {
-      await using fleet = new Fleet(server, { ...FAST, claimMode, lbsIdleTimeMs: 2 * TTL_MS })
-      const dying = await Promise.all(['x', 'y', 'z'].map((name) => fleet.spawn(name)))
+      await using fleet = new Fleet(server, { ...STEADY, claimMode })
+      const dying = await Promise.all(['x', 'y', 'z'].map((name) => fleet.spawn(name, { client: FAST })))
       const streams = Array.from({ length: 60 }, (_, index) => `stream-${index}`)
       await fleet.addAll(streams)
       await fleet.allOwned(streams)

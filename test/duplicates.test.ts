@@ -6,6 +6,14 @@ import { Fleet } from './src/support/fleet.js'
 import type { Member } from './src/support/member.js'
 import { RedisServer } from './src/support/redis-server.js'
 
+/** Sessions that hold on a busy machine. */
+const STEADY = {
+  heartbeatTtlMs: 4000,
+  lbsIdleTimeMs: 8000,
+  probeIntervalMs: 200,
+  claimStaggerMs: 50,
+} as const
+/** Sessions of clients that are to be killed. */
 const FAST = { heartbeatTtlMs: 800, lbsIdleTimeMs: 2000, claimStaggerMs: 50 } as const
 
 // Processes take their time to start on a busy machine.
@@ -38,7 +46,7 @@ async function backlogHas(fleet: Fleet, name: string, count: number): Promise<vo
 
 describe.concurrent('a stream that is added again', () => {
   test('while it is owned waits until its owner is done', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     await fleet.add('stream', { n: 1 })
     const first = await member.given('stream')
@@ -59,7 +67,7 @@ describe.concurrent('a stream that is added again', () => {
   })
 
   test('after it was done is served afresh', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     for (let n = 0, fence = 0; n < 5; n++) {
       await fleet.add('stream', { n })
@@ -73,7 +81,7 @@ describe.concurrent('a stream that is added again', () => {
   })
 
   test('a hundred times is served in order by whoever is there', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const first = await fleet.join('first')
     await fleet.add('stream', { n: 0 })
     const held = await first.given('stream')
@@ -97,7 +105,7 @@ describe.concurrent('a stream that is added again', () => {
   })
 
   test('before anybody was there is served as often as it was added', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     await Promise.all([addTimes(fleet, 'a', 0, 30), addTimes(fleet, 'b', 0, 30)])
     const member = await fleet.join('only', { onStream: async (stream, self) => await self.done(stream) })
     await fleet.allDone()
@@ -111,7 +119,7 @@ describe.concurrent('a stream that is added again', () => {
 
   test('by many producers, with many others, is served that often by four clients', async () => {
     await using fleet = new Fleet(server, {
-      ...FAST,
+      ...STEADY,
       onStream: async (stream, member) => await member.done(stream),
     })
     await Promise.all(['a', 'b', 'c', 'd'].map((name) => fleet.join(name)))
@@ -130,8 +138,8 @@ describe.concurrent('a stream that is added again', () => {
   })
 
   test('goes on in order with those that wait, when its owner is killed', async () => {
-    await using fleet = new Fleet(server, FAST)
-    const owner = await fleet.spawn('owner')
+    await using fleet = new Fleet(server, STEADY)
+    const owner = await fleet.spawn('owner', { client: FAST })
     await fleet.add('stream', { n: 0 })
     await owner.given('stream')
     await addTimes(fleet, 'stream', 1, 3)
@@ -148,7 +156,7 @@ describe.concurrent('a stream that is added again', () => {
   })
 
   test('is in the order of the entries again, when one that was read late comes to the waiting ones', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     await fleet.add('stream', { n: 0 })
     const held = await member.given('stream')
@@ -194,7 +202,7 @@ describe.concurrent('with owners that are killed in between, a stream added many
     const work = { notesPrefix: `${fleet.service}-notes`, steps: STEPS, stepMs: 15 }
     let spawned = 0
     const spawn = (): Promise<ConsumerProcess> => fleet.spawn(`worker-${++spawned}`, { work })
-    const holder = await fleet.join('holder')
+    const holder = await fleet.join('holder', STEADY)
     await fleet.add('stream', { n: 0 })
     const held = await holder.given('stream')
     const workers = await Promise.all(Array.from({ length: 6 }, spawn))

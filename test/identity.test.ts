@@ -4,8 +4,13 @@ import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
 
-const TTL_MS = 800
-const FAST = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 4000, claimStaggerMs: 50 } as const
+const TTL_MS = 2000
+const FAST = {
+  heartbeatTtlMs: TTL_MS,
+  lbsIdleTimeMs: 4000,
+  probeIntervalMs: 200,
+  claimStaggerMs: 50,
+} as const
 /** What the start of a process and a busy machine may add. */
 const SLACK_MS = 3000
 

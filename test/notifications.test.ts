@@ -6,8 +6,15 @@ import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
 
-const TTL_MS = 800
-const FAST = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 2000, claimStaggerMs: 50 } as const
+const TTL_MS = 1500
+const STEADY = {
+  heartbeatTtlMs: TTL_MS,
+  lbsIdleTimeMs: 3000,
+  probeIntervalMs: 200,
+  claimStaggerMs: 50,
+} as const
+/** Sessions of clients that are to be killed. */
+const FAST = { ...STEADY, heartbeatTtlMs: 800 } as const
 
 vi.setConfig({ testTimeout: 60_000 })
 
@@ -27,7 +34,7 @@ function names(count: number): string[] {
 
 describe.concurrent('a client whose notifications nobody reads', () => {
   test('takes no more than its queue holds, keeps its session, and leaves the rest to others', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const absent = await fleet.join('absent', { reads: false, notificationBufferSize: 5 })
     await fleet.addAll(names(40))
     await eventually('the queue is full', () => absent.client.health().queueRoom === 0)
@@ -49,7 +56,7 @@ describe.concurrent('a client whose notifications nobody reads', () => {
   })
 
   test('is told of the loss of what it was told it owned, and not of what it was not', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const absent = await fleet.join('absent', {
       reads: false,
       notificationBufferSize: 4,
@@ -77,9 +84,9 @@ describe.concurrent('a client whose notifications nobody reads', () => {
   })
 
   test('loses nothing: when it closes or dies, others get what was queued', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const closing = await fleet.join('closing', { reads: false, notificationBufferSize: 5 })
-    const dying = await fleet.spawn('dying', { reads: false, client: { notificationBufferSize: 5 } })
+    const dying = await fleet.spawn('dying', { reads: false, client: { ...FAST, notificationBufferSize: 5 } })
     await fleet.addAll(names(40))
     await eventually('both queues are full', async () => {
       const shares = await fleet.state.shares()
@@ -92,8 +99,8 @@ describe.concurrent('a client whose notifications nobody reads', () => {
   })
 
   test('is told of streams without owners only as far as its queue goes, and of all in the end', async () => {
-    await using fleet = new Fleet(server, FAST)
-    const dying = await fleet.spawn('dying')
+    await using fleet = new Fleet(server, STEADY)
+    const dying = await fleet.spawn('dying', { client: FAST })
     await fleet.addAll(names(60))
     await fleet.allOwned(names(60))
     const absent = await fleet.join('absent', { reads: false, notificationBufferSize: 5 })
@@ -108,7 +115,7 @@ describe.concurrent('a client whose notifications nobody reads', () => {
 
 describe.concurrent('a slow reader', () => {
   test('gets everything, in order, while its owners keep their session', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const slow = await fleet.join('slow', { reads: false, notificationBufferSize: 3 })
     await fleet.addAll(names(60))
     const seen: string[] = []
@@ -128,7 +135,7 @@ describe.concurrent('a slow reader', () => {
 
 describe.concurrent('the iterator', () => {
   test('is closed by break, and the client is not', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only', { reads: false })
     await fleet.addAll(names(3))
     const seen: string[] = []
@@ -148,7 +155,7 @@ describe.concurrent('the iterator', () => {
   })
 
   test('cannot be had twice at once', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     expect(() => member.broker[Symbol.asyncIterator]()).toThrow(/iterat/)
     await fleet.add('stream')
@@ -156,7 +163,7 @@ describe.concurrent('the iterator', () => {
   })
 
   test('ends with StreamTerminated, and so does one that begins later', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only', { reads: false })
     await member.close()
     const told: string[] = []
@@ -167,7 +174,7 @@ describe.concurrent('the iterator', () => {
   })
 
   test('stands beside events, and a listener that throws harms nobody', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only')
     const heard: string[] = []
     member.broker.on('StreamAdded', () => {
@@ -183,7 +190,7 @@ describe.concurrent('the iterator', () => {
   })
 
   test('that an application ends by closing the broker closes the client', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const member = await fleet.join('only', { reads: false })
     await fleet.add('stream')
     await eventually('it is owned', () => member.owned.length === 1)

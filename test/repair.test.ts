@@ -6,7 +6,7 @@ import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
 
-const FAST = { heartbeatTtlMs: 750, lbsIdleTimeMs: 1500, claimStaggerMs: 50 } as const
+const FAST = { heartbeatTtlMs: 1500, lbsIdleTimeMs: 3000, probeIntervalMs: 200, claimStaggerMs: 50 } as const
 
 vi.setConfig({ testTimeout: 60_000 })
 

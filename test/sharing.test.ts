@@ -6,7 +6,7 @@ import { Fleet } from './src/support/fleet.js'
 import type { Member } from './src/support/member.js'
 import { RedisServer } from './src/support/redis-server.js'
 
-const FAST = { heartbeatTtlMs: 1000, lbsIdleTimeMs: 4000 } as const
+const STEADY = { heartbeatTtlMs: 4000, lbsIdleTimeMs: 8000 } as const
 
 let server: RedisServer
 
@@ -24,7 +24,7 @@ function names(count: number): string[] {
 
 describe('clients of one service', () => {
   test.each([1, 2, 3, 10])('%d share the streams, each owned by one of them', async (count) => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const members = await Promise.all(names(count).map((_, index) => fleet.join(`client-${index}`)))
     await fleet.allReading()
     const streams = names(20 * count)
@@ -48,7 +48,7 @@ describe('clients of one service', () => {
   })
 
   test('each get their part of 2,000 entries they have waited for', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     await Promise.all(names(10).map((_, index) => fleet.join(`client-${index}`)))
     await fleet.allReading()
     const streams = names(2000)
@@ -62,7 +62,7 @@ describe('clients of one service', () => {
   })
 
   test('serve what was added before the first of them came', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     const streams = names(30)
     await fleet.addAll(streams)
     const member = await fleet.join('late')
@@ -73,8 +73,8 @@ describe('clients of one service', () => {
   })
 
   test('of different services keep apart', async () => {
-    await using orders = new Fleet(server, { ...FAST, service: 'apart' })
-    await using other = new Fleet(server, { ...FAST, service: 'apart-2' })
+    await using orders = new Fleet(server, { ...STEADY, service: 'apart' })
+    await using other = new Fleet(server, { ...STEADY, service: 'apart-2' })
     await Promise.all([orders.join('same-id'), other.join('same-id')])
     await Promise.all([orders.add('stream', { for: 'orders' }), other.add('stream', { for: 'other' })])
     const streams = await Promise.all(
@@ -87,7 +87,7 @@ describe('clients of one service', () => {
 
   test('go on sharing while streams come and go', async () => {
     await using fleet = new Fleet(server, {
-      ...FAST,
+      ...STEADY,
       onStream: async (stream, member) => {
         await stream.commit('half')
         await member.done(stream)
@@ -104,7 +104,7 @@ describe('clients of one service', () => {
 
 describe('a client with a limit', () => {
   test('never owns more than that, and takes the next when one is done', async () => {
-    await using fleet = new Fleet(server, { ...FAST, maxOwnedStreams: 3 })
+    await using fleet = new Fleet(server, { ...STEADY, maxOwnedStreams: 3 })
     const member = await fleet.join('small')
     await fleet.addAll(names(12))
     let most = 0
@@ -122,7 +122,7 @@ describe('a client with a limit', () => {
   })
 
   test('leaves the rest to others', async () => {
-    await using fleet = new Fleet(server, FAST)
+    await using fleet = new Fleet(server, STEADY)
     await fleet.join('small', { maxOwnedStreams: 2 })
     await fleet.join('large')
     const streams = names(40)
@@ -134,7 +134,7 @@ describe('a client with a limit', () => {
 
 describe('a client that joins', () => {
   test('a group with a large backlog gets its share, within its limits', async () => {
-    await using fleet = new Fleet(server, { ...FAST, notificationBufferSize: 20 })
+    await using fleet = new Fleet(server, { ...STEADY, notificationBufferSize: 20 })
     const streams = names(5000)
     await fleet.addAll(streams)
     // Slow enough that the second finds most of it waiting.
