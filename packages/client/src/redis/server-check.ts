@@ -1,9 +1,15 @@
 /** What kind of server this is, and what about it could lose locks by itself. */
 import { StreamClientError } from '@redis-stream-client/notifs'
+import { sleep } from '../async/sleep.js'
+import { backoffMs } from '../decisions/backoff.js'
 import type { Connection } from './connection.js'
-import { isReply, redisError } from './redis-errors.js'
+import { isReply, isTransient, redisError } from './redis-errors.js'
 
 const LEAST_VERSION = [6, 2] as const
+/** How often a question is asked before its answer counts as missing. */
+const TRIES = 5
+const FIRST_PAUSE_MS = 20
+const GREATEST_PAUSE_MS = 200
 
 export interface ServerWarning {
   readonly facts: Record<string, string>
@@ -13,10 +19,13 @@ export interface ServerWarning {
 /**
  * Reads the server's version and settings; what it may not read it leaves out.
  * Rejects with REDIS_UNSUPPORTED if the server is older than 6.2, which has neither XPENDING IDLE nor exclusive ranges;
- * with the connection's error if there is no answer.
+ * with REDIS_ERROR if there is no answer, asked several times, or the signal aborts.
  */
-export async function checkServer(connection: Connection): Promise<ServerWarning[]> {
-  const info = await readInfo(connection)
+export async function checkServer(
+  connection: Connection,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<ServerWarning[]> {
+  const info = await readInfo(connection, signal)
   const version = info.get('redis_version')
   if (version !== undefined && isOlder(version)) {
     throw new StreamClientError(
@@ -35,7 +44,7 @@ export async function checkServer(connection: Connection): Promise<ServerWarning
         'set it to noeviction',
     })
   }
-  if (info.get('aof_enabled') === '0' && (await readSavePoints(connection)) === '') {
+  if (info.get('aof_enabled') === '0' && (await readSavePoints(connection, signal)) === '') {
     warnings.push({
       facts: { appendonly: 'no', save: '' },
       message:
@@ -45,9 +54,9 @@ export async function checkServer(connection: Connection): Promise<ServerWarning
   return warnings
 }
 
-async function readInfo(connection: Connection): Promise<Map<string, string>> {
+async function readInfo(connection: Connection, signal: AbortSignal): Promise<Map<string, string>> {
   try {
-    const text = await connection.run((redis) => redis.info())
+    const text = await persistently(() => connection.run((redis) => redis.info()), signal)
     return new Map(
       text.split(/\r?\n/).flatMap((line) => {
         const colon = line.indexOf(':')
@@ -61,13 +70,26 @@ async function readInfo(connection: Connection): Promise<Map<string, string>> {
 }
 
 /** The server's `save` setting, or null where CONFIG may not be used. */
-async function readSavePoints(connection: Connection): Promise<string | null> {
+async function readSavePoints(connection: Connection, signal: AbortSignal): Promise<string | null> {
   try {
-    const reply = (await connection.run((redis) => redis.config('GET', 'save'))) as string[]
+    const ask = (): Promise<unknown> => connection.run((redis) => redis.config('GET', 'save'))
+    const reply = (await persistently(ask, signal)) as string[]
     return reply[1] ?? null
   } catch (error) {
     if (isReply(error)) return null
     throw redisError("read the server's settings", error)
+  }
+}
+
+/** A connection may break at the start as at any other time. */
+async function persistently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (!isTransient(error) || tries === TRIES || signal.aborted) throw error
+      await sleep(backoffMs(tries, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+    }
   }
 }
 
