@@ -66,34 +66,46 @@ export class Probe implements Agent {
     })
   }
 
-  /** The first round of a session looks whoever has won: a new client must learn what waits for it. */
+  /**
+   * The first round of a session looks whoever has won: a new client must learn what waits for it. It tells itself
+   * alone: when hundreds begin at once, each publishing all dead to all would keep Redis busy for a minute.
+   */
   async #round(session: Session, signal: AbortSignal, isFirst: boolean): Promise<void> {
     const { onWon, probeIntervalMs, recorder, scripts } = this.#context
     const startMs = this.#nowMs()
     const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
     const roster = isFirst ? await scripts.roster() : await scripts.probe(session.clientId, roundMs)
     if (roster === null) return
-    const dead = await this.#publishDead(roster)
+    const dead = await this.#tellDead(roster, isFirst)
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
-    await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
+    await this.#watchEnds(roster, startMs + probeIntervalMs, isFirst, signal)
     if (!signal.aborted) await onWon(roster)
   }
 
   /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
-  async #watchEnds(roster: readonly RosterLine[], untilMs: number, signal: AbortSignal): Promise<void> {
+  async #watchEnds(
+    roster: readonly RosterLine[],
+    untilMs: number,
+    isFirst: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
     for (let lines = roster; !signal.aborted; ) {
       const nextEndMs = Math.min(...lines.filter((line) => line.ttlMs >= 0).map((line) => line.ttlMs))
       if (this.#nowMs() + nextEndMs > untilMs) return
       await sleep(nextEndMs + AFTER_END_MS, signal)
       lines = await this.#context.scripts.roster()
-      await this.#publishDead(lines)
+      await this.#tellDead(lines, isFirst)
     }
   }
 
-  /** Publishes the dead consumers that have entries pending; answers how many there are. */
-  async #publishDead(roster: readonly RosterLine[]): Promise<number> {
+  /** Tells of the dead consumers that have entries pending, this client or everyone; answers how many there are. */
+  async #tellDead(roster: readonly RosterLine[], isFirst: boolean): Promise<number> {
     const { onDead } = this.#context
     const dead = roster.filter((line) => !line.isAlive && line.pending > 0)
+    if (isFirst) {
+      for (const { consumer } of dead) onDead(consumer)
+      return dead.length
+    }
     this.#forgetOthers(dead)
     for (const { consumer, pending } of dead) {
       if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)
