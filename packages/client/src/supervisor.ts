@@ -90,7 +90,8 @@ export class Supervisor {
     const { commands, heartbeats, lbs, persistence, sessions } = parts
     const { signal } = this.#seekingStop
     await Promise.all([commands, heartbeats].map((each) => each.open(CONNECT_TIMEOUT_MS, signal)))
-    for (const { facts, message } of await checkServer(commands, signal)) logger.warn(facts, message)
+    const warnings = await checkServer(commands, { forMs: CONNECT_TIMEOUT_MS, signal })
+    for (const { facts, message } of warnings) logger.warn(facts, message)
     const session = await sessions.begin(signal)
     try {
       await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))

@@ -6,10 +6,14 @@ import type { Connection } from './connection.js'
 import { isReply, isTransient, redisError } from './redis-errors.js'
 
 const LEAST_VERSION = [6, 2] as const
-/** How often a question is asked before its answer counts as missing. */
-const TRIES = 5
 const FIRST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 200
+
+/** How long to go on asking when a connection breaks, which may happen at the start as at any other time. */
+export interface Patience {
+  readonly forMs: number
+  readonly signal: AbortSignal
+}
 
 export interface ServerWarning {
   readonly facts: Record<string, string>
@@ -19,13 +23,10 @@ export interface ServerWarning {
 /**
  * Reads the server's version and settings; what it may not read it leaves out.
  * Rejects with REDIS_UNSUPPORTED if the server is older than 6.2, which has neither XPENDING IDLE nor exclusive ranges;
- * with REDIS_ERROR if there is no answer, asked several times, or the signal aborts.
+ * with REDIS_ERROR if there is no answer, without `patience` at the first try.
  */
-export async function checkServer(
-  connection: Connection,
-  signal: AbortSignal = new AbortController().signal,
-): Promise<ServerWarning[]> {
-  const info = await readInfo(connection, signal)
+export async function checkServer(connection: Connection, patience?: Patience): Promise<ServerWarning[]> {
+  const info = await readInfo(connection, patience)
   const version = info.get('redis_version')
   if (version !== undefined && isOlder(version)) {
     throw new StreamClientError(
@@ -44,7 +45,7 @@ export async function checkServer(
         'set it to noeviction',
     })
   }
-  if (info.get('aof_enabled') === '0' && (await readSavePoints(connection, signal)) === '') {
+  if (info.get('aof_enabled') === '0' && (await readSavePoints(connection, patience)) === '') {
     warnings.push({
       facts: { appendonly: 'no', save: '' },
       message:
@@ -54,9 +55,9 @@ export async function checkServer(
   return warnings
 }
 
-async function readInfo(connection: Connection, signal: AbortSignal): Promise<Map<string, string>> {
+async function readInfo(connection: Connection, patience?: Patience): Promise<Map<string, string>> {
   try {
-    const text = await persistently(() => connection.run((redis) => redis.info()), signal)
+    const text = await persistently(() => connection.run((redis) => redis.info()), patience)
     return new Map(
       text.split(/\r?\n/).flatMap((line) => {
         const colon = line.indexOf(':')
@@ -70,10 +71,10 @@ async function readInfo(connection: Connection, signal: AbortSignal): Promise<Ma
 }
 
 /** The server's `save` setting, or null where CONFIG may not be used. */
-async function readSavePoints(connection: Connection, signal: AbortSignal): Promise<string | null> {
+async function readSavePoints(connection: Connection, patience?: Patience): Promise<string | null> {
   try {
     const ask = (): Promise<unknown> => connection.run((redis) => redis.config('GET', 'save'))
-    const reply = (await persistently(ask, signal)) as string[]
+    const reply = (await persistently(ask, patience)) as string[]
     return reply[1] ?? null
   } catch (error) {
     if (isReply(error)) return null
@@ -81,14 +82,15 @@ async function readSavePoints(connection: Connection, signal: AbortSignal): Prom
   }
 }
 
-/** A connection may break at the start as at any other time. */
-async function persistently<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+async function persistently<T>(ask: () => Promise<T>, patience: Patience | undefined): Promise<T> {
+  const untilMs = performance.now() + (patience?.forMs ?? 0)
   for (let tries = 1; ; tries++) {
     try {
       return await ask()
     } catch (error) {
-      if (!isTransient(error) || tries === TRIES || signal.aborted) throw error
-      await sleep(backoffMs(tries, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+      const isOver = patience === undefined || patience.signal.aborted || performance.now() >= untilMs
+      if (isOver || !isTransient(error)) throw error
+      await sleep(backoffMs(tries, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), patience.signal)
     }
   }
 }
