@@ -1,7 +1,12 @@
 /** Owners that die, hang, or stall: who takes over, how soon, and what the former owner may still do. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import type { ConsumerOptions, ConsumerProcess, StreamLine } from './src/support/consumer-process.js'
+import type {
+  ConsumerOptions,
+  ConsumerProcess,
+  StreamLine,
+  WorkNote,
+} from './src/support/consumer-process.js'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import { RedisServer } from './src/support/redis-server.js'
@@ -213,6 +218,36 @@ describe.concurrent('after the death of an owner of many streams', () => {
       expect(small.failures).toEqual([])
     },
   )
+
+  test('that is none, workers stopped and continued at random never write beside each other', async () => {
+    await using fleet = new Fleet(server, { ...FAST, claimMode: 'auto' })
+    const work = { notesPrefix: `${fleet.service}-notes`, steps: 60, stepMs: 40 }
+    const workers = await Promise.all(['a', 'b', 'c', 'd'].map((name) => fleet.spawn(name, { work })))
+    const streams = Array.from({ length: 12 }, (_, index) => `stream-${index}`)
+    await fleet.addAll(streams)
+    for (let round = 0; round < 8; round++) {
+      const worker = workers[round % workers.length]
+      worker?.pause()
+      // Sometimes shorter than the TTL, sometimes longer.
+      await sleep(round % 2 === 0 ? 1.8 * TTL_MS : 0.4 * TTL_MS)
+      worker?.resume()
+    }
+    await fleet.allDone(30_000)
+    let owners = 0
+    for (const name of streams) {
+      const lines = await fleet.redis.lrange(`${work.notesPrefix}:${name}`, 0, -1)
+      const notes = lines.map((line) => JSON.parse(line) as WorkNote)
+      expect(notes.map(({ fence }) => fence)).toEqual(notes.map(({ fence }) => fence).sort((a, b) => a - b))
+      // Each goes on where the last checkpoint was: at most the last step is done again.
+      for (const [index, { step }] of notes.entries()) {
+        expect(step - (notes[index - 1]?.step ?? -1)).toBeLessThanOrEqual(1)
+        expect(step - (notes[index - 1]?.step ?? -1)).toBeGreaterThanOrEqual(0)
+      }
+      expect(notes.at(-1)?.step).toBe(work.steps - 1)
+      owners += new Set(notes.map(({ fence }) => fence)).size
+    }
+    expect(owners).toBeGreaterThan(streams.length)
+  })
 
   test('one after the other, fences grow and the checkpoint goes on', async () => {
     await using fleet = new Fleet(server, FAST)

@@ -80,6 +80,49 @@ describe.concurrent('a stream that is added again', () => {
     await fleet.allDone()
   })
 
+  test('finds the checkpoint of the one before if that was kept', async () => {
+    await using fleet = new Fleet(server, STEADY)
+    const member = await fleet.join('only')
+    await addTimes(fleet, 'stream', 0, 1)
+    const first = await member.given('stream')
+    await addTimes(fleet, 'stream', 1, 1)
+    await backlogHas(fleet, 'stream', 1)
+    await first.commit('go on here')
+    fleet.witness.leave(first)
+    await first.done({ keepCheckpoint: true })
+    const second = await member.given('stream', first.fencingToken)
+    expect(second.checkpoint).toBe('go on here')
+    await member.done(second)
+    await fleet.allDone()
+  })
+
+  test('keeps all its fields while it waits, byte by byte', async () => {
+    await using fleet = new Fleet(server, STEADY)
+    const member = await fleet.join('only')
+    await fleet.add('stream')
+    const first = await member.given('stream')
+    const message = '{"DataStreamName":"stream","Info":{"big":1234567890123456,"deep":[[{}]]}}'
+    const bytes = Buffer.from([0, 1, 9, 10, 34, 47, 92, 127, 128, 255, 0xc3, 0x28])
+    await fleet.redis.xadd(
+      fleet.state.lbsKey,
+      '*',
+      'trace',
+      bytes,
+      'lbs-input',
+      message,
+      'empty',
+      '',
+      bytes,
+      'x',
+    )
+    await backlogHas(fleet, 'stream', 1)
+    await member.done(first)
+    const second = await member.given('stream', first.fencingToken)
+    const [entry] = await fleet.redis.xrangeBuffer(fleet.state.lbsKey, second.idInLbs, second.idInLbs)
+    const fields = [Buffer.from('trace'), bytes, Buffer.from('lbs-input'), Buffer.from(message)]
+    expect(entry?.[1]).toEqual([...fields, Buffer.from('empty'), Buffer.from(''), bytes, Buffer.from('x')])
+  })
+
   test('a hundred times is served in order by whoever is there', async () => {
     await using fleet = new Fleet(server, STEADY)
     const first = await fleet.join('first')

@@ -111,6 +111,24 @@ describe.concurrent('two processes with one POD_NAME', () => {
     expect(await first.call({ call: 'health' })).toMatchObject({ session: 'held', owned: 1 })
   })
 
+  test('follow each other page by page, as far as there is room', async () => {
+    await using fleet = new Fleet(server, FAST)
+    const first = await fleet.spawn('pod')
+    const names = Array.from({ length: 60 }, (_, index) => `stream-${index}`)
+    await fleet.addAll(names)
+    await fleet.allOwned(names)
+    await first.kill()
+    const second = await fleet.join('pod', { lbsRecoveryCount: 7, maxOwnedStreams: 40, onExpired: 'claim' })
+    await eventually('it is full', () => second.client.owned.size === 40)
+    expect(second.streams.every(({ recovered }) => recovered)).toBe(true)
+    for (let left = 60; left > 0; left--) {
+      const stream = await eventually('it owns one', () => second.client.owned.values().next().value)
+      expect(second.client.owned.size).toBeLessThanOrEqual(40)
+      await second.done(stream as NonNullable<typeof stream>)
+    }
+    await fleet.allDone()
+  })
+
   test('of different services do not meet', async () => {
     await using orders = new Fleet(server, FAST)
     await using bills = new Fleet(server, FAST)
@@ -137,6 +155,21 @@ describe.concurrent('a client id', () => {
     }
     const nameless = fleet.start('unused', { env: { POD_NAME: undefined, POD_IP: undefined } })
     expect(await nameless.told('refused')).toMatchObject({ code: 'CONSUMER_ID_MISSING' })
+  })
+
+  test('may be an IPv6 address', async () => {
+    await using fleet = new Fleet(server, { ...FAST, probeIntervalMs: 30_000 })
+    const survivor = await fleet.join('survivor', { maxOwnedStreams: 1 })
+    await fleet.allReading()
+    const owner = await fleet.spawn('unused', { env: { POD_NAME: undefined, POD_IP: 'fd00::1:2' } })
+    await fleet.addAll(['one', 'two'])
+    await owner.given()
+    await survivor.done((await survivor.next('StreamAdded')).stream)
+    await owner.kill()
+    // The event of the expired key tells, no probe comes in time.
+    const { previousOwner } = await survivor.next('StreamExpired')
+    expect(previousOwner).toBe('redis-consumer-fd00::1:2')
+    await eventually('it was claimed', () => survivor.streams.length === 2)
   })
 
   test('whose heartbeat key is deleted or overwritten loses its session and begins another', async () => {

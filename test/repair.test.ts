@@ -193,6 +193,57 @@ describe.concurrent('when scripts are flushed', () => {
   })
 })
 
+describe.concurrent('an entry that was read and left', () => {
+  test('in the name of a living client is served by it at its next look', async () => {
+    await using fleet = new Fleet(server, FAST)
+    const { redis, state } = fleet
+    const member = await fleet.join('only', { maxOwnedStreams: 1 })
+    await fleet.add('first')
+    const first = await member.given('first')
+    const id = await fleet.add('second')
+    const consumer = member.client.health().consumer ?? ''
+    await redis.xreadgroup('GROUP', state.group, consumer, 'COUNT', 9, 'STREAMS', state.lbsKey, '>')
+    await member.done(first)
+    expect(await member.given('second')).toMatchObject({ idInLbs: id, recovered: false })
+    expect(member.errors).toEqual([])
+  })
+
+  test('by one long dead is claimed at the start, without asking', async () => {
+    await using fleet = new Fleet(server, FAST)
+    const { redis, state } = fleet
+    const names = Array.from({ length: 30 }, (_, index) => `stream-${index}`)
+    await fleet.addAll(names)
+    await redis.xgroup('CREATE', state.lbsKey, state.group, '0')
+    await redis.xreadgroup(
+      'GROUP',
+      state.group,
+      'redis-consumer-gone:x',
+      'COUNT',
+      99,
+      'STREAMS',
+      state.lbsKey,
+      '>',
+    )
+    await eventually('they have idled', async () => {
+      const rows = (await redis.xpending(state.lbsKey, state.group, '-', '+', 99)) as [
+        string,
+        string,
+        number,
+      ][]
+      return rows.length === 30 && rows.every(([, , idleMs]) => idleMs >= FAST.lbsIdleTimeMs)
+    })
+    const taken: number[] = []
+    const member = await fleet.join('late', {
+      onExpired: 'ignore',
+      lbsRecoveryCount: 10,
+      metrics: { startupRecovery: (event) => taken.push(event.taken) },
+    })
+    await eventually('all were added', () => member.of('StreamAdded').length === 30)
+    expect(member.of('StreamAdded').every(({ recovered }) => recovered)).toBe(true)
+    await eventually('the recovery was measured', () => taken[0] === 30)
+  })
+})
+
 describe.concurrent('housekeeping', () => {
   test('removes consumers that died with nothing pending, and no others', async () => {
     await using fleet = new Fleet(server, { ...FAST, consumerRetentionMs: 1500 })
