@@ -2,7 +2,7 @@
  * Deliberate weakenings of the client. Each is a patch applied to a copy of the built package; a run with the faults
  * that need the removed protection has to find a violation. A suite that cannot fail proves nothing.
  */
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -11,8 +11,8 @@ import { run } from './run.js'
 
 export interface Weakening {
   readonly name: string
-  /** Texts of the built files and what replaces them, everywhere in the file. */
-  readonly patches: readonly { readonly file: string; readonly from: string; readonly to: string }[]
+  /** Texts of the built files and what replaces them, wherever they stand. */
+  readonly patches: readonly { readonly from: string; readonly to: string }[]
   readonly faults: readonly string[]
   /** Default: a minute, and over with the first violation. */
   readonly durationMs?: number
@@ -26,19 +26,16 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no token check in commit and finish',
     patches: [
       {
-        file: 'redis/lua.generated.js',
         from: "local is_alive = redis.call('GET', heartbeat) == token",
         to: 'local is_alive = true',
       },
       {
-        file: 'redis/lua.generated.js',
         from: 'if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then',
         to: 'if not record then',
       },
       // The number of a commit orders those of one owner, and stops some of another's by chance.
-      { file: 'redis/lua.generated.js', from: 'if number > record.commits then', to: 'if true then' },
+      { from: 'if number > record.commits then', to: 'if true then' },
       {
-        file: 'redis/lua.generated.js',
         from: 'if record.id ~= id or record.owner ~= consumer then',
         to: 'if false then',
       },
@@ -48,8 +45,8 @@ export const WEAKENINGS: readonly Weakening[] = [
   {
     name: 'trust counted from the answer, without a margin',
     patches: [
-      { file: 'session.js', from: 'this.trust.renew(sentAt)', to: 'this.trust.renew(clock.now())' },
-      { file: 'trust.js', from: 'this.#ttlMs - marginMs -', to: 'this.#ttlMs -' },
+      { from: 'this.trust.renew(sentAt)', to: 'this.trust.renew(clock.now())' },
+      { from: 'this.#ttlMs - marginMs -', to: 'this.#ttlMs -' },
     ],
     faults: ['delayThenFreeze'],
   },
@@ -57,9 +54,8 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no probe',
     patches: [
       {
-        file: 'agents/probe.js',
-        from: 'async run(session, signal) {',
-        to: 'async run(session, signal) {\n        return;',
+        from: 'await this.#round(session, signal, isFirst)',
+        to: 'await Promise.resolve()',
       },
     ],
     faults: ['killUnheard'],
@@ -68,12 +64,10 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'a lock for each entry instead of each stream',
     patches: [
       {
-        file: 'redis/service-scripts.js',
         from: '[each.id, each.dataStreamName]',
         to: "[each.id, each.dataStreamName + ' ' + each.id]",
       },
       {
-        file: 'redis/service-scripts.js',
         from: 'return [tenure.dataStreamName,',
         to: "return [tenure.dataStreamName + ' ' + tenure.idInLbs,",
       },
@@ -84,7 +78,6 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no backlog',
     patches: [
       {
-        file: 'redis/lua.generated.js',
         from: 'local function push_backlog(backlog, id, fields)',
         to: 'local function push_backlog(backlog, id, fields) if true then return end',
       },
@@ -128,17 +121,23 @@ export async function runWeakened({
   }
 }
 
-async function copyWeakened(dir: string, patches: Weakening['patches']): Promise<string> {
+/** Copies the built client into a folder and weakens it. Answers its main module. Rejects if there is nothing to weaken. */
+export async function copyWeakened(dir: string, patches: Weakening['patches']): Promise<string> {
   const built = dirname(createRequire(import.meta.url).resolve('@redis-stream-client/client'))
   const source = dirname(built)
-  await cp(built, join(dir, 'dist'), { recursive: true })
+  const copy = join(dir, 'dist')
+  await cp(built, copy, { recursive: true })
   await cp(join(source, 'package.json'), join(dir, 'package.json'))
   await symlink(join(source, 'node_modules'), join(dir, 'node_modules'))
-  for (const { file, from, to } of patches) {
-    const path = join(dir, 'dist', file)
-    const text = await readFile(path, 'utf8')
-    if (!text.includes(from)) throw new Error(`nothing to weaken: ${file} has no ${JSON.stringify(from)}`)
-    await writeFile(path, text.replaceAll(from, to))
+  const files = (await readdir(copy, { recursive: true })).filter((file) => file.endsWith('.js'))
+  const missing = new Set(patches.map(({ from }) => from))
+  for (const file of files) {
+    const text = await readFile(join(copy, file), 'utf8')
+    const found = patches.filter(({ from }) => text.includes(from))
+    for (const { from } of found) missing.delete(from)
+    const weakened = found.reduce((rest, { from, to }) => rest.replaceAll(from, to), text)
+    if (found.length > 0) await writeFile(join(copy, file), weakened)
   }
-  return pathToFileURL(join(dir, 'dist', 'index.js')).href
+  if (missing.size > 0) throw new Error(`nothing to weaken: ${[...missing].join('; ')}`)
+  return pathToFileURL(join(copy, 'index.js')).href
 }

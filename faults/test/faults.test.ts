@@ -1,7 +1,10 @@
 /** The short version of `npm run faults`, with fixed seeds, and the proof that it can fail. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { run } from '../src/run.js'
-import { runWeakened, WEAKENINGS } from '../src/weakenings.js'
+import { copyWeakened, runWeakened, WEAKENINGS } from '../src/weakenings.js'
 
 const TIMEOUT_MS = 180_000
 
@@ -27,6 +30,15 @@ describe('a fleet at work', () => {
 })
 
 describe('the suite notices', () => {
+  test.each(WEAKENINGS)('what there is to weaken: $name', async ({ patches }) => {
+    const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
+    try {
+      expect(await copyWeakened(dir, patches)).toMatch(/index\.js$/)
+    } finally {
+      await rm(dir, { recursive: true, force: true })
+    }
+  })
+
   test.each(['a lock for each entry instead of each stream', 'no backlog'])(
     '%s',
     { timeout: TIMEOUT_MS },
