@@ -13,6 +13,8 @@ export interface RunOptions {
   readonly faults?: readonly string[]
   /** Also those with which Redis loses what it has answered. */
   readonly withLosses?: boolean
+  /** What the server keeps over a crash; `aof`, or `rdb` with losses. `rdb` is faster: more is under way at once. */
+  readonly persistence?: 'aof' | 'rdb'
   readonly clientModule?: string | undefined
   /** End with the first violation. */
   readonly stopsEarly?: boolean
@@ -28,6 +30,7 @@ export interface Report {
 }
 
 const WORKERS = 4
+const PRODUCERS = 3
 const PRODUCE_EVERY_MS = 30
 const WARM_UP_MS = 500
 /** Without a step of any job for this long, what is left is lost or stuck. */
@@ -38,9 +41,10 @@ const MIXED = 0.3
 export async function run(options: RunOptions): Promise<Report> {
   const { seed, durationMs, clientModule, withLosses = false, log = () => undefined } = options
   const random = new SeededRandom(seed)
-  await using world = await World.start({ random, persistence: withLosses ? 'rdb' : 'aof', clientModule })
+  const persistence = options.persistence ?? (withLosses ? 'rdb' : 'aof')
+  await using world = await World.start({ random, persistence, clientModule })
   await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
-  const producer = startProducer(world)
+  const producer = startProducers(world)
   const counts: Record<string, number> = {}
   await sleep(WARM_UP_MS)
   const untilMs = monotonicMs() + durationMs
@@ -91,18 +95,19 @@ async function inflict(world: World, name: string): Promise<void> {
   }
 }
 
-function startProducer(world: World): { stop: () => Promise<void> } {
+function startProducers(world: World): { stop: () => Promise<void> } {
   let isStopped = false
-  const producing = (async (): Promise<void> => {
+  const produce = async (): Promise<void> => {
     while (!isStopped) {
       await world.produce()
       await sleep(PRODUCE_EVERY_MS)
     }
-  })()
+  }
+  const producing = Array.from({ length: PRODUCERS }, produce)
   return {
     stop: async () => {
       isStopped = true
-      await producing
+      await Promise.all(producing)
     },
   }
 }

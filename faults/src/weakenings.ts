@@ -114,7 +114,14 @@ export async function runWeakened({
   const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
   try {
     const clientModule = await copyWeakened(dir, patches)
-    const report = await run({ seed: SEED, durationMs, faults, clientModule, stopsEarly: true })
+    const report = await run({
+      seed: SEED,
+      durationMs,
+      faults,
+      persistence: 'rdb',
+      clientModule,
+      stopsEarly: true,
+    })
     return report.violations
   } finally {
     await rm(dir, { recursive: true, force: true })
