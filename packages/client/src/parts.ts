@@ -114,6 +114,7 @@ export function assemble(context: PartsContext): Parts {
     clock,
     recorder,
     logger,
+    onSurplus: (idInLbs) => released.markSurplus(idInLbs),
   })
   const claimRequests = new ClaimRequests({
     lbs,

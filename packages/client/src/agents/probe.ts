@@ -36,7 +36,7 @@ export interface ProbeContext {
   readonly onDead: (consumer: string) => void
   /** Called every round, won or not. */
   readonly onRound: (signal: AbortSignal) => Promise<void>
-  /** Own streams nobody else has wanted for `lbsIdleTimeMs`. */
+  /** Own streams nobody else has wanted for `lbsIdleTimeMs`, or for a round where only room was missing. */
   readonly onUnwanted: (ids: readonly string[]) => void
   /** Called with the roster by the winner of a round. */
   readonly onWon: (roster: readonly RosterLine[]) => Promise<void>
@@ -128,12 +128,15 @@ export class Probe implements Agent {
   }
 
   async #offerReleased(session: Session): Promise<void> {
-    const { lbsIdleTimeMs, onUnwanted, released } = this.#context
-    const { ids, olderThan } = await released.waiting()
+    const { lbsIdleTimeMs, onUnwanted, probeIntervalMs, released } = this.#context
+    const { ids, unwanted } = await released.waiting({
+      releasedMs: lbsIdleTimeMs,
+      surplusMs: probeIntervalMs,
+    })
     for (let start = 0; start < ids.length; start += OFFERS_PER_MESSAGE) {
       await this.#publish(formatOffer(session.consumer, ids.slice(start, start + OFFERS_PER_MESSAGE)))
     }
-    onUnwanted(olderThan(lbsIdleTimeMs))
+    onUnwanted(unwanted)
   }
 
   /** A hint. Who may not publish finds what there is to take by winning a round himself. */

@@ -13,6 +13,14 @@ interface Released {
   readonly session: Session
   readonly dataStreamName: string
   readonly atMs: number
+  /** Given back for want of room only: its owner would serve it if it had some. */
+  isSurplus: boolean
+}
+
+/** How long the others have the first choice. */
+export interface Precedence {
+  readonly releasedMs: number
+  readonly surplusMs: number
 }
 
 export class ReleasedStreams {
@@ -28,8 +36,14 @@ export class ReleasedStreams {
   add(streams: readonly StreamHandle[]): void {
     const atMs = this.#clock.now().monotonicMs
     for (const { idInLbs, dataStreamName, session } of streams) {
-      this.#released.set(idInLbs, { session, dataStreamName, atMs })
+      this.#released.set(idInLbs, { session, dataStreamName, atMs, isSurplus: false })
     }
+  }
+
+  /** Says of one that was given back that only room was missing. */
+  markSurplus(idInLbs: string): void {
+    const released = this.#released.get(idInLbs)
+    if (released !== undefined) released.isSurplus = true
   }
 
   has(idInLbs: string): boolean {
@@ -43,8 +57,8 @@ export class ReleasedStreams {
     }
   }
 
-  /** Those still waiting for an owner: their ids, and how long the longest has waited. Forgets the others. */
-  async waiting(): Promise<{ ids: string[]; olderThan: (ms: number) => string[] }> {
+  /** Those still waiting for an owner, and those the others have left for so long. Forgets the rest. */
+  async waiting({ releasedMs, surplusMs }: Precedence): Promise<{ ids: string[]; unwanted: string[] }> {
     const entries = [...this.#released]
     for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
       const batch = entries.slice(start, start + BATCH_LIMIT)
@@ -55,10 +69,10 @@ export class ReleasedStreams {
       })
     }
     const nowMs = this.#clock.now().monotonicMs
-    return {
-      ids: [...this.#released.keys()],
-      olderThan: (ms) => [...this.#released].filter(([, { atMs }]) => nowMs - atMs >= ms).map(([id]) => id),
-    }
+    const unwanted = [...this.#released].filter(
+      ([, { atMs, isSurplus }]) => nowMs - atMs >= (isSurplus ? surplusMs : releasedMs),
+    )
+    return { ids: [...this.#released.keys()], unwanted: unwanted.map(([id]) => id) }
   }
 }
 

@@ -35,6 +35,8 @@ export interface StreamTakerContext {
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
+  /** A stream was given back for want of room only. */
+  readonly onSurplus: (idInLbs: string) => void
 }
 
 export class StreamTaker {
@@ -116,6 +118,7 @@ export class StreamTaker {
       await this.#whileUnderWay(entries, async () => {
         const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
         await Promise.all(surplus.map((stream) => stream.release()))
+        for (const { idInLbs } of surplus) this.#context.onSurplus(idInLbs)
       })
     } catch (error) {
       this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
