@@ -162,7 +162,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     }
     const { session } = this.#supervisor
     if (!session?.isHeld()) throw this.#withoutSession('claim')
+    const offer = this.#parts.failover.hearClaim(payload.idInLbs)
     const stream = await this.#parts.claimRequests.claim(session, payload).catch((error: unknown) => {
+      if (offer !== undefined && isCoded(error, 'CAPACITY_REACHED')) {
+        this.#parts.failover.hearNoRoom(offer, payload.idInLbs)
+      }
       // By closing the client ended the session itself.
       const isCutOff = this.#closing !== undefined && isCoded(error, 'SESSION_LOST')
       throw isCutOff ? closed() : error

@@ -32,7 +32,12 @@ export class Claims {
 
   /** How many entries may be claimed or announced at once now: bounded by a batch, capacity and the queue. */
   get room(): number {
-    return Math.min(BATCH_LIMIT, this.#context.ownership.capacity, this.#context.deliveries.room)
+    return Math.min(BATCH_LIMIT, this.capacity, this.#context.deliveries.room)
+  }
+
+  /** How many more streams this client may own. */
+  get capacity(): number {
+    return this.#context.ownership.capacity
   }
 
   /**

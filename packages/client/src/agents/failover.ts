@@ -51,7 +51,7 @@ export interface FailoverContext {
 }
 
 /** What is offered: all that is pending under a dead consumer, or some entries its living owner gave back. */
-interface Offer {
+export interface Offer {
   readonly consumer: string
   readonly ids: readonly string[] | null
 }
@@ -65,6 +65,11 @@ export class Failover implements Agent {
   readonly #running = new Map<string, boolean>()
   /** Offers nothing could be made of for want of room. */
   readonly #postponed = new Map<string, Offer>()
+  /**
+   * Entries the application has been told of and may be about to claim, the oldest first. While capacity is limited
+   * each keeps a place for one TTL: whoever is told of more than he can take would be told again much later.
+   */
+  readonly #open = new Map<string, { readonly offer: Offer; readonly untilMs: number }>()
   readonly #tasks = new Set<Promise<void>>()
 
   constructor(context: FailoverContext) {
@@ -81,6 +86,7 @@ export class Failover implements Agent {
     })
     this.#session = undefined
     this.#postponed.clear()
+    this.#open.clear()
     await Promise.all(this.#tasks)
   }
 
@@ -113,9 +119,22 @@ export class Failover implements Agent {
     })
   }
 
+  /** The application claims an entry: its place is the claim's now. Answers the offer it had been told of, if any. */
+  hearClaim(idInLbs: string): Offer | undefined {
+    const open = this.#open.get(idInLbs)
+    this.#open.delete(idInLbs)
+    return open?.offer
+  }
+
+  /** There was no room for a claim after all: the application is told again when there is. */
+  hearNoRoom(offer: Offer, idInLbs: string): void {
+    this.#told.forget(toldKey(offer, idInLbs))
+    this.#postpone(offer)
+  }
+
   /** Takes up what was put off for want of room. */
   resume(): void {
-    if (this.#context.claims.room === 0 || this.#context.isRecovering()) return
+    if (this.#room() === 0 || this.#context.isRecovering()) return
     const offers = [...this.#postponed.values()]
     this.#postponed.clear()
     for (const offer of offers) this.#consider(offer)
@@ -143,8 +162,8 @@ export class Failover implements Agent {
   }
 
   async #stages(session: Session, offer: Offer): Promise<void> {
-    const { claimStaggerMs, claims, isRecovering, roster: reader } = this.#context
-    if (claims.room === 0 || isRecovering()) return this.#postpone(offer)
+    const { claimStaggerMs, isRecovering, roster: reader } = this.#context
+    if (this.#room() === 0 || isRecovering()) return this.#postpone(offer)
     if (offer.ids !== null && this.#due(offer, offer.ids).length === 0) return
     const roster = await reader.read(session)
     if (offer.ids === null && !isFallen(roster, offer.consumer)) return
@@ -182,17 +201,19 @@ export class Failover implements Agent {
 
   /** False if it had to stop for want of room; the rest is put off. */
   async #actOn(session: Session, offer: Offer, ids: readonly string[]): Promise<boolean> {
-    const { claims } = this.#context
     let rest = this.#due(offer, ids)
     while (rest.length > 0 && !this.#signalOf(session).aborted) {
-      const count = claims.room
+      const count = this.#room()
       if (count === 0) {
         this.#postpone(offer)
         return false
       }
       const part = rest.slice(0, count)
       rest = rest.slice(count)
-      for (const id of part) this.#told.say(toldKey(offer, id), this.#nowMs())
+      for (const id of part) {
+        this.#told.say(toldKey(offer, id), this.#nowMs())
+        this.#keepPlace(offer, id)
+      }
       await this.#act(session, offer, part)
     }
     return true
@@ -201,6 +222,24 @@ export class Failover implements Agent {
   #due(offer: Offer, ids: readonly string[]): readonly string[] {
     const nowMs = this.#nowMs()
     return ids.filter((id) => this.#told.isDue(toldKey(offer, id), nowMs))
+  }
+
+  /** How many entries may be acted on now. */
+  #room(): number {
+    const { claims } = this.#context
+    const nowMs = this.#nowMs()
+    for (const [id, { untilMs }] of this.#open) {
+      if (untilMs > nowMs) break
+      this.#open.delete(id)
+    }
+    return Math.max(0, Math.min(claims.room, claims.capacity - this.#open.size))
+  }
+
+  #keepPlace(offer: Offer, id: string): void {
+    const { claimMode, claims, heartbeatTtlMs } = this.#context
+    if (claimMode === 'auto' || claims.capacity === Number.POSITIVE_INFINITY) return
+    this.#open.delete(id) // keeps the map in the order of time
+    this.#open.set(id, { offer, untilMs: this.#nowMs() + heartbeatTtlMs })
   }
 
   /** What a living client gave back is not kept: its former owner offers it again. */
@@ -213,18 +252,26 @@ export class Failover implements Agent {
     if (claimMode === 'auto') {
       await claims.claimAndDeliver(session, this.#signalOf(session), ids)
     } else {
-      await this.#tell(session, offer, await claims.readable(session, ids))
+      const told = await this.#tell(session, offer, await claims.readable(session, ids))
+      for (const id of ids) if (!told.has(id)) this.#open.delete(id)
     }
   }
 
-  async #tell(session: Session, offer: Offer, entries: readonly ReadableEntry[]): Promise<void> {
+  /** Answers the ids of those that were told. */
+  async #tell(
+    session: Session,
+    offer: Offer,
+    entries: readonly ReadableEntry[],
+  ): Promise<ReadonlySet<string>> {
     const { deliveries, records } = this.#context
+    const told = new Set<string>()
     const found = await records.of(entries.map(({ message }) => message.dataStreamName))
     for (const [index, { id, message }] of entries.entries()) {
       const record = found[index]
       const isReserved = record?.idInLbs === id && record.consumer === null
       const isOwn = record?.idInLbs === id && record.consumer === session.consumer
       if (isOwn || (offer.ids !== null && !isReserved)) continue // somebody has taken it
+      told.add(id)
       const owner = record?.idInLbs === id ? record.consumer : offer.consumer
       await deliveries.streamExpired(
         {
@@ -235,6 +282,7 @@ export class Failover implements Agent {
         this.#signalOf(session),
       )
     }
+    return told
   }
 
   #track(work: (session: Session) => Promise<void>): void {
