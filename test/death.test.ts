@@ -202,6 +202,8 @@ describe.concurrent('after the death of an owner of many streams', () => {
       let most = 0
       const small = fleet.make('small', {
         maxOwnedStreams: 7,
+        // Nothing may be left until it is stranded: there is room again after a few milliseconds.
+        lbsIdleTimeMs: 40_000,
         metrics: {
           streamStarted: () => {
             most = Math.max(most, small.client.owned.size)
@@ -215,6 +217,8 @@ describe.concurrent('after the death of an owner of many streams', () => {
       await small.init()
       await fleet.allDone(25_000)
       expect(most).toBeLessThanOrEqual(7)
+      // It is not told of more than it can take, to be refused and told again.
+      expect(small.of('StreamExpired').length).toBeLessThanOrEqual(1.5 * streams.length)
       expect(small.failures).toEqual([])
     },
   )
