@@ -1,11 +1,12 @@
 /**
- * `pnpm run plots RESULTS.json FOLDER`: draws the plots of a run of the bench, and prints its tables for a document.
+ * `pnpm run plots RESULTS.json FOLDER DOCUMENT.md`: draws the plots of a run of the bench into a folder, and puts its
+ * tables into a document.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { replaceTables } from './document-tables.js'
 import type { Figure } from './figure.js'
 import { drawLinePlot, type LinePlot, type Series } from './line-plot.js'
-import { formatMarkdown } from './results-table.js'
 
 /** Which figures a plot shows: those whose text begins like this, one series for each name. */
 interface PlotPlan {
@@ -69,9 +70,9 @@ const PLANS: readonly PlotPlan[] = [
   },
 ]
 
-const [file, folder] = process.argv.slice(2).filter((argument) => argument !== '--')
-if (file === undefined || folder === undefined) {
-  process.stderr.write('pnpm run plots RESULTS.json FOLDER\n')
+const [file, folder, document] = process.argv.slice(2).filter((argument) => argument !== '--')
+if (file === undefined || folder === undefined || document === undefined) {
+  process.stderr.write('pnpm run plots RESULTS.json FOLDER DOCUMENT.md\n')
   process.exitCode = 2
 } else {
   const { figures } = JSON.parse(await readFile(file, 'utf8')) as { figures: Figure[] }
@@ -80,10 +81,7 @@ if (file === undefined || folder === undefined) {
     const series = seriesOf(plan, figures)
     if (series.length > 0) await writeFile(join(folder, plan.file), drawLinePlot({ ...plan.plot, series }))
   }
-  for (const scenario of new Set(figures.map((figure) => figure.scenario))) {
-    const of = figures.filter((figure) => figure.scenario === scenario)
-    process.stdout.write(`### ${scenario}\n\n${formatMarkdown(of)}\n\n`)
-  }
+  await writeFile(document, replaceTables(await readFile(document, 'utf8'), figures))
 }
 
 function seriesOf({ byPeer, scenario, series }: PlotPlan, figures: readonly Figure[]): Series[] {

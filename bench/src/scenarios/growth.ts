@@ -3,20 +3,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { addStreams } from '../assignments.js'
 import type { BenchRun } from '../bench-run.js'
 import { OURS } from '../figure.js'
-import { type Host, total, untilCounted } from '../host.js'
+import { total, untilCounted } from '../host.js'
 import { totalCalls } from '../redis-meter.js'
 import { Sandbox } from '../sandbox.js'
 import type { Scenario } from '../scenario.js'
 import { countSent } from '../sent-commands.js'
-import { takeOver } from './mass-takeover.js'
+import { joinAll, takeOver } from './mass-takeover.js'
 
 const CLIENTS = [1, 10, 50, 200]
 const STREAMS = [100, 1000, 10_000, 100_000]
 const STREAMS_AMONG_CLIENTS = 1000
 const CLIENTS_AMONG_STREAMS = 9
 const HOSTS = 4
-const WINDOW_MS = 5000
-const SETTLE_MS = 3000
+const WINDOW_MS = 4000
+const SETTLE_MS = 2000
 
 export const growth: Scenario = {
   name: 'growth',
@@ -61,12 +61,8 @@ async function rest(bench: BenchRun, clients: number): Promise<void> {
   await using sandbox = await Sandbox.open()
   const service = sandbox.newService()
   const hosts = await sandbox.hosts('ours', Math.min(HOSTS, clients))
+  await joinAll(hosts, clients, { service })
   await addStreams(sandbox.redis, service, STREAMS_AMONG_CLIENTS)
-  await Promise.all(
-    Array.from({ length: clients }, (_, index) =>
-      (hosts[index % hosts.length] as Host).join(`m${index}`, { service }),
-    ),
-  )
   await untilCounted('all are owned', hosts, () => total(hosts, 'taken') >= STREAMS_AMONG_CLIENTS)
   await sleep(SETTLE_MS)
   await sandbox.meter.begin()

@@ -24,7 +24,7 @@ interface Size {
 }
 
 const SIZES: readonly Size[] = [
-  { streams: 1, services: 10, kills: 4 },
+  { streams: 1, services: 10, kills: 3 },
   { streams: 100, services: 3, kills: 2 },
   { streams: 1000, services: 1, kills: 2 },
 ]
