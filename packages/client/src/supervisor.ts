@@ -92,15 +92,19 @@ export class Supervisor {
     await Promise.all([commands, heartbeats].map((each) => each.open(CONNECT_TIMEOUT_MS, signal)))
     const warnings = await checkServer(commands, { forMs: CONNECT_TIMEOUT_MS, signal })
     for (const { facts, message } of warnings) logger.warn(facts, message)
-    const session = await sessions.begin(signal)
-    try {
-      await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
-      this.#agentsStop.signal.throwIfAborted()
-      return session
-    } catch (error) {
-      session.end('the client could not start')
-      await this.#sayGoodbye(session)
-      throw error
+    for (const untilMs = performance.now() + CONNECT_TIMEOUT_MS; ; ) {
+      const session = await sessions.begin(signal)
+      try {
+        await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+        this.#agentsStop.signal.throwIfAborted()
+        return session
+      } catch (error) {
+        // A short session may be over before anybody keeps it: then another one is begun.
+        const isAgainWorthIt = !session.isHeld() && performance.now() < untilMs
+        session.end('the client could not start')
+        await this.#sayGoodbye(session)
+        if (!isAgainWorthIt || this.#agentsStop.signal.aborted) throw error
+      }
     }
   }
 
