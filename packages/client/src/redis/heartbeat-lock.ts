@@ -5,6 +5,17 @@
 import Redlock, { ExecutionError, type Lock, ResourceLockedError } from 'redlock'
 import type { RedisLike } from './connection.js'
 
+/**
+ * redlock's own script writes the key anew, which a server whose memory is full refuses: every client would lose its
+ * session, and with it the streams it could still finish.
+ */
+const EXTEND_LUA = `
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+    return 0
+  end
+  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+`
+
 export class HeartbeatLock {
   readonly #redlock: Redlock
   readonly #key: string
@@ -13,7 +24,8 @@ export class HeartbeatLock {
 
   constructor(redis: RedisLike, key: string, ttlMs: number) {
     // redlock's own retries wait longer than the TTL; whoever calls decides when to try again.
-    this.#redlock = new Redlock([redis], { retryCount: 0, driftFactor: 0 })
+    const settings = { retryCount: 0, driftFactor: 0 }
+    this.#redlock = new Redlock([redis], settings, { extendScript: () => EXTEND_LUA })
     this.#key = key
     this.#ttlMs = ttlMs
   }
