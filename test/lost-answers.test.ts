@@ -9,7 +9,7 @@ import { RedisServer } from './src/support/redis-server.js'
 import { TcpProxy } from './src/support/tcp-proxy.js'
 
 /** Sessions that are lost now and then as well. */
-const FAST = { heartbeatTtlMs: 300, lbsIdleTimeMs: 1500, claimStaggerMs: 50 } as const
+const FAST = { heartbeatTtlMs: 700, lbsIdleTimeMs: 1500, claimStaggerMs: 50 } as const
 
 /** Sessions that are to hold on a busy machine too. */
 const STEADY = {

@@ -174,6 +174,31 @@ describe.concurrent('when a lock record is deleted', () => {
   })
 })
 
+describe.concurrent('when memory is full', () => {
+  test('owners keep their session, finish what they can, and commit when there is room again', async () => {
+    await using own = await RedisServer.start()
+    await using fleet = new Fleet(own, FAST)
+    const beats: string[] = []
+    const member = await fleet.join('only', { metrics: { heartbeat: ({ outcome }) => beats.push(outcome) } })
+    await fleet.addAll(['one', 'two'])
+    const [one, two] = [await member.given('one'), await member.given('two')]
+    await fleet.redis.config('SET', 'maxmemory', '1')
+    await member.done(one)
+    const commit = two.commit('late')
+    const before = beats.length
+    await eventually('two TTLs of heartbeats', () => beats.length - before >= 8, Boolean, {
+      timeoutMs: 10_000,
+    })
+    expect(beats.slice(before)).not.toContain('lost')
+    expect(two.owned).toBe(true)
+    expect(await fleet.state.checkpoint('two')).toBeNull()
+    await fleet.redis.config('SET', 'maxmemory', '0')
+    await commit
+    expect(await fleet.state.checkpoint('two')).toBe('late')
+    expect(member.errors).toEqual([])
+  })
+})
+
 describe.concurrent('when scripts are flushed', () => {
   test('every operation loads its script again', async () => {
     await using own = await RedisServer.start()
