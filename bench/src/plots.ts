@@ -1,5 +1,5 @@
 /**
- * `pnpm run plots RESULTS.json FOLDER DOCUMENT.md`: draws the plots of a run of the bench into a folder, and puts its
+ * `npm run plots -- RESULTS.json FOLDER DOCUMENT.md`: draws the plots of a run of the bench into a folder, and puts its
  * tables into a document.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
@@ -72,7 +72,7 @@ const PLANS: readonly PlotPlan[] = [
 
 const [file, folder, document] = process.argv.slice(2).filter((argument) => argument !== '--')
 if (file === undefined || folder === undefined || document === undefined) {
-  process.stderr.write('pnpm run plots RESULTS.json FOLDER DOCUMENT.md\n')
+  process.stderr.write('npm run plots -- RESULTS.json FOLDER DOCUMENT.md\n')
   process.exitCode = 2
 } else {
   const { figures } = JSON.parse(await readFile(file, 'utf8')) as { figures: Figure[] }
