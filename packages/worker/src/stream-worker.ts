@@ -260,7 +260,11 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   async #removeWakeKeys(): Promise<void> {
     if (this.#commands.status !== 'ready') return
     const keys = this.#readers.map((_, index) => this.#keys.wake(this.id, index))
-    await this.#commands.run((redis) => redis.unlink(...keys)).catch(() => undefined) // they expire
+    try {
+      await this.#commands.run((redis) => redis.unlink(...keys))
+    } catch (error) {
+      this.#logger.debug({ error: messageOf(error) }, 'the wake keys were not removed, they expire')
+    }
   }
 
   #onBreaker(state: BreakerState): void {
