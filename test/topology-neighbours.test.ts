@@ -205,7 +205,7 @@ describe('a neighbour', () => {
     await using crew = new TopologyCrew(redis, 'orders')
     const first = await crew.join('first')
     await crew.add('stream')
-    await eventually('it has been tried', () => redis.hexists('orders-locks', 'stream'))
+    await eventually('it has been tried', async () => (await redis.info('errorstats')).includes('WRONGTYPE'))
     await new Promise((resolve) => setTimeout(resolve, 300))
     expect(await redis.xlen('orders-dead')).toBe(0)
     await redis.del('orders-checkpoints')

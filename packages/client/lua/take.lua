@@ -55,16 +55,51 @@ local function count_crashes(record)
   return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
 end
 
+-- Entries are decided in rounds in which no data stream occurs twice, so that no decision of a round depends on
+-- another. What Redis says of all of them is read before, and what is taken is written after, in one command each.
+local round
+
+local function begin_round(first, last)
+  local names = {}
+  for i = first, last do
+    names[#names + 1] = ARGV[8 + 2 * i]
+  end
+  round = { records = {}, checkpoints = {}, own = {}, records_to_write = {}, ids_to_claim = {} }
+  local records = redis.call('HMGET', locks, unpack(names))
+  local saved = redis.call('HMGET', checkpoints, unpack(names))
+  for i, name in ipairs(names) do
+    round.records[name] = records[i]
+    round.checkpoints[name] = saved[i]
+  end
+  if mode == 'acquire' then
+    local first_id, last_id = ARGV[7 + 2 * first], ARGV[7 + 2 * last]
+    for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
+      round.own[pending[1]] = pending
+    end
+  end
+end
+
+local function end_round()
+  if #round.records_to_write > 0 then
+    redis.call('HSET', locks, unpack(round.records_to_write))
+  end
+  if #round.ids_to_claim > 0 then
+    table.insert(round.ids_to_claim, 'JUSTID')
+    redis.call('XCLAIM', lbs, group, consumer, 0, unpack(round.ids_to_claim))
+  end
+end
+
 local function answer_taken(stream, record, recovered)
-  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, redis.call('HGET', checkpoints, stream) }
+  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, round.checkpoints[stream] }
 end
 
 local function take(id, stream, holder, crashes, recovered)
   local record =
     { id = id, fence = next_fence(), since = now_ms, crashes = crashes, commits = 0, owner = consumer }
-  write_record(stream, record)
+  table.insert(round.records_to_write, stream)
+  table.insert(round.records_to_write, format_record(record))
   if holder ~= consumer then
-    redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+    table.insert(round.ids_to_claim, id)
   end
   return answer_taken(stream, record, recovered)
 end
@@ -79,14 +114,15 @@ local function find_entry(id)
 end
 
 local function decide(id, stream, backlog)
-  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
-  local record = read_record(stream)
-  if not record and mode == 'acquire' and pending and pending[2] == consumer then
+  local text = round.records[stream]
+  if not text and round.own[id] then
     return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
   end
+  local record = text and parse_record(text) or nil
   if record and record.err then
     return record
   end
+  local pending = round.own[id] or redis.call('XPENDING', lbs, group, id, id, 1)[1]
 
   local entry = find_entry(id)
   if not entry then
@@ -157,11 +193,22 @@ local function decide(id, stream, backlog)
 end
 
 local answers = {}
-for i = 1, entries do
-  local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
-  if answer.err then
-    return answer
+local first = 1
+while first <= entries do
+  local seen, last = {}, first - 1
+  while last < entries and not seen[ARGV[10 + 2 * last]] do
+    last = last + 1
+    seen[ARGV[8 + 2 * last]] = true
   end
-  answers[i] = answer
+  begin_round(first, last)
+  for i = first, last do
+    local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
+    if answer.err then
+      return answer
+    end
+    answers[i] = answer
+  end
+  end_round()
+  first = last + 1
 end
 return answers

@@ -21,10 +21,13 @@ local function read_record(stream)
   return text and parse_record(text) or nil
 end
 
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end

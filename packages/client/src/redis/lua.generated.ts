@@ -70,12 +70,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local is_alive = redis.call('GET', heartbeat) == token
 local function commit(stream, id, fence, number, checkpoint)
@@ -128,12 +130,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -185,11 +189,19 @@ for i = 1, (#ARGV - 3) / 3 do
 end
 return answers`
 
-export const endSessionLua: string = `local removed = 0
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  removed = redis.call('DEL', KEYS[1])
+export const endSessionLua: string = `local lbs, heartbeat = unpack(KEYS)
+local group, client_id, token, channel, message = unpack(ARGV)
+local consumer = client_id .. ':' .. token
+local removed = 0
+if redis.call('GET', heartbeat) == token then
+  removed = redis.call('DEL', heartbeat)
 end
-redis.pcall('PUBLISH', ARGV[2], ARGV[3]) -- a hint: whoever may not publish has ended all the same
+local pending = redis.pcall('XPENDING', lbs, group, '-', '+', 1, consumer)
+if #pending > 0 then
+  redis.pcall('PUBLISH', channel, message) -- a hint: whoever may not publish has ended all the same
+elseif not pending.err then
+  redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+end
 return removed`
 
 export const finishLua: string = `local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
@@ -213,12 +225,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -278,21 +292,42 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local function read_roster()
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  local roster = {}
-  if consumers.err then
-    return roster -- no stream or no group yet: the reader makes both
+local KEYS_A_READ = 1000
+local function read_heartbeats(facts)
+  for start = 1, #facts, KEYS_A_READ do
+    local keys, tokens = {}, {}
+    for i = start, math.min(start + KEYS_A_READ - 1, #facts) do
+      local client_id, token = string.match(facts[i].name, '^(.*):([^:]+)$')
+      keys[#keys + 1] = heartbeat_prefix .. (client_id or '')
+      tokens[#keys] = token
+    end
+    local values = redis.call('MGET', unpack(keys))
+    for i, value in ipairs(values) do
+      living[facts[start + i - 1].name] = value == tokens[i]
+    end
   end
+end
+local function read_roster(with_ends)
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  if consumers.err then
+    return {} -- no stream or no group yet: the reader makes both
+  end
+  local facts = {}
   for i = 1, #consumers do
     local fact = {}
     for j = 1, #consumers[i], 2 do
       fact[consumers[i][j]] = consumers[i][j + 1]
     end
-    local is_silent = fact.pending == 0 and fact.idle >= silent_ms
-    local alive = not is_silent and is_living(fact.name)
+    if fact.pending > 0 or fact.idle < silent_ms then
+      facts[#facts + 1] = fact
+    end
+  end
+  read_heartbeats(facts)
+  local roster = {}
+  for _, fact in ipairs(facts) do
+    local alive = is_living(fact.name)
     local left = -2
-    if alive then
+    if alive and with_ends then
       left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
     end
     if alive or fact.pending > 0 then
@@ -304,7 +339,7 @@ end
 if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
   return false
 end
-return read_roster()`
+return read_roster(true)`
 
 export const releaseLua: string = `local heartbeat, locks = unpack(KEYS)
 local client_id, token, channel, message = unpack(ARGV, 1, 4)
@@ -327,12 +362,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local is_alive = redis.call('GET', heartbeat) == token
 local function release(stream, id, fence)
@@ -403,21 +440,42 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local function read_roster()
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  local roster = {}
-  if consumers.err then
-    return roster -- no stream or no group yet: the reader makes both
+local KEYS_A_READ = 1000
+local function read_heartbeats(facts)
+  for start = 1, #facts, KEYS_A_READ do
+    local keys, tokens = {}, {}
+    for i = start, math.min(start + KEYS_A_READ - 1, #facts) do
+      local client_id, token = string.match(facts[i].name, '^(.*):([^:]+)$')
+      keys[#keys + 1] = heartbeat_prefix .. (client_id or '')
+      tokens[#keys] = token
+    end
+    local values = redis.call('MGET', unpack(keys))
+    for i, value in ipairs(values) do
+      living[facts[start + i - 1].name] = value == tokens[i]
+    end
   end
+end
+local function read_roster(with_ends)
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  if consumers.err then
+    return {} -- no stream or no group yet: the reader makes both
+  end
+  local facts = {}
   for i = 1, #consumers do
     local fact = {}
     for j = 1, #consumers[i], 2 do
       fact[consumers[i][j]] = consumers[i][j + 1]
     end
-    local is_silent = fact.pending == 0 and fact.idle >= silent_ms
-    local alive = not is_silent and is_living(fact.name)
+    if fact.pending > 0 or fact.idle < silent_ms then
+      facts[#facts + 1] = fact
+    end
+  end
+  read_heartbeats(facts)
+  local roster = {}
+  for _, fact in ipairs(facts) do
+    local alive = is_living(fact.name)
     local left = -2
-    if alive then
+    if alive and with_ends then
       left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
     end
     if alive or fact.pending > 0 then
@@ -426,7 +484,7 @@ local function read_roster()
   end
   return roster
 end
-return read_roster()`
+return read_roster(ARGV[3] == '1')`
 
 export const sweepLua: string = `local lbs, locks, checkpoints, heartbeat_prefix = unpack(KEYS, 1, 4)
 local group = ARGV[1]
@@ -456,12 +514,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -526,12 +586,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local function is_before(a, b)
   local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
@@ -614,15 +676,45 @@ local function count_crashes(record)
   end
   return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
 end
+local round
+local function begin_round(first, last)
+  local names = {}
+  for i = first, last do
+    names[#names + 1] = ARGV[8 + 2 * i]
+  end
+  round = { records = {}, checkpoints = {}, own = {}, records_to_write = {}, ids_to_claim = {} }
+  local records = redis.call('HMGET', locks, unpack(names))
+  local saved = redis.call('HMGET', checkpoints, unpack(names))
+  for i, name in ipairs(names) do
+    round.records[name] = records[i]
+    round.checkpoints[name] = saved[i]
+  end
+  if mode == 'acquire' then
+    local first_id, last_id = ARGV[7 + 2 * first], ARGV[7 + 2 * last]
+    for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
+      round.own[pending[1]] = pending
+    end
+  end
+end
+local function end_round()
+  if #round.records_to_write > 0 then
+    redis.call('HSET', locks, unpack(round.records_to_write))
+  end
+  if #round.ids_to_claim > 0 then
+    table.insert(round.ids_to_claim, 'JUSTID')
+    redis.call('XCLAIM', lbs, group, consumer, 0, unpack(round.ids_to_claim))
+  end
+end
 local function answer_taken(stream, record, recovered)
-  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, redis.call('HGET', checkpoints, stream) }
+  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, round.checkpoints[stream] }
 end
 local function take(id, stream, holder, crashes, recovered)
   local record =
     { id = id, fence = next_fence(), since = now_ms, crashes = crashes, commits = 0, owner = consumer }
-  write_record(stream, record)
+  table.insert(round.records_to_write, stream)
+  table.insert(round.records_to_write, format_record(record))
   if holder ~= consumer then
-    redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
+    table.insert(round.ids_to_claim, id)
   end
   return answer_taken(stream, record, recovered)
 end
@@ -634,14 +726,15 @@ local function find_entry(id)
   return redis.call('XRANGE', lbs, id, id)[1]
 end
 local function decide(id, stream, backlog)
-  local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
-  local record = read_record(stream)
-  if not record and mode == 'acquire' and pending and pending[2] == consumer then
+  local text = round.records[stream]
+  if not text and round.own[id] then
     return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
   end
+  local record = text and parse_record(text) or nil
   if record and record.err then
     return record
   end
+  local pending = round.own[id] or redis.call('XPENDING', lbs, group, id, id, 1)[1]
   local entry = find_entry(id)
   if not entry then
     if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
@@ -707,11 +800,22 @@ local function decide(id, stream, backlog)
   return { 'QUEUED' }
 end
 local answers = {}
-for i = 1, entries do
-  local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
-  if answer.err then
-    return answer
+local first = 1
+while first <= entries do
+  local seen, last = {}, first - 1
+  while last < entries and not seen[ARGV[10 + 2 * last]] do
+    last = last + 1
+    seen[ARGV[8 + 2 * last]] = true
   end
-  answers[i] = answer
+  begin_round(first, last)
+  for i = first, last do
+    local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
+    if answer.err then
+      return answer
+    end
+    answers[i] = answer
+  end
+  end_round()
+  first = last + 1
 end
 return answers`

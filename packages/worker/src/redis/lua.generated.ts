@@ -136,12 +136,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local function read_own_record(stream, id, fence)
   if redis.call('GET', heartbeat) ~= token then
@@ -215,12 +217,14 @@ local function read_record(stream)
   local text = redis.call('HGET', locks, stream)
   return text and parse_record(text) or nil
 end
-local function write_record(stream, record)
-  local text = string.format(
+local function format_record(record)
+  return string.format(
     '%s %s %s %.0f %.0f %s',
     record.id, record.fence, record.since, record.crashes, record.commits, record.owner
   )
-  redis.call('HSET', locks, stream, text)
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
 end
 local function read_own_record(stream, id, fence)
   if redis.call('GET', heartbeat) ~= token then
