@@ -11,4 +11,4 @@ local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
   return false
 end
-return read_roster()
+return read_roster(true)

@@ -161,9 +161,10 @@ export function assemble(context: PartsContext): Parts {
     logger,
     onLook: () => void hints.refresh(),
   })
+  const roster = new RosterReader(scripts, persistence, clock)
   const recovery = new Recovery({
     ...options,
-    scripts,
+    roster,
     lbs,
     persistence,
     claims,
@@ -174,7 +175,7 @@ export function assemble(context: PartsContext): Parts {
   })
   const failover = new Failover({
     ...options,
-    roster: new RosterReader(scripts, persistence),
+    roster,
     lbs,
     records,
     persistence,
@@ -187,6 +188,7 @@ export function assemble(context: PartsContext): Parts {
   const probe = new Probe({
     ...options,
     scripts,
+    roster,
     connection: commands,
     keys,
     released,
@@ -202,7 +204,7 @@ export function assemble(context: PartsContext): Parts {
       await housekeeping.sweepIfWanted(signal)
     },
     onUnwanted: (ids) => failover.takeBack(ids),
-    onWon: (roster) => housekeeping.tidy(roster),
+    onWon: (lines) => housekeeping.tidy(lines),
   })
   const reader = new LbsReader({
     ...options,
@@ -216,6 +218,7 @@ export function assemble(context: PartsContext): Parts {
     broker,
     deliveries,
     blockMs: Math.max(options.heartbeatTtlMs, LEAST_BLOCK_MS),
+    isAlone: () => probe.isAlone,
     logger,
     onAbandonedRead: () => look.request(),
     onExhausted: context.onReaderExhausted,

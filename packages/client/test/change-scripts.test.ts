@@ -204,18 +204,34 @@ describe('bury', () => {
 })
 
 describe('end of a session', () => {
-  it('removes the heartbeat key only if it still is its own, and always tells the others', async () => {
+  it('removes the heartbeat key only if it still is its own', async () => {
+    await service.session('a', 't9')
+    await service.scripts.endSession(a, '')
+    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBe('t9')
+    await service.scripts.endSession({ ...a, token: 't9' }, '')
+    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBeNull()
+  })
+
+  it('tells the others of a consumer that leaves entries, and removes one that leaves none', async () => {
     const subscriber = service.redis.duplicate()
     await subscriber.subscribe(service.keys.failoverChannel)
     const messages: string[] = []
     subscriber.on('message', (_, message) => messages.push(message))
-    await service.session('a', 't9')
-    await service.scripts.endSession(a, 'first')
-    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBe('t9')
-    await service.scripts.endSession({ ...a, token: 't9' }, 'second')
-    expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBeNull()
-    await expect.poll(() => messages).toEqual(['first', 'second'])
+    await service.add('s')
+    await service.read(a)
+    await service.scripts.endSession(b, 'b leaves nothing')
+    await service.scripts.endSession(a, 'a leaves s')
+    await expect.poll(() => messages).toEqual(['a leaves s'])
+    expect((await service.scripts.roster()).map((line) => line.consumer)).toEqual([formatConsumer(a)])
+    const consumers = await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)
+    expect(consumers).toHaveLength(1)
     subscriber.disconnect()
+  })
+
+  it('needs no group', async () => {
+    await service.redis.flushall()
+    await service.scripts.endSession(a, '')
+    expect(await service.redis.exists(service.keys.lbs)).toBe(0)
   })
 })
 
@@ -228,12 +244,14 @@ describe('roster and probe', () => {
     await service.redis.xgroup('CREATECONSUMER', service.keys.lbs, service.keys.group, 'idle stranger')
     await service.add('s2')
     await service.read({ clientId: 'busy', token: 'x' })
-    const roster = new Map((await service.scripts.roster()).map((line) => [line.consumer, line]))
+    const lines = await service.scripts.roster({ withEnds: true })
+    const roster = new Map(lines.map((line) => [line.consumer, line]))
     expect(roster.get(formatConsumer(a))).toMatchObject({ pending: 0, isAlive: true })
     expect(roster.get(formatConsumer(a))?.ttlMs).toBeGreaterThan(50_000)
     expect(roster.get(formatConsumer(b))).toMatchObject({ pending: 1, isAlive: false, ttlMs: -2 })
     expect(roster.get('busy:x')).toMatchObject({ pending: 1, isAlive: false })
     expect(roster.size).toBe(3)
+    expect((await service.scripts.roster()).map((line) => line.ttlMs)).toEqual([-2, -2, -2])
   })
 
   it('count one that has nothing pending and has not read for long as dead', async () => {

@@ -57,3 +57,33 @@ it('a client sends as little for 5,000 streams as for one', async () => {
   expect(one).toBeLessThanOrEqual(atMost)
   expect(many).toBeLessThanOrEqual(atMost)
 }, 60_000)
+
+it('a client reads more at a time while no other is alive', async () => {
+  await using server = await RedisServer.start()
+  const redis = server.client()
+  const monitor = await redis.monitor()
+  const counts = new Map<string, number>()
+  monitor.on('monitor', (_time: string, args: string[]) => {
+    if (args[0] !== 'xreadgroup') return
+    const [clientId = ''] = String(args[args.indexOf('GROUP') + 2]).split(':')
+    counts.set(clientId, Number(args[args.indexOf('COUNT') + 1]))
+  })
+  const options = { logger: pino({ level: 'silent' }), probeIntervalMs: 100 }
+  const countOf = async (name: string): Promise<number | undefined> => {
+    await addStreams(redis, 0, 1) // a read that waits goes on as it began
+    return counts.get(`redis-consumer-${name}`)
+  }
+  await using first = new RedisStreamClient(redis, 'orders', {
+    ...options,
+    consumerId: 'first',
+    readCount: 4,
+  })
+  await first.init()
+  await expect.poll(() => countOf('first'), { timeout: 10_000 }).toBe(20)
+  await using second = new RedisStreamClient(redis, 'orders', { ...options, consumerId: 'second' })
+  await second.init()
+  await expect.poll(() => countOf('first'), { timeout: 10_000 }).toBe(4)
+  await second.close()
+  await expect.poll(() => countOf('first'), { timeout: 10_000 }).toBe(20)
+  monitor.disconnect()
+}, 60_000)

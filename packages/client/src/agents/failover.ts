@@ -17,7 +17,7 @@ import type { SafeLogger } from '../logger.js'
 import type { Deliveries } from '../ownership/deliveries.js'
 import type { Lbs, ReadableEntry } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
-import type { RosterLine } from '../redis/service-scripts.js'
+import { isFallen } from '../redis/service-scripts.js'
 import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
@@ -100,8 +100,7 @@ export class Failover implements Agent {
     this.#track(async (session) => {
       const roster = await this.#context.roster.read(session)
       for (const line of roster) {
-        if (!line.isAlive && line.pending > 0 && clientIdOf(line.consumer) === clientId)
-          this.hearDead(line.consumer)
+        if (isFallen(line) && clientIdOf(line.consumer) === clientId) this.hearDead(line.consumer)
       }
     })
   }
@@ -165,8 +164,10 @@ export class Failover implements Agent {
     const { claimStaggerMs, isRecovering, roster: reader } = this.#context
     if (this.#room() === 0 || isRecovering()) return this.#postpone(offer)
     if (offer.ids !== null && this.#due(offer, offer.ids).length === 0) return
+    if (offer.ids === null && !(await this.#hasLeftEntries(session, offer.consumer))) return
     const roster = await reader.read(session)
-    if (offer.ids === null && !isFallen(roster, offer.consumer)) return
+    if (offer.ids === null && !roster.some((line) => line.consumer === offer.consumer && isFallen(line)))
+      return
     const others = roster.filter((line) => line.isAlive && !isOneOf(line.consumer, session.consumer, offer))
     const rendezvous = new Rendezvous(
       session.consumer,
@@ -180,6 +181,15 @@ export class Failover implements Agent {
       const isLeft = await this.#stage(session, offer, (id) => rendezvous.rankOf(id) <= greatestRank)
       if (!isLeft) return
     }
+  }
+
+  /** A client that had nothing dies cheaply: the roster is not read for it. */
+  async #hasLeftEntries(session: Session, consumer: string): Promise<boolean> {
+    const { lbs, persistence } = this.#context
+    const first = await persistence.send('read pending entries', session, () =>
+      lbs.pendingIds(consumer, 1, null),
+    )
+    return first.length > 0
   }
 
   /** Goes once through what is offered. Answers whether anything of it is still there for a later stage. */
@@ -303,11 +313,6 @@ export class Failover implements Agent {
   #nowMs(): number {
     return this.#context.clock.now().monotonicMs
   }
-}
-
-function isFallen(roster: readonly RosterLine[], consumer: string): boolean {
-  const line = roster.find((each) => each.consumer === consumer)
-  return line !== undefined && !line.isAlive && line.pending > 0
 }
 
 /** The client itself is not among the others, nor is the one that gives its streams back. */

@@ -20,6 +20,7 @@ import type { StreamTaker } from '../ownership/stream-taker.js'
 import { Connection, type RedisLike } from '../redis/connection.js'
 import { isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
 import { isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
+import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
 import type { Agent } from './agent.js'
@@ -29,6 +30,8 @@ const ANSWER_GRACE_MS = 500
 const IN_HAND_POLL_MS = 5
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
+/** A client alone need not leave anything for others: it reads more at a time, up to what one script takes. */
+const SHARE_ALONE = 5
 
 export interface LbsReaderContext {
   readonly template: RedisLike
@@ -42,6 +45,8 @@ export interface LbsReaderContext {
   readonly deliveries: Deliveries
   readonly readCount: number
   readonly blockMs: number
+  /** Whether no other client of the service is known to be alive. */
+  readonly isAlone: () => boolean
   readonly retry: {
     readonly maxRetries: number
     readonly initialDelayMs: number
@@ -128,15 +133,20 @@ export class LbsReader implements Agent {
 
   /** Waits until something may be read; answers how much, 0 when the signal aborts. */
   async #awaitRoom(signal: AbortSignal): Promise<number> {
-    const { broker, ownership, readCount } = this.#context
+    const { broker, ownership } = this.#context
     while (!signal.aborted) {
       const room = broker.room - this.#inHand
       if (ownership.capacity === 0) await ownership.changed(signal)
-      else if (room > 0) return Math.min(readCount, ownership.capacity, room)
+      else if (room > 0) return Math.min(this.#greatestCount(), ownership.capacity, room)
       else if (broker.room > 0) await sleep(IN_HAND_POLL_MS, signal)
       else await roomAvailable(broker, signal)
     }
     return 0
+  }
+
+  #greatestCount(): number {
+    const { isAlone, readCount } = this.#context
+    return isAlone() ? Math.max(readCount, Math.min(BATCH_LIMIT, SHARE_ALONE * readCount)) : readCount
   }
 
   /** Has a batch taken at once, and delivers it after the one before. Resolves with what went wrong, or null. */

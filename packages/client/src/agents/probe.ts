@@ -14,10 +14,11 @@ import type { SafeRecorder } from '../metrics.js'
 import { formatOffer, type ReleasedStreams } from '../ownership/released-streams.js'
 import type { Connection } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'
-import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import { isFallen, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
 import { type Agent, repeat } from './agent.js'
+import type { RosterReader } from './roster-reader.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
 const AFTER_END_MS = 2
@@ -25,6 +26,7 @@ const OFFERS_PER_MESSAGE = 50
 
 export interface ProbeContext {
   readonly scripts: ServiceScripts
+  readonly roster: RosterReader
   readonly connection: Connection
   readonly keys: ServiceKeys
   readonly released: ReleasedStreams
@@ -46,11 +48,17 @@ export class Probe implements Agent {
   readonly #context: ProbeContext
   readonly #published: Repeats
   readonly #pendingOf = new Map<string, number>()
+  #isAlone = false
   #wasRefused = false
 
   constructor(context: ProbeContext) {
     this.#context = context
     this.#published = new Repeats(context.probeIntervalMs, context.lbsIdleTimeMs)
+  }
+
+  /** Whether the last round found no other client alive: true for up to one interval after another has come. */
+  get isAlone(): boolean {
+    return this.#isAlone
   }
 
   async run(session: Session, signal: AbortSignal): Promise<void> {
@@ -71,41 +79,40 @@ export class Probe implements Agent {
    * alone: when hundreds begin at once, each publishing all dead to all would keep Redis busy for a minute.
    */
   async #round(session: Session, signal: AbortSignal, isFirst: boolean): Promise<void> {
-    const { onWon, probeIntervalMs, recorder, scripts } = this.#context
+    const { onWon, probeIntervalMs, recorder, roster: reader, scripts } = this.#context
     const startMs = this.#nowMs()
     const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
-    const roster = isFirst ? await scripts.roster() : await scripts.probe(session.clientId, roundMs)
+    const roster = isFirst ? await reader.read(session) : await scripts.probe(session.clientId, roundMs)
+    this.#isAlone = roster?.every((line) => !line.isAlive || line.consumer === session.consumer) ?? false
     if (roster === null) return
-    const dead = await this.#tellDead(roster, isFirst)
+    const dead = isFirst ? this.#tellOwn(roster) : await this.#tellAll(roster)
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
-    await this.#watchEnds(roster, startMs + probeIntervalMs, isFirst, signal)
+    if (!isFirst) await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
     if (!signal.aborted) await onWon(roster)
   }
 
   /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
-  async #watchEnds(
-    roster: readonly RosterLine[],
-    untilMs: number,
-    isFirst: boolean,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #watchEnds(roster: readonly RosterLine[], untilMs: number, signal: AbortSignal): Promise<void> {
     for (let lines = roster; !signal.aborted; ) {
       const nextEndMs = Math.min(...lines.filter((line) => line.ttlMs >= 0).map((line) => line.ttlMs))
       if (this.#nowMs() + nextEndMs > untilMs) return
       await sleep(nextEndMs + AFTER_END_MS, signal)
-      lines = await this.#context.scripts.roster()
-      await this.#tellDead(lines, isFirst)
+      lines = await this.#context.scripts.roster({ withEnds: true })
+      await this.#tellAll(lines)
     }
   }
 
-  /** Tells of the dead consumers that have entries pending, this client or everyone; answers how many there are. */
-  async #tellDead(roster: readonly RosterLine[], isFirst: boolean): Promise<number> {
+  /** Tells this client of the dead consumers that have entries pending; answers how many there are. */
+  #tellOwn(roster: readonly RosterLine[]): number {
+    const dead = roster.filter(isFallen)
+    for (const { consumer } of dead) this.#context.onDead(consumer)
+    return dead.length
+  }
+
+  /** Tells everyone of them, unless that was done of late. */
+  async #tellAll(roster: readonly RosterLine[]): Promise<number> {
     const { onDead } = this.#context
-    const dead = roster.filter((line) => !line.isAlive && line.pending > 0)
-    if (isFirst) {
-      for (const { consumer } of dead) onDead(consumer)
-      return dead.length
-    }
+    const dead = roster.filter(isFallen)
     this.#forgetOthers(dead)
     for (const { consumer, pending } of dead) {
       if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)

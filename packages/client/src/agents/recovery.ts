@@ -8,15 +8,16 @@ import { clientIdOf } from '../decisions/consumer-name.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Lbs } from '../redis/lbs.js'
-import type { RosterLine, ServiceScripts } from '../redis/service-scripts.js'
+import { isFallen, type RosterLine } from '../redis/service-scripts.js'
 import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import type { Claims } from './claims.js'
 import { pendingPages } from './pending-pages.js'
+import type { RosterReader } from './roster-reader.js'
 
 export interface RecoveryContext {
-  readonly scripts: ServiceScripts
+  readonly roster: RosterReader
   readonly lbs: Lbs
   readonly persistence: Persistence
   readonly claims: Claims
@@ -53,12 +54,12 @@ export class Recovery implements Agent {
   }
 
   async #recoverAll(session: Session, signal: AbortSignal): Promise<void> {
-    const { clock, logger, persistence, recorder, scripts } = this.#context
+    const { clock, logger, recorder, roster: reader } = this.#context
     const startMs = clock.now().monotonicMs
     let taken = 0
     try {
-      const roster = await persistence.send('read the roster', session, () => scripts.roster())
-      const fallen = roster.filter((line) => !line.isAlive && line.pending > 0)
+      const roster = await reader.read(session)
+      const fallen = roster.filter(isFallen)
       const isOwn = (line: RosterLine): boolean => clientIdOf(line.consumer) === session.clientId
       for (const line of fallen.filter(isOwn)) taken += await this.#recover(session, signal, line.consumer)
       for (const line of fallen.filter((each) => !isOwn(each))) {

@@ -86,8 +86,13 @@ export interface RosterLine {
   readonly consumer: string
   readonly pending: number
   readonly isAlive: boolean
-  /** What its heartbeat key has left; negative without one. */
+  /** What its heartbeat key has left; negative without one, or if that was not asked for. */
   readonly ttlMs: number
+}
+
+/** Whether a dead consumer has left entries behind. */
+export function isFallen(line: RosterLine): boolean {
+  return !line.isAlive && line.pending > 0
 }
 
 type RawTakeAnswer =
@@ -223,15 +228,17 @@ export class ServiceScripts {
     )
   }
 
-  /** Removes the heartbeat key if it still holds this token, and tells the others. */
+  /** Removes the heartbeat key if it still holds this token, and the consumer or, if it has entries, tells the others. */
   async endSession({ clientId, token }: ConsumerName, message: string): Promise<void> {
     const keys = this.#keys
-    await this.#run(scripts.endSession, [keys.heartbeat(clientId)], [token, keys.failoverChannel, message])
+    const args = [keys.group, clientId, token, keys.failoverChannel, message]
+    await this.#run(scripts.endSession, [keys.lbs, keys.heartbeat(clientId)], args)
   }
 
-  async roster(): Promise<RosterLine[]> {
+  /** `withEnds`: also what the heartbeat keys have left. */
+  async roster({ withEnds = false }: { readonly withEnds?: boolean } = {}): Promise<RosterLine[]> {
     const keys = this.#keys
-    const args = [keys.group, String(this.#silentMs)]
+    const args = [keys.group, String(this.#silentMs), withEnds ? '1' : '0']
     return readRoster(await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix], args))
   }
 
