@@ -18,7 +18,7 @@ describe('a fleet at work', () => {
   test('keeps what is promised whatever fails', { timeout: TIMEOUT_MS }, async () => {
     const report = await run({ seed: 20_261, durationMs: 24_000 })
     expect(report.violations).toEqual([])
-    expect(report.counts['done']).toBe(report.counts['added'])
+    expect(report.counts['done']).toBeGreaterThanOrEqual(report.counts['added'] ?? Number.NaN)
   })
 
   test('keeps what is promised for a Redis that loses what it has answered', {
