@@ -10,8 +10,9 @@
  *   choosing ── no stream is hungry ──> sleeping ── noticed ──> choosing
  *   choosing ──> reading ── records, woken, BLOCK over ──> pausing ──> choosing
  *
- * Naming a stream costs Redis about a microsecond, so a read of thousands is followed by a pause of some
- * milliseconds: under load that gathers records instead of repeating the list for each.
+ * Naming a stream costs Redis and us about a microsecond each, so reads of thousands keep a distance of some
+ * milliseconds: under load that gathers records instead of repeating the list for each. A record that comes after a
+ * quiet while is read at once.
  */
 import {
   backoffMs,
@@ -23,17 +24,8 @@ import {
   type SafeLogger,
   sleep,
 } from '@redis-stream-client/client/internal'
+import { NamedStreams, type ReadReply, type ReadTarget } from './named-streams.js'
 import type { BufferUse } from './record-buffer.js'
-import { START } from './stream-position.js'
-import type { RawRecord } from './stream-record.js'
-
-/** What a reader reads for. */
-export interface ReadTarget {
-  readonly name: string
-  readonly readPosition: string
-  readonly isHungry: boolean
-  accept(after: string, records: readonly RawRecord[]): void
-}
 
 export interface StreamReaderContext {
   readonly template: RedisLike
@@ -55,23 +47,25 @@ export interface StreamReaderContext {
 const BLOCK_MS = 2000
 /** How much longer than BLOCK an answer may take before the connection counts as half open. */
 const ANSWER_GRACE_MS = 1000
-const STREAMS_PER_PAUSE_MS = 250
-const GREATEST_PAUSE_MS = 10
+/** Between the beginnings of two reads, for each stream named. */
+const DISTANCE_PER_STREAM_MS = 1 / 250
+const GREATEST_DISTANCE_MS = 10
 const FIRST_RETRY_MS = 20
 const GREATEST_RETRY_MS = 1000
 /** While the buffers are full. */
 const FULL_POLL_MS = 5
 const WAKE_KEY_TTL_MS = 60_000
 
-type ReadReply = [key: string, records: RawRecord[]][] | null
-
 export class StreamReader {
   readonly #context: StreamReaderContext
   readonly #connection: Connection
   readonly #targets = new Map<string, ReadTarget>()
-  /** What the read under way names; null while there is none. */
-  #named: Map<string, ReadTarget> | null = null
-  #wakeId = START
+  /** What the read under way names, or the last one. */
+  #named: NamedStreams | null = null
+  #isReading = false
+  /** True if the next read has to name other streams. */
+  #isStale = true
+  #notBeforeMs = 0
   #isWaking = false
   #onNotice: (() => void) | undefined
 
@@ -101,14 +95,17 @@ export class StreamReader {
   }
 
   remove(target: ReadTarget): void {
-    if (this.#targets.get(target.name) === target) this.#targets.delete(target.name)
+    if (this.#targets.get(target.name) !== target) return
+    this.#targets.delete(target.name)
+    this.#isStale = true
   }
 
   /** Says that a stream has become hungry. */
   notice(target: ReadTarget): void {
     if (this.#targets.get(target.name) !== target || !target.isHungry) return
-    if (this.#named === null) this.#onNotice?.()
-    else if (this.#named.get(target.name) !== target) this.#wake()
+    this.#isStale = true
+    if (!this.#isReading) this.#onNotice?.()
+    else if (this.#named?.has(target) !== true) this.#wake()
   }
 
   /** Reads until the signal aborts. */
@@ -134,54 +131,40 @@ export class StreamReader {
 
   async #readOnce(signal: AbortSignal): Promise<void> {
     const { bufferUse, greatestBufferUse, greatestRead, readCount } = this.#context
-    const hungry = [...this.#targets.values()].filter((target) => target.isHungry)
-    if (hungry.length === 0) return await this.#noticed(signal)
+    const named = this.#choose()
+    const { targets } = named
+    if (targets.length === 0) return await this.#noticed(signal)
     const room = Math.min(greatestBufferUse - bufferUse.records, greatestRead)
     if (room <= 0) return await sleep(FULL_POLL_MS, signal)
-    const count = Math.max(1, Math.min(readCount, Math.floor(room / hungry.length)))
-    const positions = hungry.map((target) => target.readPosition)
-    this.#named = new Map(hungry.map((target) => [target.name, target]))
+    const nowMs = performance.now()
+    if (nowMs < this.#notBeforeMs) return await sleep(this.#notBeforeMs - nowMs, signal)
+    this.#notBeforeMs = nowMs + Math.min(targets.length * DISTANCE_PER_STREAM_MS, GREATEST_DISTANCE_MS)
+    const count = Math.max(1, Math.min(readCount, Math.floor(room / targets.length)))
     this.#isWaking = false
+    this.#isReading = true
     try {
-      const reply = await this.#connection.run((redis) =>
-        redis.call('xread', [
-          'COUNT',
-          count,
-          'BLOCK',
-          BLOCK_MS,
-          'STREAMS',
-          ...hungry.map((target) => target.name),
-          this.#context.wakeKey,
-          ...positions,
-          this.#wakeId,
-        ] as string[]),
-      )
-      this.#deliver(
+      const reply = await this.#connection.run((redis) => redis.call('xread', named.words(count, BLOCK_MS)))
+      const isUnchanged = named.deliver(
         reply as ReadReply,
-        this.#named,
-        new Map(hungry.map(({ name }, i) => [name, positions[i] as string])),
+        (target) => this.#targets.get(target.name) === target,
       )
+      if (!isUnchanged) this.#isStale = true
     } catch (error) {
-      if (!isReply(error) || isTransient(error) || !(await this.#findUnreadable(hungry))) throw error
+      if (!isReply(error) || isTransient(error) || !(await this.#findUnreadable(targets))) throw error
+      this.#isStale = true
     } finally {
-      this.#named = null
+      this.#isReading = false
     }
-    const pauseMs = Math.min(Math.floor(hungry.length / STREAMS_PER_PAUSE_MS), GREATEST_PAUSE_MS)
-    if (pauseMs > 0) await sleep(pauseMs, signal)
   }
 
-  #deliver(
-    reply: ReadReply,
-    named: ReadonlyMap<string, ReadTarget>,
-    positions: ReadonlyMap<string, string>,
-  ): void {
-    for (const [key, records] of reply ?? []) {
-      const target = named.get(key)
-      if (key === this.#context.wakeKey) this.#wakeId = records.at(-1)?.[0] ?? this.#wakeId
-      else if (target !== undefined && this.#targets.get(key) === target) {
-        target.accept(positions.get(key) as string, records)
-      }
+  /** What to name: the same as in the last read, unless that has changed. */
+  #choose(): NamedStreams {
+    if (this.#named === null || this.#isStale) {
+      const hungry = [...this.#targets.values()].filter((target) => target.isHungry)
+      this.#named = new NamedStreams(hungry, this.#context.wakeKey, this.#named)
+      this.#isStale = false
     }
+    return this.#named
   }
 
   /** One stream that cannot be read fails the read of all: finds it. True if there was one. */
