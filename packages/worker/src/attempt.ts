@@ -6,6 +6,7 @@
  *   aborted ── handler settles ──> over: ok, failed, interrupted
  *   aborted ── it does not within the grace ──> over: abandoned. What it still does through its context is refused.
  */
+import type { RecordContext } from './record-context.js'
 import type { StreamRecord } from './stream-record.js'
 import { WorkerError } from './worker-error.js'
 
@@ -24,27 +25,28 @@ export type AttemptOutcome =
   /** It was asked to stop because the worker or its ownership ends; nothing is known about the record. */
   | { readonly type: 'interrupted'; readonly isAbandoned: boolean }
 
+export interface AttemptLimits {
+  readonly timeoutMs: number
+  readonly abandonAfterMs: number
+}
+
+const OK: AttemptOutcome = { type: 'ok' }
+
 export class Attempt {
   readonly records: readonly StreamRecord[]
   /** From 1. */
   readonly number: number
-  readonly #timeoutMs: number
-  readonly #abandonAfterMs: number
+  readonly #limits: AttemptLimits
   #controller: AbortController | undefined
   #abort: { readonly kind: AbortKind; readonly reason: Error } | undefined
   #timer: NodeJS.Timeout | undefined
   #settle: ((outcome: AttemptOutcome) => void) | undefined
   #isOver = false
 
-  constructor(
-    records: readonly StreamRecord[],
-    number: number,
-    limits: { readonly timeoutMs: number; readonly abandonAfterMs: number },
-  ) {
+  constructor(records: readonly StreamRecord[], number: number, limits: AttemptLimits) {
     this.records = records
     this.number = number
-    this.#timeoutMs = limits.timeoutMs
-    this.#abandonAfterMs = limits.abandonAfterMs
+    this.#limits = limits
   }
 
   /** True when the handler's result does not count any more. */
@@ -61,20 +63,26 @@ export class Attempt {
     return this.#controller.signal
   }
 
-  /** Calls the handler. Never rejects. */
-  run(handler: () => unknown): Promise<AttemptOutcome> {
+  /** Calls the handler with its record or records. Never rejects. */
+  run<Subject>(
+    handler: (subject: Subject, context: RecordContext) => unknown,
+    subject: Subject,
+    context: RecordContext,
+  ): Promise<AttemptOutcome> {
+    const { timeoutMs } = this.#limits
     return new Promise((resolve) => {
       this.#settle = resolve
-      if (this.#timeoutMs < Infinity) {
-        this.#timer = setTimeout(
-          () => this.abort('timeout', timedOut(this.records, this.#timeoutMs)),
-          this.#timeoutMs,
-        )
+      if (timeoutMs < Infinity) {
+        this.#timer = setTimeout(() => this.abort('timeout', timedOut(this.records, timeoutMs)), timeoutMs)
       }
-      call(handler).then(
-        () => this.#end({ type: 'ok' }),
-        (error: unknown) => this.#end(this.#failure(error, false)),
-      )
+      try {
+        Promise.resolve(handler(subject, context)).then(
+          () => this.#end(OK),
+          (error: unknown) => this.#end(this.#failure(error, false)),
+        )
+      } catch (error) {
+        this.#end(this.#failure(error, false))
+      }
     })
   }
 
@@ -83,7 +91,7 @@ export class Attempt {
     if (this.#isOver || this.#abort !== undefined) return
     this.#abort = { kind, reason }
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => this.#end(this.#failure(reason, true)), this.#abandonAfterMs)
+    this.#timer = setTimeout(() => this.#end(this.#failure(reason, true)), this.#limits.abandonAfterMs)
     this.#controller?.abort(reason)
   }
 
@@ -99,10 +107,6 @@ export class Attempt {
     clearTimeout(this.#timer)
     this.#settle?.(outcome)
   }
-}
-
-async function call(handler: () => unknown): Promise<void> {
-  await handler()
 }
 
 function timedOut(records: readonly StreamRecord[], timeoutMs: number): WorkerError {

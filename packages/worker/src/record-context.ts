@@ -1,4 +1,4 @@
-/** What a handler gets beside its record. Everything is made on first use, so that it can be destructured cheaply. */
+/** What a handler gets beside its record. */
 import type { JsonObject } from '@redis-stream-client/client'
 import type { SafeLogger } from '@redis-stream-client/client/internal'
 import type { StreamRecord } from './stream-record.js'
@@ -36,49 +36,4 @@ export interface RecordContext {
     record: StreamRecord,
     queue: (multi: TransactionCommands) => unknown,
   ) => Promise<readonly unknown[] | null>
-}
-
-/** What a context needs of the worker. */
-export interface ContextSource {
-  readonly stream: WorkedStream
-  readonly attempt: number
-  signal(): AbortSignal
-  log(): SafeLogger
-  done(): void
-  transaction(
-    record: StreamRecord,
-    queue: (multi: TransactionCommands) => unknown,
-  ): Promise<readonly unknown[] | null>
-}
-
-export class LazyRecordContext implements RecordContext {
-  readonly #source: ContextSource
-
-  constructor(source: ContextSource) {
-    this.#source = source
-  }
-
-  get stream(): WorkedStream {
-    return this.#source.stream
-  }
-
-  get signal(): AbortSignal {
-    return this.#source.signal()
-  }
-
-  get attempt(): number {
-    return this.#source.attempt
-  }
-
-  get log(): SafeLogger {
-    return this.#source.log()
-  }
-
-  get done(): () => void {
-    return () => this.#source.done()
-  }
-
-  get transaction(): RecordContext['transaction'] {
-    return (record, queue) => this.#source.transaction(record, queue)
-  }
 }

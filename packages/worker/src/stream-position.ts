@@ -11,9 +11,12 @@ export function isPosition(text: string): boolean {
 
 /** Negative if `a` is before `b`, 0 if they are the same, else positive. */
 export function comparePositions(a: string, b: string): number {
-  const [aMs, aSeq] = parts(a)
-  const [bMs, bSeq] = parts(b)
-  return compareDigits(aMs, bMs) || compareDigits(aSeq, bSeq)
+  if (a === b) return 0
+  const dash = a.indexOf('-')
+  const otherDash = b.indexOf('-')
+  if (dash !== otherDash) return dash - otherDash
+  if (a.length === b.length) return a < b ? -1 : 1
+  return compareText(a.slice(0, dash), b.slice(0, dash)) || a.length - b.length
 }
 
 /** The smallest id after this one. */
@@ -32,7 +35,6 @@ function parts(id: string): [ms: string, seq: string] {
   return [id.slice(0, dash), id.slice(dash + 1)]
 }
 
-function compareDigits(a: string, b: string): number {
-  if (a.length !== b.length) return a.length - b.length
+function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0
 }

@@ -60,7 +60,13 @@ export class StreamRun {
   lastActivityMs: number
   readonly #context: RunContext
   #state: RunState = 'active'
-  #checkpoint: WorkerCheckpoint = FRESH
+  #position: string = FRESH.position
+  /** What the next owner has to know beside the position. */
+  #failure: RecordFailure | null = null
+  #isHalted = false
+  #finished: string | null = null
+  /** Grows with everything that is to be committed. */
+  #changes = 0
   #readPosition: string
   #committed: string
   #uncommitted = 0
@@ -89,7 +95,10 @@ export class StreamRun {
 
   /** Goes on where the last owner has committed. */
   restore(checkpoint: WorkerCheckpoint): void {
-    this.#checkpoint = checkpoint
+    this.#position = checkpoint.position
+    this.#failure = checkpoint.failure
+    this.#isHalted = checkpoint.isHalted
+    this.#finished = checkpoint.finished
     this.#readPosition = checkpoint.position
     this.#committed = checkpoint.position
   }
@@ -103,7 +112,7 @@ export class StreamRun {
   }
 
   get position(): string {
-    return this.#checkpoint.position
+    return this.#position
   }
 
   get readPosition(): string {
@@ -120,11 +129,16 @@ export class StreamRun {
   }
 
   get failure(): RecordFailure | null {
-    return this.#checkpoint.failure
+    return this.#failure
   }
 
   get checkpoint(): WorkerCheckpoint {
-    return this.#checkpoint
+    return {
+      position: this.#position,
+      failure: this.#failure,
+      isHalted: this.#isHalted,
+      finished: this.#finished,
+    }
   }
 
   get isRunnable(): boolean {
@@ -179,7 +193,7 @@ export class StreamRun {
   /** A script that is about to store `position` together with its effects. */
   draftThrough(position: string, records: number): Draft {
     return {
-      checkpoint: { ...this.#checkpoint, position, failure: null },
+      checkpoint: { ...this.checkpoint, position, failure: null },
       stored: () => {
         this.#move(position)
         this.handled += records
@@ -191,7 +205,7 @@ export class StreamRun {
 
   /** Notes a failure of the first record, to be committed before the next attempt. */
   fail(failure: RecordFailure, isFinal: boolean): void {
-    this.#checkpoint = { ...this.#checkpoint, failure }
+    this.#failure = failure
     this.#isDoomed = isFinal
     this.#touch()
   }
@@ -203,7 +217,7 @@ export class StreamRun {
 
   /** The assignment is finished as far as its records go; a next owner only has to close it. */
   markFinished(idInLbs: string): void {
-    this.#checkpoint = { ...this.#checkpoint, finished: idInLbs }
+    this.#finished = idInLbs
     this.#touch()
   }
 
@@ -230,17 +244,17 @@ export class StreamRun {
     if (this.#state === 'ending' || this.#state === 'ended') return
     this.#setState('halted')
     this.#isDoomed = false
-    this.#checkpoint = { ...this.#checkpoint, isHalted: true }
+    this.#isHalted = true
     this.buffer.clear()
     this.#readPosition = this.position
   }
 
   /** Goes on after a halt, with the record that failed or, if `skip`, the one after it. */
   resume(skip: boolean): void {
-    const { failure, position } = this.#checkpoint
-    const next = skip && failure !== null ? failure.id : position
-    this.#checkpoint = { ...this.#checkpoint, position: next, failure: null, isHalted: false }
-    this.#readPosition = next
+    if (skip && this.#failure !== null) this.#position = this.#failure.id
+    this.#failure = null
+    this.#isHalted = false
+    this.#readPosition = this.#position
     this.#setState('active')
     this.lastActivityMs = this.#context.nowMs()
     this.#touch()
@@ -276,6 +290,7 @@ export class StreamRun {
   /** Called when a turn is over. */
   settle(): void {
     if (this.isBusy) return
+    this.lastActivityMs = this.#context.nowMs()
     for (const listener of this.#onIdle.splice(0)) listener()
     if (this.#state === 'ended') this.#resolveOver()
   }
@@ -293,17 +308,18 @@ export class StreamRun {
 
   #move(position: string): void {
     const wasHungry = this.isHungry
-    this.#checkpoint = { ...this.#checkpoint, position, failure: null }
+    this.#position = position
+    this.#failure = null
     this.#isDoomed = false
     if (this.#singlyThrough !== null && comparePositions(this.#singlyThrough, position) <= 0) {
       this.#singlyThrough = null
     }
     this.buffer.dropThrough(position)
-    this.lastActivityMs = this.#context.nowMs()
     if (!wasHungry && this.isHungry) this.#context.onHungry(this)
   }
 
   #touch(): void {
+    this.#changes++
     this.#dirtySinceMs ??= this.#context.nowMs()
   }
 
@@ -311,13 +327,14 @@ export class StreamRun {
     const sinceMs = this.#dirtySinceMs
     if (sinceMs === null) return null
     const startedAtMs = this.#context.nowMs()
-    const checkpoint = this.#checkpoint
+    const { checkpoint } = this
     const records = this.#uncommitted
+    const changes = this.#changes
     return {
       checkpoint,
       stored: () => {
         this.#stored(checkpoint.position, records)
-        this.#dirtySinceMs = this.#checkpoint === checkpoint ? null : startedAtMs
+        this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
         const nowMs = this.#context.nowMs()
         this.#context.onCommitted(this, {
           records,

@@ -5,26 +5,23 @@
 import { StreamClientError } from '@redis-stream-client/client'
 import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
 import { Attempt, type AttemptOutcome } from './attempt.js'
-import { AttemptSource } from './attempt-source.js'
+import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
 import type { Breaker } from './breaker.js'
 import type { RateLimit } from './rate-limit.js'
-import { LazyRecordContext } from './record-context.js'
 import type { RecordFailures } from './record-failures.js'
 import { comparePositions } from './stream-position.js'
 import type { StreamRecord } from './stream-record.js'
 import type { StreamRun } from './stream-run.js'
 import type { WorkerEvents } from './worker-events.js'
-import type { HandledOutcome, SafeWorkerRecorder } from './worker-metrics.js'
+import type { HandledOutcome } from './worker-metrics.js'
 import type { ResolvedWorkerOptions } from './worker-options.js'
 
-export interface TurnsContext {
+export interface TurnsContext extends AttemptSurroundings {
   readonly options: ResolvedWorkerOptions
   readonly failures: RecordFailures
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
-  readonly recorder: SafeWorkerRecorder
   readonly logger: SafeLogger
-  readonly logOf: (run: StreamRun, record: StreamRecord) => SafeLogger
   readonly emit: <Name extends 'abandoned' | 'error'>(
     event: Name,
     payload: Parameters<WorkerEvents[Name]>[0],
@@ -76,7 +73,8 @@ export class Turns {
           ? await this.#attempt(run, records)
           : await breaker.run(() => this.#attempt(run, records))
       if (outcome === null) break
-      await this.#conclude(run, records, outcome)
+      const concluding = this.#conclude(run, records, outcome)
+      if (concluding !== undefined) await concluding
       if (performance.now() >= endsAtMs) break
     }
     if (run.uncommitted >= commitEvery) await run.commit()
@@ -88,43 +86,48 @@ export class Turns {
   }
 
   async #attempt(run: StreamRun, records: readonly StreamRecord[]): Promise<AttemptOutcome> {
-    const { logOf, options, recorder } = this.#context
+    const { options, recorder } = this.#context
     const { process, processBatch } = options
     const [first] = records as [StreamRecord]
     const number = run.failure?.id === first.id ? run.failure.attempts + 1 : 1
     const attempt = new Attempt(records, number, options)
-    const source = new AttemptSource(run, attempt, { recorder, log: () => logOf(run, first) })
-    const context = new LazyRecordContext(source)
+    const context = new AttemptContext(run, attempt, this.#context)
     const startedAtMs = performance.now()
     run.attempt = attempt
-    const outcome = await attempt.run(() =>
-      process === null ? processBatch?.(records, context) : process(first, context),
-    )
+    let outcome =
+      process === null
+        ? await attempt.run(processBatch as NonNullable<typeof processBatch>, records, context)
+        : await attempt.run(process, first, context)
     run.attempt = null
-    const settled = source.isIdle ? outcome : await source.settle(outcome)
+    if (context.hasTransaction) outcome = await context.settle(outcome)
     recorder.handled({
       records: records.length,
-      outcome: outcomeWord(settled),
+      outcome: outcomeWord(outcome),
       attempt: number,
       durationMs: performance.now() - startedAtMs,
     })
-    return settled
+    return outcome
   }
 
-  async #conclude(run: StreamRun, records: readonly StreamRecord[], outcome: AttemptOutcome): Promise<void> {
-    if (run.state === 'ended') return
+  /** A promise only where there is something to wait for: this happens after each record. */
+  #conclude(
+    run: StreamRun,
+    records: readonly StreamRecord[],
+    outcome: AttemptOutcome,
+  ): Promise<void> | undefined {
+    if (run.state === 'ended') return undefined
     if (outcome.type !== 'ok' && outcome.isAbandoned) this.#reportAbandoned(run, records, outcome)
-    // What a transaction has committed is done with, whatever the handler did afterwards.
-    const left = records.filter(({ id }) => comparePositions(id, run.position) > 0)
+    const left = after(records, run.position)
     const last = records.at(-1) as StreamRecord
-    if (outcome.type === 'failed' && left.length > 0) return await this.#onFailed(run, left, outcome.error)
-    if (outcome.type === 'interrupted' && left.length > 0) return
+    if (outcome.type === 'failed' && left.length > 0) return this.#onFailed(run, left, outcome.error)
+    if (outcome.type === 'interrupted' && left.length > 0) return undefined
     if (left.length > 0) run.pass(last.id, left.length)
     if (outcome.type === 'failed') {
       const facts = { dataStreamName: run.name, record: last.id, error: messageOf(outcome.error) }
       this.#context.logger.warn(facts, 'the handler failed after its transaction: the record is done with')
     }
     if (this.#context.options.isLast?.(last) === true) run.isLastDone = true
+    return undefined
   }
 
   async #onFailed(run: StreamRun, left: readonly StreamRecord[], error: unknown): Promise<void> {
@@ -161,6 +164,13 @@ export class Turns {
     logger.error({ dataStreamName: run.name, error: messageOf(error) }, 'a stream cannot go on, trying again')
     run.pause(COMMIT_PAUSE_MS)
   }
+}
+
+/** What a transaction has committed is done with, whatever the handler did afterwards: the records behind `position`. */
+function after(records: readonly StreamRecord[], position: string): readonly StreamRecord[] {
+  const [first] = records as [StreamRecord]
+  if (comparePositions(first.id, position) > 0) return records
+  return records.filter(({ id }) => comparePositions(id, position) > 0)
 }
 
 /** True if a call failed because ownership is over. */
