@@ -71,9 +71,7 @@ export class RecordFailures {
     const isHalting = onExhausted === 'halt'
     try {
       await run.writer.transact([this.#letter(record, failure)], () =>
-        isHalting
-          ? { checkpoint: { ...run.checkpoint, isHalted: true }, stored: () => run.halt() }
-          : run.draftThrough(record.id, 1),
+        isHalting ? run.draftHalt() : run.draftThrough(record.id, 1),
       )
     } catch (problem) {
       if (problem instanceof StreamClientError && problem.code !== 'REDIS_ERROR') throw problem

@@ -203,6 +203,20 @@ export class StreamRun {
     }
   }
 
+  /** A script that is about to store that the stream halts here, for the next owner too. */
+  draftHalt(): Draft {
+    const checkpoint = { ...this.checkpoint, isHalted: true }
+    return {
+      checkpoint,
+      stored: () => {
+        this.#isHalted = true
+        this.#stored(checkpoint.position, this.#uncommitted)
+        this.#dirtySinceMs = null
+        this.halt()
+      },
+    }
+  }
+
   /** Notes a failure of the first record, to be committed before the next attempt. */
   fail(failure: RecordFailure, isFinal: boolean): void {
     this.#failure = failure
@@ -239,12 +253,11 @@ export class StreamRun {
     }, delayMs)
   }
 
-  /** Nothing more happens until `resume`. What was read is dropped. */
+  /** Nothing more happens until `resume`. What was read is dropped. The next owner finds out by itself. */
   halt(): void {
     if (this.#state === 'ending' || this.#state === 'ended') return
     this.#setState('halted')
     this.#isDoomed = false
-    this.#isHalted = true
     this.buffer.clear()
     this.#readPosition = this.position
   }

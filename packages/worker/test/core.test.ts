@@ -140,6 +140,25 @@ describe('reading', () => {
     await handled.has('broken', 2)
   })
 
+  test('leaves it to the next owner to find out whether a stream can be read', async () => {
+    const handled = new Handled()
+    const process = ({ dataStreamName, id }: { dataStreamName: string; id: string }): void =>
+      handled.note(dataStreamName, id)
+    const before = world.start('a', { commitIntervalMs: 60_000, process })
+    const ids = await world.fill('s', 2)
+    await handled.has('s', 2)
+    await world.redis.rename('s', 'aside')
+    await world.redis.set('s', 'no stream')
+    await world.fill('other', 1) // the reader looks at the keys anew
+    await seen(before, 'streamHalted')
+    await before.worker.close()
+    expect(await world.committed('s')).toBe(ids[1])
+    await world.redis.rename('aside', 's')
+    await world.fill('s', 1, { first: 2, assign: false })
+    world.start('b', { process })
+    expect(await handled.has('s', 3)).toHaveLength(3)
+  })
+
   test('goes on where a bare id says, and halts at the checkpoint of somebody else', async () => {
     const handled = new Handled()
     const ids = await world.fill('moved', 4, { assign: false })
