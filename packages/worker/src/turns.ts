@@ -12,6 +12,7 @@ import type { RecordFailures } from './record-failures.js'
 import { comparePositions } from './stream-position.js'
 import type { StreamRecord } from './stream-record.js'
 import type { StreamRun } from './stream-run.js'
+import { TimeSlice } from './time-slice.js'
 import type { WorkerEvents } from './worker-events.js'
 import type { HandledOutcome } from './worker-metrics.js'
 import type { ResolvedWorkerOptions } from './worker-options.js'
@@ -39,6 +40,7 @@ const COMMIT_PAUSE_MS = 500
 
 export class Turns {
   readonly #context: TurnsContext
+  readonly #slice = new TimeSlice()
 
   constructor(context: TurnsContext) {
     this.#context = context
@@ -57,13 +59,18 @@ export class Turns {
   async #work(run: StreamRun): Promise<void> {
     const { breaker, failures, options, rateLimit } = this.#context
     const { commitEvery } = options
-    const endsAtMs = performance.now() + TURN_MS
+    let nowMs = performance.now()
+    const endsAtMs = nowMs + TURN_MS
     while (run.isRunnable) {
       if (run.uncommitted >= commitEvery) await run.commit()
       if (failures.isDoomed(run)) {
         const [record] = run.next(1) as [StreamRecord]
         await failures.bury(run, record, new Error(run.failure?.error))
         continue
+      }
+      while (this.#slice.isOver(nowMs)) {
+        await this.#slice.next()
+        nowMs = performance.now()
       }
       if (rateLimit !== null) await rateLimit.enter()
       if (!run.isRunnable) break
@@ -75,7 +82,8 @@ export class Turns {
       if (outcome === null) break
       const concluding = this.#conclude(run, records, outcome)
       if (concluding !== undefined) await concluding
-      if (performance.now() >= endsAtMs) break
+      nowMs = performance.now()
+      if (nowMs >= endsAtMs) break
     }
     if (run.uncommitted >= commitEvery) await run.commit()
   }

@@ -67,6 +67,29 @@ describe('reading', () => {
     expect(most).toBe(3)
   })
 
+  test('lets timers and sockets have their turn while handlers keep the processor busy', async () => {
+    for (let n = 0; n < 20; n++) await world.fill(`s${n}`, 50)
+    let total = 0
+    let inOneTurn = 0
+    let most = 0
+    const tick = (): void => {
+      most = Math.max(most, inOneTurn)
+      inOneTurn = 0
+      if (total < 1000) setImmediate(tick)
+    }
+    tick()
+    world.start('a', {
+      process: async () => {
+        for (const until = performance.now() + 1; performance.now() < until; );
+        inOneTurn++
+        total++
+      },
+    })
+    await eventually('all are handled', () => total === 1000, Boolean, { timeoutMs: 30_000 })
+    // A slow machine makes it fewer, never more.
+    expect(most).toBeLessThan(100)
+  })
+
   test('gives the handler the facts of record and stream', async () => {
     await world.redis.xadd('s', '1000-1', 'data', '{"a":[1]}', 'other', 'x', 'other', 'y')
     await world.assign('s', { region: 'eu' })
