@@ -1,22 +1,22 @@
 -- Compares what a client believes it owns with what Redis says.
 --
--- KEYS  1 LBS  2 own heartbeat  3 locks  4 checkpoints  5.. the backlog of each stream
+-- KEYS  1 LBS  2 own heartbeat  3 locks
 -- ARGV  1 group  2 client id  3 token  4.. data stream name, LBS id, fence of each
 -- Returns 'SESSION_LOST', or for each
 --   'OURS'  the record agrees; an entry pending under another consumer has been taken back
 --   'LOST'  the record is another's or gone
---   'GONE'  the entry is not in the LBS any more: acknowledged, the stream freed
-local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
+--   'GONE'  ours, but its entry is not in the LBS any more. Nothing has changed: were the stream freed here, another
+--           client could have it before its owner has heard of it
+local lbs, heartbeat, locks = unpack(KEYS)
 local group, client_id, token = unpack(ARGV, 1, 3)
 local consumer = client_id .. ':' .. token
 --- @include record
---- @include free-stream
 
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
 end
 
-local function confirm(stream, id, fence, backlog)
+local function confirm(stream, id, fence)
   local record = read_record(stream)
   if record and record.err then
     return record
@@ -25,8 +25,6 @@ local function confirm(stream, id, fence, backlog)
     return 'LOST'
   end
   if #redis.call('XRANGE', lbs, id, id) == 0 then
-    free_stream(stream, backlog)
-    redis.call('XACK', lbs, group, id)
     return 'GONE'
   end
   local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
@@ -39,7 +37,7 @@ end
 local answers = {}
 for i = 1, (#ARGV - 3) / 3 do
   local stream, id, fence = unpack(ARGV, 1 + 3 * i, 3 + 3 * i)
-  local answer = confirm(stream, id, fence, KEYS[4 + i])
+  local answer = confirm(stream, id, fence)
   if type(answer) == 'table' then
     return answer
   end

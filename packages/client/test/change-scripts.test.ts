@@ -151,8 +151,21 @@ describe('confirm', () => {
     await service.redis.hdel(service.keys.locks, 's2')
     await service.redis.xdel(service.keys.lbs, gone.idInLbs)
     expect(await service.scripts.confirm(a, [ours, lost, gone])).toEqual(['OURS', 'LOST', 'GONE'])
-    expect(await service.record('s3')).toBeNull()
-    expect((await service.pending()).map(([id]) => id)).not.toContain(gone.idInLbs)
+  })
+
+  it('frees no stream whose entry is gone: its owner does, when he knows', async () => {
+    const tenure = await service.own(a, 's')
+    const waiting = await service.add('s')
+    await service.read(b)
+    await service.take(b, waiting, 's')
+    await service.redis.xdel(service.keys.lbs, tenure.idInLbs)
+    const record = await service.record('s')
+    expect(await service.scripts.confirm(a, [tenure])).toEqual(['GONE'])
+    expect(await service.record('s')).toBe(record)
+    expect(await service.read(b)).toEqual([])
+    expect(await service.scripts.finish(a, [{ ...tenure, keepCheckpoint: false }])).toEqual(['OK'])
+    expect(await service.read(b)).toHaveLength(1)
+    expect((await service.pending()).map(([id]) => id)).not.toContain(tenure.idInLbs)
   })
 
   it('takes the entry back when it is pending under another consumer', async () => {

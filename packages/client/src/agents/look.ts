@@ -154,11 +154,27 @@ export class Look implements Agent {
       session.end('its heartbeat key holds another value or none')
       return
     }
+    const gone: StreamHandle[] = []
     streams.forEach((stream, index) => {
-      if (stream.isBusy || stream.hasEnded || !session.isHeld()) return
+      if (stream.isBusy || !session.isHeld()) return
       if (answers[index] === 'LOST') ownership.disown(stream, 'taken-over')
-      if (answers[index] === 'GONE') ownership.disown(stream, 'entry-gone')
+      if (answers[index] !== 'GONE') return
+      ownership.disown(stream, 'entry-gone')
+      gone.push(stream)
     })
+    await this.#free(session, gone)
+  }
+
+  /** Frees streams whose entries are gone, after their owner has been told that he is none any more. */
+  async #free(session: Session, streams: readonly StreamHandle[]): Promise<void> {
+    if (streams.length === 0) return
+    const { persistence, scripts } = this.#context
+    const tenures = streams.map(({ dataStreamName, fencingToken, idInLbs }) => {
+      return { dataStreamName, fencingToken, idInLbs, keepCheckpoint: false }
+    })
+    await persistence.send('free streams whose entries are gone', session, () =>
+      scripts.finish(session, tenures),
+    )
   }
 
   /** Resolves when a look is due or asked for, or the signal aborts. */

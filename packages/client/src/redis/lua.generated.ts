@@ -109,7 +109,7 @@ for i = 1, (#ARGV - 2) / 5 do
 end
 return answers`
 
-export const confirmLua: string = `local lbs, heartbeat, locks, checkpoints = unpack(KEYS, 1, 4)
+export const confirmLua: string = `local lbs, heartbeat, locks = unpack(KEYS)
 local group, client_id, token = unpack(ARGV, 1, 3)
 local consumer = client_id .. ':' .. token
 local function parse_record(text)
@@ -139,27 +139,10 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
-local clock = redis.call('TIME')
-local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local function free_stream(stream, backlog, keep_checkpoint)
-  local first = redis.call('LINDEX', backlog, 0)
-  if first then
-    local item = cjson.decode(first)
-    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
-    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
-    redis.call('LPOP', backlog)
-  else
-    redis.call('HDEL', locks, stream)
-  end
-  if not keep_checkpoint then
-    redis.call('HDEL', checkpoints, stream)
-  end
-end
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
 end
-local function confirm(stream, id, fence, backlog)
+local function confirm(stream, id, fence)
   local record = read_record(stream)
   if record and record.err then
     return record
@@ -168,8 +151,6 @@ local function confirm(stream, id, fence, backlog)
     return 'LOST'
   end
   if #redis.call('XRANGE', lbs, id, id) == 0 then
-    free_stream(stream, backlog)
-    redis.call('XACK', lbs, group, id)
     return 'GONE'
   end
   local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
@@ -181,7 +162,7 @@ end
 local answers = {}
 for i = 1, (#ARGV - 3) / 3 do
   local stream, id, fence = unpack(ARGV, 1 + 3 * i, 3 + 3 * i)
-  local answer = confirm(stream, id, fence, KEYS[4 + i])
+  local answer = confirm(stream, id, fence)
   if type(answer) == 'table' then
     return answer
   end

@@ -211,7 +211,7 @@ export class ServiceScripts {
     const keys = this.#keys
     return this.#run(
       scripts.confirm,
-      [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(tenures)],
+      [keys.lbs, keys.heartbeat(clientId), keys.locks],
       [keys.group, clientId, token, ...tenures.flatMap(tenureArgs)],
     )
   }
