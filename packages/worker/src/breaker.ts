@@ -70,8 +70,9 @@ export class Breaker {
       const outcome = (await this.#policy.execute(attempt)) as AttemptOutcome
       return isProbe && this.#isResting ? null : outcome
     } catch (error) {
-      if (error instanceof BrokenCircuitError) return null
-      throw error
+      if (!(error instanceof BrokenCircuitError)) throw error
+      this.#rest() // the wall clock, by which cockatiel counts, was set back
+      return null
     } finally {
       if (isProbe) this.#isProbing = false
     }
@@ -83,6 +84,7 @@ export class Breaker {
 
   #rest(): void {
     this.#isResting = true
+    clearTimeout(this.#timer)
     this.#onChange('open')
     this.#timer = setTimeout(() => {
       this.#isResting = false

@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs'
 import { NonRetryableError, retryAfter, StreamWorker, WORKER_ERROR_CODES } from '@redis-stream-client/worker'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import type { AttemptOutcome } from '../src/attempt.js'
+import { Breaker } from '../src/breaker.js'
 import { isExhausted, retryDelayMs } from '../src/retry-policy.js'
 import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-position.js'
 import { StreamRecord } from '../src/stream-record.js'
@@ -111,6 +113,23 @@ describe('records', () => {
     expect(() => record('data', 'nope').json()).toThrow(/field "data" is no JSON \(.*\): nope/)
     expect(() => record('data', 'x'.repeat(100)).json()).toThrow(NonRetryableError)
   })
+})
+
+test('a circuit breaker whose clock is set back rests again instead of trying on and on', async () => {
+  onTestFinished(() => void vi.useRealTimers())
+  vi.useFakeTimers()
+  const states: string[] = []
+  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, (state) => states.push(state))
+  const fail = (): Promise<AttemptOutcome> =>
+    Promise.resolve({ type: 'failed', error: new Error('down'), isTimeout: false, isAbandoned: false })
+  await breaker.run(fail)
+  expect(breaker.mayStart).toBe(false)
+  vi.setSystemTime(Date.now() - 3_600_000)
+  await vi.advanceTimersByTimeAsync(150)
+  expect(await breaker.run(fail)).toBeNull()
+  expect(breaker.mayStart).toBe(false)
+  breaker.stop()
+  expect(states).toEqual(['open', 'half-open', 'open'])
 })
 
 test('hash tags are shared or not', () => {
