@@ -88,9 +88,13 @@ export class Turns {
     if (run.uncommitted >= commitEvery) await run.commit()
   }
 
+  /** What the handler gets: one record, or a batch, which ends with the last record of the stream. */
   #next(run: StreamRun): StreamRecord[] {
-    const { batchSize, commitEvery, processBatch } = this.#context.options
-    return run.next(processBatch === null ? 1 : Math.min(batchSize, commitEvery - run.uncommitted))
+    const { batchSize, commitEvery, isLast, processBatch } = this.#context.options
+    if (processBatch === null) return run.next(1)
+    const batch = run.next(Math.min(batchSize, commitEvery - run.uncommitted))
+    const last = isLast === null ? -1 : batch.findIndex((record) => isLast(record))
+    return last === -1 ? batch : batch.slice(0, last + 1)
   }
 
   async #attempt(run: StreamRun, records: readonly StreamRecord[]): Promise<AttemptOutcome> {

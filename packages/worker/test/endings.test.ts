@@ -49,6 +49,17 @@ describe('the end of a stream', () => {
     expect((await handled.has('s', 5)).at(-1)).toBe(more[0])
   })
 
+  test('comes with the record isLast names in the middle of a batch', async () => {
+    const ids = await world.fill('s', 5)
+    const batches: number[] = []
+    const started = world.start('a', {
+      isLast: ({ fields }) => fields['n'] === '2',
+      processBatch: (records) => void batches.push(records.length),
+    })
+    expect(await seen(started, 'streamEnded')).toMatchObject({ how: 'finished', position: ids[2] })
+    expect(batches).toEqual([3])
+  })
+
   test('does not delete what came after the last record', async () => {
     const ids = await world.fill('s', 4)
     const started = world.start('a', {
