@@ -192,12 +192,14 @@ export class StreamRun {
 
   /** A script that is about to store `position` together with its effects. */
   draftThrough(position: string, records: number): Draft {
+    const startedAtMs = this.#context.nowMs()
     return {
       checkpoint: { ...this.checkpoint, position, failure: null },
       stored: () => {
         this.#move(position)
         this.handled += records
-        this.#stored(position, this.#uncommitted)
+        this.#uncommitted += records
+        this.#stored(position, this.#uncommitted, startedAtMs)
         this.#dirtySinceMs = null
       },
     }
@@ -205,12 +207,13 @@ export class StreamRun {
 
   /** A script that is about to store that the stream halts here, for the next owner too. */
   draftHalt(): Draft {
+    const startedAtMs = this.#context.nowMs()
     const checkpoint = { ...this.checkpoint, isHalted: true }
     return {
       checkpoint,
       stored: () => {
         this.#isHalted = true
-        this.#stored(checkpoint.position, this.#uncommitted)
+        this.#stored(checkpoint.position, this.#uncommitted, startedAtMs)
         this.#dirtySinceMs = null
         this.halt()
       },
@@ -337,8 +340,7 @@ export class StreamRun {
   }
 
   #draft(): Draft | null {
-    const sinceMs = this.#dirtySinceMs
-    if (sinceMs === null) return null
+    if (this.#dirtySinceMs === null) return null
     const startedAtMs = this.#context.nowMs()
     const { checkpoint } = this
     const records = this.#uncommitted
@@ -346,20 +348,21 @@ export class StreamRun {
     return {
       checkpoint,
       stored: () => {
-        this.#stored(checkpoint.position, records)
+        this.#stored(checkpoint.position, records, startedAtMs)
         this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
-        const nowMs = this.#context.nowMs()
-        this.#context.onCommitted(this, {
-          records,
-          ageMs: nowMs - sinceMs,
-          durationMs: nowMs - startedAtMs,
-        })
       },
     }
   }
 
-  #stored(position: string, records: number): void {
+  /** A position is in Redis, with so many records that were done with and not committed before. */
+  #stored(position: string, records: number, startedAtMs: number): void {
+    const nowMs = this.#context.nowMs()
     this.#committed = position
     this.#uncommitted -= records
+    this.#context.onCommitted(this, {
+      records,
+      ageMs: nowMs - (this.#dirtySinceMs ?? startedAtMs),
+      durationMs: nowMs - startedAtMs,
+    })
   }
 }

@@ -31,7 +31,7 @@ import { WorkerScripts } from './redis/worker-scripts.js'
 import { Scheduler } from './scheduler.js'
 import { StreamEndings } from './stream-endings.js'
 import { StreamReader } from './stream-reader.js'
-import type { StreamRun } from './stream-run.js'
+import { Trimmer } from './trimmer.js'
 import { Turns } from './turns.js'
 import { WorkerError } from './worker-error.js'
 import type { WorkerEvents } from './worker-events.js'
@@ -296,6 +296,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
 
   #makeRuns(scripts: WorkerScripts): OwnedRuns {
     const producer = new RecordProducer(this.#redis, this.#keys.service)
+    const trimmer = new Trimmer(scripts, this.#logger)
     const endings = new StreamEndings({
       scripts,
       onDone: this.#options.onDone,
@@ -323,7 +324,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
         onReady: (run) => this.#scheduler.offer(run),
         onCommitted: (run, facts) => {
           this.#recorder.committed(facts)
-          if (this.#options.trim === 'committed') this.#runs.track(this.#trim(scripts, run))
+          if (this.#options.trim === 'committed') this.#runs.track(trimmer.trim(run))
         },
       },
     })
@@ -368,14 +369,6 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
       onLastDone: (run) => this.#runs.finish(run, true),
       onLost: (run) => this.#runs.lose(run),
     })
-  }
-
-  async #trim(scripts: WorkerScripts, run: StreamRun): Promise<void> {
-    try {
-      await scripts.trim(run.name, run.committed)
-    } catch (error) {
-      this.#logger.debug({ dataStreamName: run.name, error: messageOf(error) }, 'not trimmed')
-    }
   }
 }
 

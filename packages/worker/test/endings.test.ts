@@ -116,6 +116,17 @@ describe('the end of a stream', () => {
     await eventually('the rest is gone', async () => (await world.redis.xlen('s')) === 0)
   })
 
+  test('trims what transactions have committed', async () => {
+    await world.fill('s', 20)
+    world.start('a', {
+      trim: 'committed',
+      commitIntervalMs: 60_000,
+      process: (record, { transaction }) => transaction(record, (multi) => multi.incr('count')),
+    })
+    await eventually('all of it is gone', async () => (await world.redis.xlen('s')) === 0)
+    expect(await world.redis.get('count')).toBe('20')
+  })
+
   test('of an idle stream loses no record, however it falls', async () => {
     const handled = new Handled()
     const producer = new RecordProducer(world.redis, 'orders')
