@@ -77,7 +77,7 @@ export class World implements AsyncDisposable {
       drainMs: 500,
       logger: pino({ level: 'silent' }),
       ...options,
-      client: { consumerId: name, heartbeatTtlMs: 3000, lbsIdleTimeMs: 6000, ...options.client },
+      client: { consumerId: name, heartbeatTtlMs: 10_000, lbsIdleTimeMs: 20_000, ...options.client },
     })
   }
 
