@@ -2,7 +2,7 @@
 import { fileURLToPath } from 'node:url'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { Program } from '@redis-stream-client/test/support/processes'
-import { RecordProducer } from '@redis-stream-client/worker'
+import { DeadLetters, RecordProducer } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { WorkerOptions } from '../src/worker-options.js'
 import { problemsOf, readLog } from './support/work-log.js'
@@ -29,10 +29,11 @@ interface Behaviour {
   readonly options?: WorkerOptions
   readonly failEvery?: number
   readonly handlerMs?: number
+  readonly heartbeatTtlMs?: number
 }
 
-function spawn(name: string, behaviour: Behaviour = {}): Program {
-  const client = { consumerId: name, heartbeatTtlMs: 600, lbsIdleTimeMs: 1200 }
+function spawn(name: string, { heartbeatTtlMs = 600, ...behaviour }: Behaviour = {}): Program {
+  const client = { consumerId: name, heartbeatTtlMs, lbsIdleTimeMs: 2 * heartbeatTtlMs }
   const argument = JSON.stringify({ url: world.server.url, service: world.service, client, ...behaviour })
   const program = Program.start(PROGRAM, { args: [argument] })
   programs.push(program)
@@ -87,7 +88,8 @@ async function settle({ ids }: Load, commitEvery: number): Promise<string[]> {
 
 describe('processes', () => {
   test('a rolling restart of three loses nothing, repeats nothing, and no stream waits a second', async () => {
-    const behaviour = { handlerMs: 1, options: { commitEvery: 20, drainMs: 1000 } }
+    // Nobody is killed: a lease that ends would be the machine's fault, and bring records twice.
+    const behaviour = { handlerMs: 1, heartbeatTtlMs: 5000, options: { commitEvery: 20, drainMs: 1000 } }
     const olds = ['a', 'b', 'c'].map((name) => spawn(name, behaviour))
     await Promise.all(olds.map((program) => program.nextLine((line) => line['type'] === 'started')))
     load = new Load(12, 20)
@@ -134,6 +136,48 @@ describe('processes', () => {
     await load.stop()
     await closeAll()
     expect(await settle(load, 10)).toEqual([])
+  }, 60_000)
+
+  test('attempts are counted on when the process is killed between two of them', async () => {
+    const retry = { attempts: 4, initialDelayMs: 500, maxDelayMs: 500, jitter: 0 }
+    const behaviour = { failEvery: 1, options: { retry } }
+    await world.fill('s', 1)
+    const a = spawn('a', behaviour)
+    await eventually(
+      'the second attempt is committed',
+      async () => String(await world.redis.hget('orders-checkpoints', 's')),
+      (checkpoint) => checkpoint.includes('"attempts":2'),
+      { timeoutMs: 15_000 },
+    )
+    await a.kill()
+    spawn('b', behaviour)
+    const deadLetters = new DeadLetters(world.redis, world.service)
+    await eventually('it is buried', async () => (await deadLetters.count()) === 1, Boolean, {
+      timeoutMs: 15_000,
+    })
+    expect(await deadLetters.list()).toMatchObject([{ attempts: 4, owner: 'redis-consumer-b' }])
+    const attempts = (await readLog(world.redis, 's')).map(({ attempt }) => attempt)
+    expect(attempts.slice(0, 2)).toEqual([1, 2])
+    // The third may have begun before the kill; then it was not counted.
+    expect(attempts.slice(-2)).toEqual([3, 4])
+    expect(attempts.length).toBeLessThanOrEqual(5)
+  }, 60_000)
+
+  test('share the rate limit of their service', async () => {
+    const rateLimit = { service: { records: 10, perMs: 1000 } }
+    const behaviour = { heartbeatTtlMs: 5000, options: { maxOwnedStreams: 4, rateLimit } }
+    const streams = Array.from({ length: 8 }, (_, n) => `s${n}`)
+    for (const stream of streams) await world.fill(stream, 5)
+    spawn('a', behaviour)
+    spawn('b', behaviour)
+    const logs = async (): Promise<number[]> => {
+      const lines = await Promise.all(streams.map((stream) => readLog(world.redis, stream)))
+      return lines.flat().map(({ atMs }) => atMs)
+    }
+    await eventually('all are handled', logs, (times) => times.length === 40, { timeoutMs: 30_000 })
+    const times = (await logs()).sort((x, y) => x - y)
+    // 40 records are four windows; the fourth begins three seconds after the first. A slow machine makes it later.
+    expect((times.at(-1) as number) - (times[0] as number)).toBeGreaterThan(2500)
   }, 60_000)
 
   test('one that hangs is replaced, and what it does afterwards changes nothing', async () => {
