@@ -97,6 +97,16 @@ describe('rendezvous order', () => {
     )
   })
 
+  it('says the same of a rank without counting further than it is asked', () => {
+    fc.assert(
+      fc.property(names, entry, fc.nat(12), (clients, id, enough) => {
+        const [own = '', ...others] = clients
+        const order = new Rendezvous(own, others)
+        expect(order.rankOf(id, enough) <= enough).toBe(order.rankOf(id) <= enough)
+      }),
+    )
+  })
+
   it('moves no entry between clients that stay when one leaves', () => {
     fc.assert(
       fc.property(names, entry, fc.nat(), (clients, id, choice) => {

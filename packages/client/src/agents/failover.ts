@@ -178,7 +178,11 @@ export class Failover implements Agent {
       await sleep((afterStaggers - staggers) * claimStaggerMs, this.#signalOf(session))
       staggers = afterStaggers
       if (!session.isHeld() || this.#signalOf(session).aborted) return
-      const isLeft = await this.#stage(session, offer, (id) => rendezvous.rankOf(id) <= greatestRank)
+      const isLeft = await this.#stage(
+        session,
+        offer,
+        (id) => rendezvous.rankOf(id, greatestRank) <= greatestRank,
+      )
       if (!isLeft) return
     }
   }

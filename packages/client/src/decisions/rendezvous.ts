@@ -22,14 +22,18 @@ export class Rendezvous {
     this.#others = others.map(hashText)
   }
 
-  /** How many of the others come before this client for that entry: 0 means it is the first choice. */
-  rankOf(entryId: string): number {
+  /**
+   * How many of the others come before this client for that entry: 0 means it is the first choice. Who only asks
+   * whether that is `enough` spares the rest of the counting: most clients are far from the first.
+   */
+  rankOf(entryId: string, enough: number = Number.POSITIVE_INFINITY): number {
     const entry = hashText(entryId)
     const own = weight(entry, this.#own)
     let rank = 0
     for (const other of this.#others) {
       const theirs = weight(entry, other)
       if (theirs > own || (theirs === own && other > this.#own)) rank++
+      if (rank > enough) break
     }
     return rank
   }
