@@ -6,24 +6,10 @@
  * packages, unpacked into a cache folder; the server out of the docker image of Redis, if a docker daemon answers.
  * Plain Node without dependencies, because it runs before anything is installed.
  */
-import { execFileSync } from 'node:child_process'
-import {
-  accessSync,
-  chmodSync,
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
-import { homedir } from 'node:os'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { isExecutable, reasonOf, run, runs } from './command.mjs'
+import { defaultCacheDir, fill, libraryFolders, wrapServer } from './server-folder.mjs'
 
 const NAMES = ['redis-server', 'valkey-server']
 const USUAL_PLACES = [
@@ -39,7 +25,7 @@ const PACKAGES = ['redis-tools', 'redis-server']
 const SYSTEM_LIBRARIES = /^lib(c6|gcc|stdc)/
 const MIN_VERSION = [6, 2]
 const DOCKER_IMAGE = 'redis:7'
-const RUN_TIMEOUT_MS = 120_000
+const WRAPPER = 'redis-server-of-image'
 const PULL_TIMEOUT_MS = 600_000
 
 export const WAYS = `No Redis server was found. Any one of these will do:
@@ -48,11 +34,6 @@ export const WAYS = `No Redis server was found. Any one of these will do:
   - on Debian or Ubuntu: let a package mirror be reachable; nothing is installed, the distribution's package is
     unpacked into a cache folder
   - on Linux: let a docker daemon be running that this user may talk to; the server is copied out of its image`
-
-/** Where fetched servers are kept between runs. */
-export function defaultCacheDir() {
-  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'redis-stream-client')
-}
 
 /**
  * @param {{ cacheDir?: string, log?: (line: string) => void }} [options]
@@ -163,7 +144,7 @@ function downloadWith(aptOptions, folder) {
 function fromImage(image, cacheDir, log) {
   if (process.platform !== 'linux') return 'only on Linux'
   const target = join(cacheDir, `image-${image.replace(/[^\w.-]/g, '-')}-${process.arch}`)
-  const bin = join(target, 'redis-server-of-image')
+  const bin = join(target, WRAPPER)
   if (!existsSync(bin)) {
     if (!runs('docker', ['version', '--format', '{{.Server.Version}}'])) return 'no docker daemon answers'
     log(`Copying the Redis server out of the docker image ${image} into a cache folder, once ...`)
@@ -176,62 +157,15 @@ function fromImage(image, cacheDir, log) {
         run('docker', ['rm', container])
       }
       run('tar', ['-x', '-f', archive, '-C', root, '--exclude=dev', '--exclude=usr/share'])
-      const folders = libraryFolders(root)
-      const server = NAMES.map((name) => join(root, 'usr/local/bin', name)).find(isExecutable)
-      const loader = folders
-        .flatMap((folder) => filesIn(folder))
-        .find((file) => /\/ld-(linux|musl)[^/]*$/.test(file))
-      if (server === undefined || loader === undefined)
-        throw new Error(`${image} holds no server, or no loader`)
-      const inTarget = (path) => `'${path.replace(root, target)}'`
-      const libraryPath = folders.map((folder) => folder.replace(root, target)).join(delimiter)
-      const wrapper = join(root, 'redis-server-of-image')
-      const command = `${inTarget(loader)} --library-path '${libraryPath}' ${inTarget(server)} "$@"`
-      writeFileSync(wrapper, `#!/bin/sh\nexec ${command}\n`)
-      chmodSync(wrapper, 0o755)
+      wrapServer({ root, target, names: NAMES, folder: 'usr/local/bin', wrapper: WRAPPER })
     })
     if (why) return why
   }
   return { bin, env: {} }
 }
 
-/** Makes a folder of the cache, which appears under its name only when it is whole. Returns what went wrong, if so. */
-function fill(target, cacheDir, write) {
-  mkdirSync(cacheDir, { recursive: true })
-  const scratch = mkdtempSync(join(cacheDir, 'fetch-'))
-  const root = join(scratch, 'root')
-  try {
-    mkdirSync(root)
-    write(root, scratch)
-    rmSync(target, { recursive: true, force: true })
-    renameSync(root, target)
-    return undefined
-  } catch (error) {
-    return reasonOf(error)
-  } finally {
-    rmSync(scratch, { recursive: true, force: true })
-  }
-}
-
-function libraryFolders(root) {
-  const folders = ['usr/local/lib', 'usr/lib', 'lib'].map((name) => join(root, name)).filter(existsSync)
-  return folders.flatMap((folder) => [
-    folder,
-    ...readdirSync(folder)
-      .filter((name) => name.includes('-linux-gnu'))
-      .map((name) => join(folder, name)),
-  ])
-}
-
-/** The regular files in a folder; links of an image may lead out of it. */
-function filesIn(folder) {
-  return readdirSync(folder)
-    .map((name) => join(folder, name))
-    .filter((file) => lstatSync(file).isFile())
-}
-
 /** The version as `text`, or `why` the server is of no use. */
-function versionOf({ bin, env }) {
+export function versionOf({ bin, env }) {
   try {
     const answer = run(bin, ['--version'], { env: { ...process.env, ...env } })
     const [, text, major, minor] = /v=((\d+)\.(\d+)\S*)/.exec(answer) ?? []
@@ -262,36 +196,4 @@ function distribution() {
   const release = readFileSync('/etc/os-release', 'utf8')
   const field = (name) => new RegExp(`^${name}="?([^"\\n]*)`, 'm').exec(release)?.[1]
   return `${field('ID')}-${field('VERSION_ID') ?? field('VERSION_CODENAME')}`
-}
-
-function run(command, args, options) {
-  const stdio = ['ignore', 'pipe', 'pipe']
-  return execFileSync(command, args, { encoding: 'utf8', stdio, timeout: RUN_TIMEOUT_MS, ...options })
-}
-
-function runs(command, args) {
-  try {
-    run(command, args)
-    return true
-  } catch {
-    return false
-  }
-}
-
-function isExecutable(path) {
-  try {
-    accessSync(path, constants.X_OK)
-    return statSync(path).isFile()
-  } catch {
-    return false
-  }
-}
-
-function reasonOf(error) {
-  const stderr = String(error?.stderr ?? '')
-    .trim()
-    .split('\n')
-    .filter(Boolean)
-    .at(-1)
-  return stderr || (error instanceof Error ? error.message.split('\n')[0] : String(error))
 }

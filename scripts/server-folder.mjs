@@ -1,0 +1,73 @@
+/** Folders of the cache, each with a server taken from elsewhere and the libraries it was built against. */
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { homedir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { isExecutable, reasonOf } from './command.mjs'
+
+const LOADER = /\/ld-(linux|musl|\d)[^/]*$/
+
+/** Where fetched servers are kept between runs. */
+export function defaultCacheDir() {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'redis-stream-client')
+}
+
+/** Makes a folder of the cache, which appears under its name only when it is whole. Returns what went wrong, if so. */
+export function fill(target, cacheDir, write) {
+  mkdirSync(cacheDir, { recursive: true })
+  const scratch = mkdtempSync(join(cacheDir, 'fetch-'))
+  const root = join(scratch, 'root')
+  try {
+    mkdirSync(root)
+    write(root, scratch)
+    rmSync(target, { recursive: true, force: true })
+    renameSync(root, target)
+    return undefined
+  } catch (error) {
+    return reasonOf(error)
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+/**
+ * Writes `<root>/<wrapper>`: a program that runs the server with the loader and the libraries beside it, whatever the
+ * system's own are. All paths in it are those after `root` has become `target`.
+ */
+export function wrapServer({ root, target, names, folder, wrapper }) {
+  const folders = libraryFolders(root)
+  const server = names.map((name) => join(root, folder, name)).find(isExecutable)
+  const loader = folders.flatMap((each) => filesIn(each)).find((file) => LOADER.test(file))
+  if (server === undefined || loader === undefined) throw new Error('there is no server in it, or no loader')
+  const inTarget = (path) => `'${path.replace(root, target)}'`
+  const libraryPath = folders.map((each) => each.replace(root, target)).join(delimiter)
+  const command = `${inTarget(loader)} --library-path '${libraryPath}' ${inTarget(server)} "$@"`
+  writeFileSync(join(root, wrapper), `#!/bin/sh\nexec ${command}\n`)
+  chmodSync(join(root, wrapper), 0o755)
+}
+
+export function libraryFolders(root) {
+  const folders = ['usr/local/lib', 'usr/lib', 'lib'].map((name) => join(root, name)).filter(existsSync)
+  return folders.flatMap((folder) => [
+    folder,
+    ...readdirSync(folder)
+      .filter((name) => name.includes('-linux-gnu'))
+      .map((name) => join(folder, name)),
+  ])
+}
+
+/** The regular files in a folder; links of an image may lead out of it. */
+function filesIn(folder) {
+  return readdirSync(folder)
+    .map((name) => join(folder, name))
+    .filter((file) => lstatSync(file).isFile())
+}
