@@ -88,12 +88,14 @@ describe.concurrent('with keyspace events', () => {
     },
   )
 
-  test.each(['', 'Ex', 'KEA', 'Kx', 'gx', 'El', 'KA', 'K$', 'KEg$lshzxetdmn'])(
+  test.for(['', 'Ex', 'KEA', 'Kx', 'gx', 'El', 'KA', 'K$', 'KEg$lshzxetdmn'])(
     'the flags that were there are kept: %j',
-    async (before) => {
+    async (before, { skip }) => {
       await using server = await RedisServer.start()
       await using fleet = new Fleet(server, FAST)
-      await fleet.redis.config('SET', FLAGS, before)
+      const known = await fleet.redis.config('SET', FLAGS, before).catch(() => undefined)
+      skip(known === undefined && before.includes('n'), 'Redis 6.2 knows no flag n')
+      expect(known).toBe('OK')
       const kept = await flags(fleet)
       await fleet.join('one')
       await fleet.join('two')

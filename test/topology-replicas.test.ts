@@ -12,7 +12,7 @@ let replica: RedisServer
 
 beforeAll(async () => {
   master = await RedisServer.start()
-  replica = await RedisServer.start({ args: ['--replicaof', `127.0.0.1 ${master.port}`] })
+  replica = await RedisServer.start({ args: ['--replicaof', '127.0.0.1', `${master.port}`] })
   await eventually(
     'the replica is in step',
     async () => ((await replica.client().role()) as unknown[])[3],

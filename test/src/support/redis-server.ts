@@ -172,7 +172,7 @@ export class RedisServer implements AsyncDisposable {
       ...['--port', `${this.port}`, '--bind', '127.0.0.1'],
       ...['--unixsocket', this.socketPath, '--unixsocketperm', '700'],
       ...['--dir', this.dir, '--daemonize', 'no', '--logfile', ''],
-      ...['--save', persistence === 'rdb' ? '3600 1' : ''],
+      ...['--save', ...(persistence === 'rdb' ? ['3600', '1'] : [''])],
       ...['--appendonly', persistence === 'aof' ? 'yes' : 'no', '--appendfsync', 'always'],
       ...(this.#options.args ?? []),
     ]

@@ -93,7 +93,7 @@ export class SentinelSet implements AsyncDisposable {
     const args = ['--repl-diskless-sync-delay', '0']
     const master = await RedisServer.start({ args })
     const replica = await RedisServer.start({
-      args: [...args, '--replicaof', `127.0.0.1 ${master.port}`],
+      args: [...args, '--replicaof', '127.0.0.1', `${master.port}`],
     })
     const set = new SentinelSet([master, replica])
     try {
