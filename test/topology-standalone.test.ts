@@ -110,7 +110,7 @@ describe('a client', () => {
     await using server = await start({})
     const admin = server.client()
     await admin.call(
-      ...(['ACL', 'SETUSER', 'worker', 'on', `>${PASSWORD}`, '~orders-*'] as const),
+      ...(['ACL', 'SETUSER', 'worker', 'on', `>${PASSWORD}`, 'resetchannels', '~orders-*'] as const),
       ...['&orders-failover', '&__keyspace@0__:orders-heartbeat:*'],
       ...['+@all', '-@dangerous', '-@admin', '+info'],
     )
