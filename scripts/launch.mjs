@@ -25,6 +25,7 @@ const TASKS = {
   bench: { redis: 'binary', scripts: ['build', 'bench:run'] },
   faults: { redis: 'binary', scripts: ['build', 'faults:run'] },
   soak: { redis: 'binary', scripts: ['build', 'soak:run'] },
+  servers: { redis: 'binary', scripts: ['build', 'servers:run'] },
 }
 
 /** What npm leaves in the environment for its children, and would change what an npx or pnpm inside it does. */
