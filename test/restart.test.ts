@@ -135,6 +135,25 @@ describe.concurrent('after a restart without its data', () => {
     },
   )
 
+  test('restarted with an older snapshot, a stream comes back to its owner under a fence above all before', async () => {
+    await using server = await RedisServer.start({ persistence: 'rdb' })
+    await using fleet = new Fleet(server, LONG)
+    const member = await fleet.join('only')
+    await fleet.add('stream')
+    const first = await member.given('stream')
+    await fleet.redis.save()
+    await member.done(first)
+    await fleet.add('stream')
+    const second = await member.given('stream', first.fencingToken)
+    await member.done(second)
+    await server.restart({ crash: true })
+    const again = await member.given('stream', second.fencingToken)
+    expect(again).toMatchObject({ idInLbs: first.idInLbs, owned: true })
+    expect(member.of('StreamDisowned')).toEqual([])
+    await member.done(again)
+    await fleet.allDone()
+  })
+
   test('a producer that was first does not lose its entries to a group that begins at the end', async () => {
     await using server = await RedisServer.start()
     await using fleet = new Fleet(server, SHORT)

@@ -32,7 +32,7 @@ describe('taking a stream nobody has', () => {
     await service.read(a)
     const answers = await service.scripts.take(
       a,
-      ids.map((id, index) => ({ id, dataStreamName: `s${index + 1}` })),
+      ids.map((id, index) => ({ id, dataStreamName: `s${index + 1}`, knownFence: 0 })),
       { mode: 'acquire', maxCrashes: -1, crashWindowMs: 1, lbsIdleTimeMs: 1, formerTokens: [] },
     )
     const fences = (answers as { fencingToken: number }[]).map((answer) => answer.fencingToken)
@@ -55,6 +55,18 @@ describe('taking a stream nobody has', () => {
       const again = await service.take(a, tenure.idInLbs, 's', { mode })
       expect(again).toMatchObject({ status: 'TAKEN', fencingToken: tenure.fencingToken })
     }
+  })
+
+  it('answers with a greater fence when this one was answered before: the record is an older one, come back', async () => {
+    const a = await service.session('a', 't1')
+    const tenure = await service.own(a, 's')
+    const knownFence = tenure.fencingToken
+    const again = await service.take(a, tenure.idInLbs, 's', { knownFence })
+    expect(again).toMatchObject({ status: 'TAKEN', recovered: false })
+    const fence = (again as { fencingToken: number }).fencingToken
+    expect(fence).toBeGreaterThan(knownFence)
+    expect(await service.record('s')).toContain(` ${fence} `)
+    expect(await service.take(a, tenure.idInLbs, 's', { knownFence })).toMatchObject({ fencingToken: fence })
   })
 })
 

@@ -18,6 +18,12 @@ import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-
 /** How many earlier sessions of this process are remembered for the crash rule. */
 const FORMER_TOKENS = 16
 
+interface UnderWay {
+  calls: number
+  /** Greatest fence known before the first of these calls. */
+  readonly knownFence: number
+}
+
 /** What became of one entry. `isNew` is false if the client owned the stream already. */
 export type Taken =
   | { readonly outcome: 'taken'; readonly stream: StreamHandle; readonly isNew: boolean }
@@ -41,9 +47,11 @@ export interface StreamTakerContext {
 
 export class StreamTaker {
   readonly #context: StreamTakerContext
-  readonly #underWay = new Map<string, number>()
+  readonly #underWay = new Map<string, UnderWay>()
   readonly #calls = new Set<Promise<unknown>>()
   #formerTokens: readonly string[] = []
+  /** Of all that were answered. */
+  #greatestFence = 0
   #isClosing = false
 
   constructor(context: StreamTakerContext) {
@@ -142,16 +150,25 @@ export class StreamTaker {
   }
 
   async #whileUnderWay<T>(entries: readonly ReadableEntry[], act: () => Promise<T>): Promise<T> {
-    for (const { id } of entries) this.#underWay.set(id, (this.#underWay.get(id) ?? 0) + 1)
+    for (const entry of entries) {
+      const underWay = this.#underWay.get(entry.id)
+      if (underWay !== undefined) underWay.calls++
+      else this.#underWay.set(entry.id, { calls: 1, knownFence: this.#fenceBefore(entry) })
+    }
     try {
       return await act()
     } finally {
       for (const { id } of entries) {
-        const left = (this.#underWay.get(id) ?? 1) - 1
-        if (left === 0) this.#underWay.delete(id)
-        else this.#underWay.set(id, left)
+        const underWay = this.#underWay.get(id)
+        if (underWay !== undefined && --underWay.calls === 0) this.#underWay.delete(id)
       }
     }
+  }
+
+  /** What this call takes, or has taken when its answer is lost, has a greater fence; so has what is owned already. */
+  #fenceBefore({ id, message }: ReadableEntry): number {
+    const owned = this.#context.ownership.streams.get(message.dataStreamName)
+    return owned?.idInLbs === id ? owned.fencingToken - 1 : this.#greatestFence
   }
 
   /** What is not kept is taken without being entered among the owned streams: it is about to be released. */
@@ -163,7 +180,10 @@ export class StreamTaker {
   ): Promise<Taken[]> {
     const { clock, maxCrashes, crashWindowMs, lbsIdleTimeMs, persistence, recorder, scripts } = this.#context
     const rules = { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
-    const assignments = entries.map(({ id, message }) => ({ id, dataStreamName: message.dataStreamName }))
+    const assignments = entries.map(({ id, message }) => {
+      const knownFence = this.#underWay.get(id)?.knownFence ?? 0
+      return { id, dataStreamName: message.dataStreamName, knownFence }
+    })
     const startMs = clock.now().monotonicMs
     let answers: 'SESSION_LOST' | TakeAnswer[]
     try {
@@ -220,6 +240,7 @@ export class StreamTaker {
     const known = ownership.streams.get(dataStreamName)
     switch (answer.status) {
       case 'TAKEN':
+        this.#greatestFence = Math.max(this.#greatestFence, answer.fencingToken)
         if (known?.idInLbs === entry.id && known.fencingToken === answer.fencingToken) {
           return { outcome: 'taken', stream: known, isNew: false }
         }

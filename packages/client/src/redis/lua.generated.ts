@@ -538,7 +538,7 @@ return freed`
 export const takeLua: string = `local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
 local group, client_id, token, mode = unpack(ARGV, 1, 4)
 local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local entries = (#ARGV - 8) / 2
+local entries = (#ARGV - 8) / 3
 local consumer = client_id .. ':' .. token
 local MAX_QUEUED_VALUES = 7000
 local living = {}
@@ -661,7 +661,7 @@ local round
 local function begin_round(first, last)
   local names = {}
   for i = first, last do
-    names[#names + 1] = ARGV[8 + 2 * i]
+    names[#names + 1] = ARGV[7 + 3 * i]
   end
   round = { records = {}, checkpoints = {}, own = {}, records_to_write = {}, ids_to_claim = {} }
   local records = redis.call('HMGET', locks, unpack(names))
@@ -671,7 +671,7 @@ local function begin_round(first, last)
     round.checkpoints[name] = saved[i]
   end
   if mode == 'acquire' then
-    local first_id, last_id = ARGV[7 + 2 * first], ARGV[7 + 2 * last]
+    local first_id, last_id = ARGV[6 + 3 * first], ARGV[6 + 3 * last]
     for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
       round.own[pending[1]] = pending
     end
@@ -706,7 +706,7 @@ end
 local function find_entry(id)
   return redis.call('XRANGE', lbs, id, id)[1]
 end
-local function decide(id, stream, backlog)
+local function decide(id, stream, known_fence, backlog)
   local text = round.records[stream]
   if not text and round.own[id] then
     return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
@@ -726,7 +726,11 @@ local function decide(id, stream, backlog)
     end
     return { 'GONE' }
   end
-  if record and record.id == id and record.owner == consumer then -- an earlier answer was lost
+  if record and record.id == id and record.owner == consumer then
+    if tonumber(record.fence) <= tonumber(known_fence) then
+      record.fence = next_fence()
+      write_record(stream, record)
+    end
     if pending and pending[2] ~= consumer then
       redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
     end
@@ -784,13 +788,13 @@ local answers = {}
 local first = 1
 while first <= entries do
   local seen, last = {}, first - 1
-  while last < entries and not seen[ARGV[10 + 2 * last]] do
+  while last < entries and not seen[ARGV[10 + 3 * last]] do
     last = last + 1
-    seen[ARGV[8 + 2 * last]] = true
+    seen[ARGV[7 + 3 * last]] = true
   end
   begin_round(first, last)
   for i = first, last do
-    local answer = decide(ARGV[7 + 2 * i], ARGV[8 + 2 * i], KEYS[7 + i])
+    local answer = decide(ARGV[6 + 3 * i], ARGV[7 + 3 * i], ARGV[8 + 3 * i], KEYS[7 + i])
     if answer.err then
       return answer
     end

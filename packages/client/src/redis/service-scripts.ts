@@ -44,6 +44,8 @@ export interface ScriptSettings {
 export interface Assignment {
   readonly id: string
   readonly dataStreamName: string
+  /** Greatest fence the client knew before it asked for this entry. A record of its own with no greater one is an old one. */
+  readonly knownFence: number
 }
 
 /** One term of ownership of a data stream. */
@@ -142,7 +144,7 @@ export class ServiceScripts {
         String(rules.crashWindowMs),
         String(rules.lbsIdleTimeMs),
         rules.formerTokens.join(' '),
-        ...assignments.flatMap((each) => [each.id, each.dataStreamName]),
+        ...assignments.flatMap((each) => [each.id, each.dataStreamName, String(each.knownFence)]),
       ],
     )
     return answers === 'SESSION_LOST' ? answers : answers.map(readTakeAnswer)

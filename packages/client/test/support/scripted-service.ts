@@ -91,9 +91,10 @@ export class ScriptedService implements AsyncDisposable {
     session: ConsumerName,
     id: string,
     dataStreamName: string,
-    rules: Partial<TakeRules> & { mode?: TakeMode } = {},
+    { knownFence = 0, ...rules }: Partial<TakeRules> & { mode?: TakeMode; knownFence?: number } = {},
   ): Promise<TakeAnswer | 'SESSION_LOST'> {
-    const answers = await this.scripts.take(session, [{ id, dataStreamName }], { ...RULES, ...rules })
+    const assignments = [{ id, dataStreamName, knownFence }]
+    const answers = await this.scripts.take(session, assignments, { ...RULES, ...rules })
     return answers === 'SESSION_LOST' ? answers : (answers[0] as TakeAnswer)
   }
 
