@@ -46,12 +46,14 @@ export function findViolations(evidence: Evidence): string[] {
 
 /** `owned` never becomes true again: from the first to the last time it was seen true it was true throughout. */
 function tenuresOf({ worker, events }: WorkerHistory): Tenure[] {
+  const all: Tenure[] = []
   const tenures = new Map<string, Tenure>()
   for (const event of events) {
     if (event.type === 'given' && event.isTrusted) {
       const { stream, fence, at } = event
-      const key = `${fence} ${stream}`
-      if (!tenures.has(key)) tenures.set(key, { worker, stream, fence, fromMs: at, untilMs: at })
+      const tenure = { worker, stream, fence, fromMs: at, untilMs: at }
+      tenures.set(`${fence} ${stream}`, tenure)
+      all.push(tenure)
     } else if (event.type === 'trusted') {
       for (const [stream, fence] of event.holdings) {
         const tenure = tenures.get(`${fence} ${stream}`)
@@ -59,7 +61,7 @@ function tenuresOf({ worker, events }: WorkerHistory): Tenure[] {
       }
     }
   }
-  return [...tenures.values()]
+  return all
 }
 
 function byStream(tenures: readonly Tenure[]): Tenure[][] {

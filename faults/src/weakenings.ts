@@ -75,6 +75,11 @@ export const WEAKENINGS: readonly Weakening[] = [
     faults: ['flushScripts'],
   },
   {
+    name: 'an older record that comes back keeps its fence',
+    patches: [{ from: 'if tonumber(record.fence) <= tonumber(known_fence) then', to: 'if false then' }],
+    faults: ['comeBackOlder'],
+  },
+  {
     name: 'no backlog',
     patches: [
       {

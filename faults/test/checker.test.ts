@@ -52,6 +52,13 @@ describe('the checker', () => {
     }
   })
 
+  test('sees a fence that comes back to the worker that had it, after somebody had a greater one', () => {
+    const former = [...owns(1, 0, 100), ...owns(1, 301, 400)]
+    expect(findViolations(evidence(former, owns(2, 101, 200)))).toEqual([
+      expect.stringContaining('did not grow'),
+    ])
+  })
+
   test('sees a commit that was accepted after one under a greater fence', () => {
     const commits = [1, 2, 1].map((fence) => ({ stream: STREAM, fence, job: 7 }))
     expect(findViolations(evidence([], [], { commits }))).toEqual([
