@@ -40,6 +40,11 @@ export class Ledger {
     if (record === undefined) throw new Error(`job ${job} has no record ${step}`)
   }
 
+  /** True for the first who asks: only one owner of a job hangs. */
+  async mayHang(job: number): Promise<boolean> {
+    return (await this.#redis.set(`hung:${job}`, '1', 'NX')) === 'OK'
+  }
+
   /** False if somebody has written under a greater fence. */
   async append(dataStreamName: string, step: LedgerStep, worker: string): Promise<boolean> {
     const keys = [`fence:${dataStreamName}`, `steps:${dataStreamName}`]

@@ -128,6 +128,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   async twin(world) {
     const { name } = pick(world)
+    await world.seesSessionOf(name)
     const twin = await world.addWorker(name, false)
     const line = await twin.program.nextLine(
       ({ type }) => type === 'refused' || type === 'ready',
@@ -143,14 +144,10 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     await sleep(ms)
   },
   async hang(world) {
-    await world.addJob(`hanging-${Math.floor(world.random.between(0, 1e6))}`, { hangs: true })
-    const holders = world.workers.map(async (worker) => {
-      await worker.program.nextLine(({ type }) => type === 'hanging', HANG_TIMEOUT_MS)
-      return worker
-    })
-    const holder = await Promise.any(holders)
+    const job = await world.addJob(`hanging-${Math.floor(world.random.between(0, 1e6))}`, { hangs: true })
+    const holder = await world.holderThatHangs(job, HANG_TIMEOUT_MS)
+    if (holder === undefined) throw new Error('no handler hangs: nobody took the job, or who did was killed')
     await Promise.all([world.dismissWorker(holder), world.addWorker()])
-    await Promise.allSettled(holders)
   },
   async outOfMemory(world) {
     await withConfig(world, 'maxmemory', '1mb', '0')
@@ -202,6 +199,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     world.server.resume()
   },
 }
+
+/** What these find is only so while nothing else happens. */
+export const ALONE: ReadonlySet<string> = new Set(['twin'])
 
 /** Faults with which Redis loses what it has answered. */
 export const LOSSES: Readonly<Record<string, Fault>> = {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findViolations } from './checker.js'
 import { monotonicMs } from './history.js'
-import { expectProgress, FAULTS, LOSSES } from './nemesis.js'
+import { ALONE, expectProgress, FAULTS, LOSSES } from './nemesis.js'
 import { SeededRandom } from './seeded-random.js'
 import { World } from './world.js'
 
@@ -74,8 +74,8 @@ function drawFaults(random: SeededRandom, { faults, withLosses }: RunOptions, tu
   const names = Object.keys(FAULTS)
   const losses = Object.keys(LOSSES)
   if (withLosses && turn % 2 === 0) return [random.pick(losses)]
-  const first = random.pick(names)
-  return random.chance(MIXED) ? [...new Set([first, random.pick(names)])] : [first]
+  const drawn = [...new Set([random.pick(names), ...(random.chance(MIXED) ? [random.pick(names)] : [])])]
+  return drawn.some((name) => ALONE.has(name)) ? drawn.slice(0, 1) : drawn
 }
 
 async function inflict(world: World, name: string): Promise<void> {
@@ -132,7 +132,10 @@ async function finish(world: World): Promise<void> {
     if (left.length === 0) break
     await sleep(25)
   }
-  if (left.length > 0) world.violations.push(`left in Redis when all was done: ${left.join(', ')}`)
+  if (left.length > 0) {
+    world.violations.push(`left in Redis when all was done: ${left.join(', ')}`)
+    world.remarks.push(...(await world.describe(await world.lockedStreams())))
+  }
   await Promise.all([...world.workers].map((worker) => world.dismissWorker(worker)))
 }
 

@@ -75,7 +75,7 @@ async function work(stream: Client.OwnedStream): Promise<void> {
   try {
     for (let step = checkpoint?.job === job ? checkpoint.step + 1 : 0; step < STEPS; step++) {
       await sleep(options.stepMs)
-      if (additionalInfo['hangs'] === true && !stream.recovered) await hang()
+      if (additionalInfo['hangs'] === true && (await ledger.mayHang(job))) await hang(job)
       if (!stream.owned) return
       await ledger.readRecord(job, step)
       if (!(await ledger.append(dataStreamName, { fence, job, step }, client.id))) {
@@ -97,8 +97,8 @@ async function work(stream: Client.OwnedStream): Promise<void> {
   }
 }
 
-function hang(): Promise<never> {
-  say({ type: 'hanging' })
+function hang(job: number): Promise<never> {
+  say({ type: 'hanging', job })
   return new Promise(() => undefined)
 }
 

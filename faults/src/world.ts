@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ClientOptions, LbsProducer } from '@redis-stream-client/client'
+import { eventually } from '@redis-stream-client/test/support/eventually'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import type { Redis } from 'ioredis'
 import { CommitWatch } from './commit-watch.js'
@@ -20,6 +21,8 @@ const END_GRACE_MS = 4000
 const STEP_MS = 50
 const STREAMS = 8
 const GREATEST_OUTSTANDING = 24
+/** How long after a worker has done something its line about it may come. */
+const LINE_LATENESS_MS = 1000
 
 const CLIENT: ClientOptions = {
   heartbeatTtlMs: TTL_MS,
@@ -162,8 +165,7 @@ export class World implements AsyncDisposable {
     await this.ledger.addRecords(job)
     const entry: Job = { job, stream, isConfirmed: false }
     this.#jobs.set(job, entry)
-    // One that hangs its first owner is added once: the owner of a second entry would hang as well, and nobody end it.
-    const times = info.hangs !== true && this.random.chance(0.1) ? 2 : 1
+    const times = this.random.chance(0.1) ? 2 : 1
     for (let time = 0; time < times; time++) {
       await this.#producer.add(stream, { job, ...info }).then(
         () => {
@@ -173,6 +175,32 @@ export class World implements AsyncDisposable {
       )
     }
     return job
+  }
+
+  /**
+   * The worker whose handler of this job never returns: whoever took it, however late its entry came. Undefined if
+   * nobody has taken it, and then nobody's will hang any more, or if that worker was killed.
+   */
+  async holderThatHangs(job: number, timeoutMs: number): Promise<WorkerProcess | undefined> {
+    const holder = await this.#findHolder(job, timeoutMs)
+    if (holder !== undefined || (await this.ledger.mayHang(job))) return holder
+    return await this.#findHolder(job, LINE_LATENESS_MS)
+  }
+
+  /** Resolves when a session of this worker was seen to be kept. */
+  async seesSessionOf(name: string): Promise<void> {
+    let lastMs = Number.POSITIVE_INFINITY
+    await eventually(
+      `${name} extends its session`,
+      async () => {
+        const leftMs = await this.redis.pttl(`${SERVICE}-heartbeat:redis-consumer-${name}`)
+        const isExtended = leftMs > lastMs
+        lastMs = leftMs
+        return isExtended
+      },
+      Boolean,
+      { everyMs: TTL_MS / 20 },
+    )
   }
 
   /** Jobs that were added for sure and are not done. */
@@ -236,7 +264,7 @@ export class World implements AsyncDisposable {
     const backlogs = await this.redis.keys(`${SERVICE}-backlog:*`)
     const [entries, locks, checkpoints] = await Promise.all([
       this.redis.xlen(names[0] as string),
-      this.redis.hkeys(names[1] as string),
+      this.lockedStreams(),
       this.redis.hlen(names[2] as string),
     ])
     return [
@@ -245,6 +273,10 @@ export class World implements AsyncDisposable {
       ...(checkpoints > 0 ? [`${checkpoints} checkpoints`] : []),
       ...backlogs,
     ]
+  }
+
+  async lockedStreams(): Promise<string[]> {
+    return await this.redis.hkeys(`${SERVICE}-locks`)
   }
 
   /** What Redis holds of streams that nobody works on. */
@@ -301,6 +333,17 @@ export class World implements AsyncDisposable {
   #forget(worker: WorkerProcess): void {
     const index = this.workers.indexOf(worker)
     if (index >= 0) this.workers.splice(index, 1)
+  }
+
+  async #findHolder(job: number, timeoutMs: number): Promise<WorkerProcess | undefined> {
+    const untilMs = monotonicMs() + timeoutMs
+    for (;;) {
+      const holder = this.workers.find(({ program }) =>
+        program.lines.some((line) => line['type'] === 'hanging' && line['job'] === job),
+      )
+      if (holder !== undefined || monotonicMs() > untilMs) return holder
+      await sleep(25)
+    }
   }
 
   #isDone(job: number): boolean {
