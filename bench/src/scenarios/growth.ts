@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { addStreams } from '../assignments.js'
 import type { BenchRun } from '../bench-run.js'
+import { sharedNowMs } from '../clock.js'
 import { OURS } from '../figure.js'
-import { total, untilCounted } from '../host.js'
+import { latest, total, untilCounted } from '../host.js'
 import { totalCalls } from '../redis-meter.js'
 import { Sandbox } from '../sandbox.js'
 import type { Scenario } from '../scenario.js'
@@ -17,6 +18,8 @@ const CLIENTS_AMONG_STREAMS = 9
 const HOSTS = 4
 const WINDOW_MS = 4000
 const SETTLE_MS = 2000
+/** Longer than the TTL: every session is lost. */
+const OUTAGE_MS = 3500
 
 export const growth: Scenario = {
   name: 'growth',
@@ -42,6 +45,7 @@ export const growth: Scenario = {
         ...common,
       })
     }
+    for (const clients of CLIENTS) await outage(bench, clients)
     for (const streams of STREAMS) {
       bench.step(`takeover of ${streams} streams`)
       const { ownedAgainMs } = await takeOver(streams, CLIENTS_AMONG_STREAMS, HOSTS, auto())
@@ -84,4 +88,30 @@ async function rest(bench: BenchRun, clients: number): Promise<void> {
     ((work.calls['xinfo|consumers'] ?? 0) / WINDOW_MS) * 1000,
   )
   record('Redis processor time', 'ms/s', (work.cpuMs / WINDOW_MS) * 1000)
+}
+
+/** Redis stands still until all clients have lost their sessions, and all of them begin again at the same moment. */
+async function outage(bench: BenchRun, clients: number): Promise<void> {
+  bench.step(`${clients} clients lose Redis`)
+  await using sandbox = await Sandbox.open()
+  const service = sandbox.newService()
+  const hosts = await sandbox.hosts('ours', Math.min(HOSTS, clients))
+  await joinAll(hosts, clients, { service, ...auto() })
+  await addStreams(sandbox.redis, service, STREAMS_AMONG_CLIENTS)
+  await untilCounted('all are owned', hosts, () => total(hosts, 'taken') >= STREAMS_AMONG_CLIENTS)
+  await sleep(SETTLE_MS)
+  sandbox.server.pause()
+  await sleep(OUTAGE_MS)
+  sandbox.server.resume()
+  const resumedAtMs = sharedNowMs()
+  const owned = (): number => total(hosts, 'taken') - total(hosts, 'disowned')
+  await untilCounted('all are disowned', hosts, () => total(hosts, 'disowned') >= STREAMS_AMONG_CLIENTS)
+  await untilCounted('all are owned again', hosts, () => owned() >= STREAMS_AMONG_CLIENTS, 120_000)
+  bench.record({
+    what: `${STREAMS_AMONG_CLIENTS} streams owned again by ${clients} clients that had all lost Redis`,
+    peer: OURS,
+    unit: 'ms',
+    samples: latest(hosts, 'lastTakenAtMs') - resumedAtMs,
+    x: clients,
+  })
 }
