@@ -89,6 +89,11 @@ export class StreamReader {
     return this.#connection.open(timeoutMs, signal)
   }
 
+  /** Safe twice, and for one that never ran. */
+  close(): void {
+    this.#connection.close()
+  }
+
   add(target: ReadTarget): void {
     this.#targets.set(target.name, target)
     this.notice(target)

@@ -17,7 +17,7 @@ import {
   type RedisLike,
   type SafeLogger,
 } from '@redis-stream-client/client/internal'
-import type { StreamTerminated } from '@redis-stream-client/notifs'
+import type { Notification, StreamTerminated } from '@redis-stream-client/notifs'
 import { SafeEmitter } from '@redis-stream-client/notifs/internal'
 import { Breaker } from './breaker.js'
 import { DeadLetters } from './dead-letters.js'
@@ -132,7 +132,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   /**
    * Works until the signal aborts or `close` is called, and then until the worker has closed (see `close`).
    *
-   * Resolves when it has. Rejects with CONSUMER_ID_IN_USE, REDIS_UNSUPPORTED, REDIS_ERROR when it cannot start or
+   * Resolves when it has, also if that was while it started. Rejects with CONSUMER_ID_IN_USE, REDIS_UNSUPPORTED, REDIS_ERROR when it cannot start or
    * the client underneath gives up; with CLOSED after `close` and when called again.
    */
   async run(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
@@ -211,11 +211,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
 
   async #work(): Promise<void> {
     const { signal } = this.#stop
-    await Promise.all([
-      this.#commands.open(CONNECT_TIMEOUT_MS, signal),
-      ...this.#readers.map((reader) => reader.open(CONNECT_TIMEOUT_MS, signal)),
-    ])
-    const notifications = await this.#client.init()
+    const notifications = await this.#start()
+    if (notifications === null) return
     const agents = [...this.#readers, this.#lag].map((agent) => agent.run(signal))
     agents.push(this.#runs.watch(signal))
     let terminated: StreamTerminated | null = null
@@ -228,6 +225,21 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
     await Promise.all(agents)
     await this.#runs.settled()
     if (terminated?.error !== undefined) throw terminated.error
+  }
+
+  /** Null if the worker was told to leave meanwhile: that is no error of the start. */
+  async #start(): Promise<AsyncIterable<Notification> | null> {
+    const { signal } = this.#stop
+    try {
+      await Promise.all([
+        this.#commands.open(CONNECT_TIMEOUT_MS, signal),
+        ...this.#readers.map((reader) => reader.open(CONNECT_TIMEOUT_MS, signal)),
+      ])
+      return await this.#client.init()
+    } catch (error) {
+      if (this.#closing !== undefined) return null
+      throw error
+    }
   }
 
   #add(stream: OwnedStream): void {
@@ -254,7 +266,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
     if (!wasNew) await this.#running
     this.#breaker?.stop()
     await this.#removeWakeKeys()
-    this.#commands.close()
+    for (const connection of [this.#commands, ...this.#readers]) connection.close()
   }
 
   async #removeWakeKeys(): Promise<void> {

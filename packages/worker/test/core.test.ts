@@ -292,6 +292,25 @@ describe('committing', () => {
     expect([...first.of('s'), ...rest.of('s')]).toEqual(ids)
   })
 
+  test.each([0, 3, 10, 30])(
+    'ends in good order when it is told to leave %i ms after its start',
+    async (delayMs) => {
+      const worker = world.worker('a', { process: () => undefined })
+      const stop = new AbortController()
+      setTimeout(() => stop.abort(), delayMs)
+      await worker.run({ signal: stop.signal })
+      expect((await worker.status()).client.session).toBe('closed')
+      await noConnectionsOf('a')
+    },
+  )
+
+  test('leaves no connection open when it cannot start', async () => {
+    await world.redis.set('orders-heartbeat:redis-consumer-a', 'another process')
+    const worker = world.worker('a', { process: () => undefined, client: { heartbeatTtlMs: 200 } })
+    await expect(worker.run()).rejects.toMatchObject({ code: 'CONSUMER_ID_IN_USE' })
+    await noConnectionsOf('a')
+  })
+
   test('gives running handlers their time when it closes, and no more', async () => {
     const ids = await world.fill('quick', 3)
     await world.fill('stuck', 3)
@@ -316,3 +335,11 @@ describe('committing', () => {
     expect(await seen(a, 'abandoned')).toMatchObject({ dataStreamName: 'stuck' })
   })
 })
+
+async function noConnectionsOf(name: string): Promise<void> {
+  await eventually(
+    'no connection is left',
+    async () => String(await world.redis.client('LIST')),
+    (list) => !list.includes(`:redis-consumer-${name}:`),
+  )
+}
