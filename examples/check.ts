@@ -74,6 +74,25 @@ await check('load-balancing adds up every meter once, though a consumer is kille
   for (const survivor of survivors) assert.equal(await survivor.exit(), 0)
 })
 
+await check('worker handles every order once, in order, with two services', async () => {
+  const services = [1, 2].map((n) => new Program('worker/service', { POD_NAME: `service-${n}` }))
+  const producer = new Program('worker/producer')
+  assert.equal(await producer.exit(), 0)
+  const regions = ['asia', 'eu', 'us']
+  const ordersOf = (region: string): number[] =>
+    services
+      .flatMap((service) => service.found(/^(orders-\w+) \S+ \{ order: (\d+) \} attempt 1$/))
+      .filter(([, stream]) => stream === `orders-${region}`)
+      .map(([, , order]) => Number(order))
+  const deadlineMs = performance.now() + 30_000
+  const isDone = (): boolean => regions.every((region) => ordersOf(region).length >= 10)
+  while (!isDone() && performance.now() < deadlineMs) await sleep(50)
+  const inOrder = Array.from({ length: 10 }, (_, index) => index + 1)
+  for (const region of regions) assert.deepEqual(ordersOf(region), inOrder, region)
+  for (const service of services) service.kill('SIGTERM')
+  for (const service of services) assert.equal(await service.exit(), 0)
+})
+
 await check('docker-compose.yml starts programs that exist', async () => {
   const compose = readFileSync(new URL('docker-compose.yml', ROOT), 'utf8')
   const programs = [...compose.matchAll(/node (\S+\.js)/g)].map(([, path = '']) => path)

@@ -1,5 +1,4 @@
 /** Compares what the consumers have worked out with what the file says. */
-import type { AirportResult } from './airport-results.js'
 import { areEqual, type Delays, NO_DELAYS } from './delays.js'
 
 export interface Comparison {
@@ -11,14 +10,14 @@ export interface Comparison {
 
 export function compare(
   expected: ReadonlyMap<string, Delays>,
-  results: ReadonlyMap<string, AirportResult>,
+  results: ReadonlyMap<string, Delays>,
 ): Comparison {
   const equal: string[] = []
   const unequal: string[] = []
   let [flightsLost, flightsCountedTwice] = [0, 0]
   for (const airport of new Set([...expected.keys(), ...results.keys()])) {
     const want = expected.get(airport) ?? NO_DELAYS
-    const have = results.get(airport)?.delays ?? NO_DELAYS
+    const have = results.get(airport) ?? NO_DELAYS
     ;(areEqual(want, have) ? equal : unequal).push(airport)
     flightsLost += Math.max(0, want.flights - have.flights)
     flightsCountedTwice += Math.max(0, have.flights - want.flights)

@@ -2,72 +2,67 @@
  * A process that owns some of the airports and works out their delays. Started three times, each time with its own
  * POD_NAME: nothing else tells the three apart, and they do not know of each other.
  */
-import { type LbsInfo, RedisStreamClient, StreamClientError } from '@redis-stream-client/client'
-import type { StreamDisowned } from '@redis-stream-client/notifs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StreamClientError } from '@redis-stream-client/client'
+import { StreamWorker, WorkerError } from '@redis-stream-client/worker'
 import { pino } from 'pino'
 import { AirportResults } from './airport-results.js'
-import { airportOf } from './airport-stream.js'
-import { AirportWorker } from './airport-worker.js'
+import { airportOf, parseRecord } from './airport-stream.js'
 import { findWorkplace, leaveWhenTold } from './child-of-demo.js'
-import { tryAsFormerOwner } from './former-owner.js'
 import { report } from './reports.js'
 
-/** Why a stream that was offered is not to be had: normal, somebody else takes care of it. */
-const NOT_TO_BE_HAD = ['ALREADY_CLAIMED', 'STREAM_GONE', 'SESSION_LOST', 'CLOSED']
+/** As if something were looked up: so whoever is killed or stopped has some flights in hand. */
+const LOOK_UP_MS = 20
+const REPORT_EVERY_MS = 100
 
 const { redis, service } = findWorkplace()
-const writes = redis.duplicate()
 // To standard error: the demo shows it if something fails.
 const logger = pino({ level: process.env['LOG_LEVEL'] ?? 'warn' }, pino.destination({ dest: 2, sync: true }))
-const client = new RedisStreamClient(redis, service, { logger })
-const results = new AirportResults(writes, service)
-const worker = new AirportWorker(redis, results)
+const results = new AirportResults(service)
 const leaving = new AbortController()
+leaveWhenTold(() => leaving.abort())
 
-client.on('session', (state) => report({ type: 'session', state }))
-leaveWhenTold(() => void client.close())
-const notifications = await client.init()
-const work = worker.run(leaving.signal).catch(fail)
+await using worker = new StreamWorker(redis, service, {
+  logger,
+  async process(record, { done, transaction }) {
+    const airport = airportOf(record.dataStreamName)
+    const delay = parseRecord(record.fields)
+    if (delay === 'end') return done()
+    await sleep(LOOK_UP_MS)
+    try {
+      const replies = await transaction(record, (multi) => results.add(multi, airport, delay))
+      if (replies !== null) counted[airport] = Number(replies[0])
+    } catch (error) {
+      if (isRefusal(error)) report({ type: 'refused', code: error.code })
+      throw error
+    }
+  },
+})
+worker.on('streamStarted', ({ dataStreamName }) => {
+  report({ type: 'took', airport: airportOf(dataStreamName), atMs: Date.now() })
+})
+worker.on('streamEnded', ({ dataStreamName, how }) => {
+  report({ type: 'left', airport: airportOf(dataStreamName), how })
+})
 
-for await (const notification of notifications) {
-  switch (notification.type) {
-    case 'StreamAdded':
-      void worker.begin(notification.stream).catch(fail)
-      break
-    case 'StreamExpired':
-      void claim(notification.payload).catch(fail) // not awaited: claims travel together
-      break
-    case 'StreamDisowned':
-      void putDown(notification).catch(fail)
-      break
-    case 'StreamTerminated':
-      leaving.abort()
-      break
-    default:
-      notification satisfies never
-  }
-}
-
-await work
-await Promise.all([redis.quit(), writes.quit()])
+let counted: Record<string, number> = {}
+const reports = setInterval(() => void reportProgress(), REPORT_EVERY_MS)
+await worker.run({ signal: leaving.signal })
+clearInterval(reports)
+await reportProgress()
+await redis.quit()
 if (process.connected) process.disconnect()
 
-async function claim(payload: LbsInfo): Promise<void> {
-  try {
-    await worker.begin(await client.claim(payload))
-  } catch (error) {
-    if (!(error instanceof StreamClientError && NOT_TO_BE_HAD.includes(error.code))) throw error
-  }
+async function reportProgress(): Promise<void> {
+  report({ type: 'counted', flights: counted })
+  counted = {}
+  report({ type: 'session', state: (await worker.status()).client.session })
 }
 
-async function putDown({ additionalInfo, payload, reason }: StreamDisowned): Promise<void> {
-  report({ type: 'disowned', airport: airportOf(additionalInfo), reason })
-  const work = worker.putDown(payload.dataStreamName)
-  if (work !== undefined) await tryAsFormerOwner(work, results)
-}
-
-function fail(error: unknown): void {
-  logger.error({ err: error }, 'this consumer cannot go on')
-  process.exitCode = 1
-  void client.close()
+/** True if an error says that the record is somebody else's now, rather than that something went wrong. */
+function isRefusal(error: unknown): error is StreamClientError | WorkerError {
+  return (
+    (error instanceof StreamClientError && ['STREAM_NOT_OWNED', 'SESSION_LOST'].includes(error.code)) ||
+    (error instanceof WorkerError && error.code === 'ATTEMPT_OVER')
+  )
 }

@@ -1,11 +1,10 @@
 /**
- * A process that adds the flights in time order, each to the data stream of its airport. When an airport comes up for
- * the first time, its data stream is added to the load-balancer stream, so that some consumer will own it.
+ * A process that adds the flights in time order, each to the data stream of its airport. The first record of a stream
+ * also assigns it, so that some consumer will own it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LbsProducer } from '@redis-stream-client/client'
-import type { ChainableCommander } from 'ioredis'
-import { airportStream, describeAirport, END_OF_STREAM, formatFlight } from './airport-stream.js'
+import { RecordProducer } from '@redis-stream-client/worker'
+import { airportStream, END_OF_STREAM, formatFlight } from './airport-stream.js'
 import { findWorkplace, leaveWhenTold } from './child-of-demo.js'
 import { delaysByAirport } from './delays.js'
 import { type Flight, readFlights } from './flights.js'
@@ -16,19 +15,18 @@ const FLIGHTS_PER_SECOND = 420
 const BATCH_EVERY_MS = 25
 
 const { redis, service } = findWorkplace()
-const lbs = new LbsProducer(redis, service)
+const producer = new RecordProducer(redis, service)
 const leaving = new AbortController()
 leaveWhenTold(() => leaving.abort())
 
 const flights = readFlights()
 const left = new Map([...delaysByAirport(flights)].map(([airport, delays]) => [airport, delays.flights]))
-const known = new Set<string>()
 
 const startMs = performance.now()
 for (let sent = 0; sent < flights.length && !leaving.signal.aborted; ) {
   const due = Math.ceil(((performance.now() - startMs) / 1000) * FLIGHTS_PER_SECOND)
   const batch = flights.slice(sent, due)
-  await send(batch)
+  await Promise.all(batch.map(send))
   sent += batch.length
   report({ type: 'sent', flights: sent })
   await sleep(BATCH_EVERY_MS)
@@ -36,22 +34,13 @@ for (let sent = 0; sent < flights.length && !leaving.signal.aborted; ) {
 await redis.quit()
 if (process.connected) process.disconnect()
 
-async function send(batch: readonly Flight[]): Promise<void> {
-  const pipeline = redis.pipeline()
-  for (const flight of batch) addFlight(pipeline, flight)
-  for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error
-  const arrivals = new Set(batch.map(({ origin }) => origin).filter((airport) => !known.has(airport)))
-  await Promise.all(
-    [...arrivals].map((airport) => lbs.add(airportStream(service, airport), describeAirport(airport))),
-  )
-  for (const airport of arrivals) known.add(airport)
-}
-
-function addFlight(pipeline: ChainableCommander, flight: Flight): void {
+/** Records of one stream keep the order of the calls. */
+async function send(flight: Flight): Promise<void> {
   const { origin } = flight
   const stream = airportStream(service, origin)
-  pipeline.xadd(stream, '*', ...formatFlight(flight))
+  const added = [producer.add(stream, formatFlight(flight))]
   const leftOfAirport = (left.get(origin) ?? 0) - 1
   left.set(origin, leftOfAirport)
-  if (leftOfAirport === 0) pipeline.xadd(stream, '*', ...END_OF_STREAM)
+  if (leftOfAirport === 0) added.push(producer.add(stream, END_OF_STREAM))
+  await Promise.all(added)
 }

@@ -1,19 +1,17 @@
 /** What the processes tell the one that started them, for the pictures and the measurements. */
-import type { DisownReason, SessionState } from '@redis-stream-client/client'
-
-/** What a former owner tried; it must be refused. `result` is a write of an airport's result. */
-export type FormerOwnersCall = 'commit' | 'done' | 'result'
+import type { SessionState } from '@redis-stream-client/client'
+import type { StreamEnd } from '@redis-stream-client/worker'
 
 export type Report =
   | { readonly type: 'session'; readonly state: SessionState }
   /** A data stream is owned, `atMs` since 1970. */
   | { readonly type: 'took'; readonly airport: string; readonly atMs: number }
-  /** Flights counted in the checkpoints just committed, by airport. */
+  /** Flights counted so far, by airport; of those that have changed. */
   | { readonly type: 'counted'; readonly flights: Readonly<Record<string, number>> }
-  | { readonly type: 'finished'; readonly airport: string; readonly flights: number }
-  | { readonly type: 'disowned'; readonly airport: string; readonly reason: DisownReason }
-  /** `answer`: the code of the error, or what else came back. */
-  | { readonly type: 'tried'; readonly call: FormerOwnersCall; readonly answer: string }
+  /** A data stream is not owned any more. */
+  | { readonly type: 'left'; readonly airport: string; readonly how: StreamEnd }
+  /** A flight could not be counted, because somebody else owns its airport now. */
+  | { readonly type: 'refused'; readonly code: string }
   /** Flights the producer has added so far. */
   | { readonly type: 'sent'; readonly flights: number }
 

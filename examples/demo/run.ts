@@ -7,11 +7,12 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
-import { type AirportResult, AirportResults } from './airport-results.js'
+import { AirportResults } from './airport-results.js'
 import { Child, type Exit } from './child.js'
+import type { Delays } from './delays.js'
 import { type Fault, type FaultKind, Scoreboard } from './scoreboard.js'
 import type { View } from './view.js'
-import { describeCounts, describeFault, describeTakeovers, describeTakers } from './wording.js'
+import { describeFault, describeTakeovers, describeTakers } from './wording.js'
 
 const VICTIM = 'consumer-1'
 const SLEEPER = 'consumer-2'
@@ -41,8 +42,8 @@ export interface Ending {
 /** What a run has left behind. */
 export interface Outcome {
   readonly board: Scoreboard
-  /** Final results by airport. */
-  readonly results: ReadonlyMap<string, AirportResult>
+  /** By airport. */
+  readonly results: ReadonlyMap<string, Delays>
   readonly endings: readonly Ending[]
   /** Why the run did not come to its end, null if it did. */
   readonly problem: string | null
@@ -86,7 +87,7 @@ export class Run {
     const endings = await Promise.all(this.#children.map((child) => this.#end(child)))
     clearInterval(looks)
     this.#look()
-    const results = await new AirportResults(this.#redis, this.#service).read()
+    const results = await new AirportResults(this.#service).read(this.#redis)
     await this.#cleanUp()
     return { board: this.#board, results, endings, problem, durationMs: performance.now() - startMs }
   }
@@ -132,10 +133,9 @@ export class Run {
   #look(): void {
     for (const fault of this.#board.faults) {
       if (fault.isRepaired) this.#tellOnce(fault, `${describeTakeovers(fault)}; ${describeTakers(fault)}`)
-      const { disowned, state } = this.#board.standing(fault.consumer)
+      const { lost, state } = this.#board.standing(fault.consumer)
       const isAwake = fault.kind === 'stopped' && state === 'held'
-      if (isAwake)
-        this.#tellOnce('awake', `${fault.consumer} was told StreamDisowned: ${describeCounts(disowned)}`)
+      if (isAwake) this.#tellOnce('awake', `${fault.consumer} was told that it has lost ${lost} streams`)
     }
     this.#view.show(this.#board)
   }

@@ -1,6 +1,6 @@
 /** What is known of the run from the reports of its processes: progress, who owns what, how long takeovers took. */
 import type { SessionState } from '@redis-stream-client/client'
-import type { FormerOwnersCall, Report } from './reports.js'
+import type { Report } from './reports.js'
 
 export type FaultKind = 'killed' | 'stopped'
 
@@ -35,10 +35,10 @@ export class Fault {
 export interface Standing {
   state: SessionState | FaultKind
   readonly airports: Set<string>
-  /** Reasons of StreamDisowned, and how often. */
-  readonly disowned: Map<string, number>
-  /** What it tried as a former owner: `commit: SESSION_LOST`, and how often. */
-  readonly tried: Map<`${FormerOwnersCall}: ${string}`, number>
+  /** How many streams it was told it had lost. */
+  lost: number
+  /** What it was answered as a former owner, and how often. */
+  readonly refused: Map<string, number>
 }
 
 export class Scoreboard {
@@ -53,13 +53,13 @@ export class Scoreboard {
     const newStanding = (): Standing => ({
       state: 'starting',
       airports: new Set(),
-      disowned: new Map(),
-      tried: new Map(),
+      lost: 0,
+      refused: new Map(),
     })
     this.standings = new Map(consumers.map((name) => [name, newStanding()]))
   }
 
-  /** Flights in committed checkpoints and finished airports. */
+  /** Flights in the results. */
   get counted(): number {
     return [...this.#counted.values()].reduce((sum, flights) => sum + flights, 0)
   }
@@ -97,17 +97,13 @@ export class Scoreboard {
       case 'counted':
         for (const [airport, flights] of Object.entries(report.flights)) this.#count(airport, flights)
         break
-      case 'finished':
-        this.#count(report.airport, report.flights)
-        this.#finished.add(report.airport)
+      case 'left':
+        if (report.how === 'finished') this.#finished.add(report.airport)
+        if (report.how === 'lost') this.standing(name).lost++
         this.#leave(name, report.airport)
         break
-      case 'disowned':
-        countOne(this.standing(name).disowned, report.reason)
-        this.#leave(name, report.airport)
-        break
-      case 'tried':
-        countOne(this.standing(name).tried, `${report.call}: ${report.answer}`)
+      case 'refused':
+        countOne(this.standing(name).refused, report.code)
         break
       default:
         report satisfies never
@@ -132,7 +128,7 @@ export class Scoreboard {
     if (this.#ownerOf.get(airport) === consumer) this.#ownerOf.delete(airport)
   }
 
-  /** Checkpoints only grow; a report that comes late must not make less of what is known. */
+  /** Results only grow; a report that comes late must not make less of what is known. */
   #count(airport: string, flights: number): void {
     this.#counted.set(airport, Math.max(flights, this.#counted.get(airport) ?? 0))
   }

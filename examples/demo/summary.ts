@@ -38,15 +38,10 @@ function row(label: string, text: string): string {
 
 function faults({ board }: Outcome): string[] {
   return board.faults.flatMap((fault) => {
-    const { disowned, tried } = board.standing(fault.consumer)
+    const { lost, refused } = board.standing(fault.consumer)
     const lines = [row(`${fault.consumer} ${fault.kind}`, describeTakeovers(fault))]
-    if (disowned.size > 0) lines.push(row('  was told StreamDisowned', describeCounts(disowned)))
-    for (const call of ['commit', 'done', 'result'] as const) {
-      const answers = new Map(
-        [...tried].filter(([key]) => key.startsWith(call)).map(([key, n]) => [key.slice(call.length + 2), n]),
-      )
-      if (answers.size > 0) lines.push(row(`  then tried ${call}`, describeCounts(answers)))
-    }
+    if (lost > 0) lines.push(row('  was told what it lost', `${lost} streams`))
+    if (refused.size > 0) lines.push(row('  had its results refused', describeCounts(refused)))
     return lines
   })
 }
@@ -55,7 +50,7 @@ function faults({ board }: Outcome): string[] {
 function busiest({ results }: Outcome, expected: ReadonlyMap<string, Delays>): string[] {
   const airports = [...expected].sort(([, a], [, b]) => b.flights - a.flights).slice(0, BUSIEST_SHOWN)
   return airports.map(([airport], index) => {
-    const delays = results.get(airport)?.delays
+    const delays = results.get(airport)
     const text = delays === undefined ? 'no result' : describe(delays)
     return row(index === 0 ? 'delays at the busiest' : '', `${airport}  ${text}`)
   })

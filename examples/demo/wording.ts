@@ -34,7 +34,7 @@ export function describeTakers({ takeovers }: Fault): string {
   return [...counts].map(([by, count]) => `${by} took ${count}`).join(', ')
 }
 
-/** `session-lost 98 times` */
+/** `SESSION_LOST 4 times` */
 export function describeCounts(counts: ReadonlyMap<string, number>): string {
   return [...counts].map(([what, count]) => `${what} ${count} times`).join(', ')
 }
