@@ -148,6 +148,29 @@ describe('TcpProxy', () => {
     await eventually('the held-back end arrives', () => ended)
   })
 
+  test('lets so many bytes a second through while throttled, and the rest at once afterwards', async () => {
+    const { proxy, near, far } = await setUp()
+    proxy.throttle(1000)
+    const write = far.set('key', 'x'.repeat(100_000))
+    expect(await stateAfter(write, 200)).toBe('pending')
+    expect(await near.exists('key')).toBe(0)
+    proxy.throttle(0)
+    expect(await write).toBe('OK')
+    proxy.throttle(1000)
+    expect(await far.getrange('key', 0, 99)).toBe('x'.repeat(100))
+  })
+
+  test('leads new connections to another server when aimed at it', async () => {
+    const { proxy, near, far } = await setUp()
+    const other = await startServer()
+    proxy.aim(other)
+    await far.set('key', 'first')
+    proxy.cut()
+    await eventually('the connection is open again', () => far.ping())
+    expect(await far.exists('key')).toBe(0)
+    expect(await near.get('key')).toBe('first')
+  })
+
   test('freezes only the connections that are meant', async () => {
     const { server, proxy, far } = await setUp()
     const reader = server.client({ port: proxy.port, connectionName: 'reader' })

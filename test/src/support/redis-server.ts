@@ -39,6 +39,8 @@ export interface RestartOptions {
   readonly data?: 'persisted' | 'saved' | 'empty'
   /** Kill instead of stopping in good order. */
   readonly crash?: boolean
+  /** More arguments for this start alone. */
+  readonly args?: readonly string[]
 }
 
 /** `replyMapping` is missing because it would change the type of the client. */
@@ -111,12 +113,12 @@ export class RedisServer implements AsyncDisposable {
   }
 
   /** Ends the server (if it runs) and starts it again on the same port and socket. */
-  async restart({ data = 'persisted', crash = false }: RestartOptions = {}): Promise<void> {
+  async restart({ data = 'persisted', crash = false, args = [] }: RestartOptions = {}): Promise<void> {
     if (data === 'saved') await this.#save()
     await this.#end(crash ? 'SIGKILL' : 'SIGTERM')
     const keepsNothing = (this.#options.persistence ?? 'none') === 'none' && data === 'persisted'
     if (data === 'empty' || keepsNothing) await this.#removeData()
-    await this.#launch()
+    await this.#launch(args)
   }
 
   /** Starts a server that was stopped or killed, with what its folder holds. */
@@ -140,9 +142,9 @@ export class RedisServer implements AsyncDisposable {
     if (this.#options.dir === undefined) await rm(this.dir, { recursive: true, force: true })
   }
 
-  async #launch(): Promise<void> {
+  async #launch(args: readonly string[] = []): Promise<void> {
     const { bin, env } = serverBinary()
-    const child = spawn(bin, this.#arguments(), { env, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(bin, [...this.#arguments(), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
     this.#process = child
     this.#output = ''
     reapAtExit(child)

@@ -6,8 +6,10 @@
  * | `cut`         | the connection breaks; a new one works                                      |
  * | `freeze`      | connects and writes succeed, nothing arrives on either side until `thaw`    |
  * | `delay`       | everything arrives late, in order, both ways                                |
+ * | `throttle`    | everything arrives in pieces, so many bytes a second, each way              |
  * | `dropReplies` | the server executed the command, the answer is lost, the connection breaks  |
  * | `refuse`      | connects fail until `accept`; what is open stays open                       |
+ * | `aim`         | new connections lead to another server, as when an address moves            |
  *
  * A fault is for all connections, present and future, or for those that `which` names.
  */
@@ -15,9 +17,14 @@ import { once } from 'node:events'
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net'
 
 const MAX_FIRST_CHARS = 4_096
+/** Of what a throttled connection lets through in a second. */
+const PIECES_PER_SECOND = 20
 
 /** The index of a connection, counted from 0 in the order of connecting, or a predicate. */
 export type Which = number | ((connection: ProxiedConnection) => boolean)
+
+/** A port of 127.0.0.1, or a unix socket. */
+export type Target = { readonly port: number } | { readonly path: string }
 
 export interface ProxiedConnection {
   readonly index: number
@@ -34,16 +41,21 @@ interface Delay extends Fault {
   readonly delayMs: number
 }
 
+interface Throttle extends Fault {
+  readonly bytesPerSecond: number
+}
+
 interface ReplyDrop extends Fault {
   readonly matches: (request: string) => boolean
   left: number
 }
 
 export class TcpProxy implements AsyncDisposable {
-  readonly #target: NetConnectOpts
+  #target: NetConnectOpts
   readonly #connections: Connection[] = []
   #freezes: Fault[] = []
   #delays: Delay[] = []
+  #throttles: Throttle[] = []
   #drops: ReplyDrop[] = []
   #repliesDropped = 0
   #server: Server | undefined
@@ -54,10 +66,8 @@ export class TcpProxy implements AsyncDisposable {
   }
 
   /** Listens on a free port of 127.0.0.1 and forwards to `target`: a port there, or the path of a unix socket. */
-  static async listen(target: { readonly port: number } | { readonly path: string }): Promise<TcpProxy> {
-    const proxy = new TcpProxy(
-      'port' in target ? { port: target.port, host: '127.0.0.1' } : { path: target.path },
-    )
+  static async listen(target: Target): Promise<TcpProxy> {
+    const proxy = new TcpProxy(addressOf(target))
     await proxy.accept()
     return proxy
   }
@@ -103,6 +113,17 @@ export class TcpProxy implements AsyncDisposable {
     this.#delays = delayMs === 0 ? [] : [...this.#delays, { which, delayMs }]
   }
 
+  /** Lets so many bytes through a second, each way and for each connection. 0 ends every throttle. */
+  throttle(bytesPerSecond: number, which?: Which): void {
+    this.#throttles = bytesPerSecond === 0 ? [] : [...this.#throttles, { which, bytesPerSecond }]
+    for (const connection of this.#connections) connection.pump()
+  }
+
+  /** New connections lead there from now on; those that are open stay where they are. */
+  aim(target: Target): void {
+    this.#target = addressOf(target)
+  }
+
   /**
    * The next `what` times (or the next time a request for which `what` is true was sent, as the text of one write)
    * the request is executed, the answer swallowed and the connection broken.
@@ -144,6 +165,12 @@ export class TcpProxy implements AsyncDisposable {
       isFrozen: () => this.#freezes.some(({ which }) => isMeant(which, connection)),
       delayMs: () =>
         this.#delays.reduce((sum, { which, delayMs }) => sum + (isMeant(which, connection) ? delayMs : 0), 0),
+      bytesPerSecond: () =>
+        Math.min(
+          ...this.#throttles
+            .filter(({ which }) => isMeant(which, connection))
+            .map(({ bytesPerSecond }) => bytesPerSecond),
+        ),
       losesReplyTo: (request) => this.#takeDrop(connection, request),
       replyDropped: () => {
         this.#repliesDropped++
@@ -164,6 +191,8 @@ export class TcpProxy implements AsyncDisposable {
 interface Faults {
   isFrozen(): boolean
   delayMs(): number
+  /** Infinity without a throttle. */
+  bytesPerSecond(): number
   losesReplyTo(request: string): boolean
   replyDropped(): void
 }
@@ -237,12 +266,14 @@ class Connection implements ProxiedConnection {
   }
 }
 
-/** One direction of a connection: what waits, in order, until it is neither frozen nor early. */
+/** One direction of a connection: what waits, in order, until it is neither frozen nor early nor too much at once. */
 class Lane {
   readonly #to: Socket
   readonly #faults: Faults
   #waiting: { readonly what: Buffer | 'end'; readonly dueMs: number }[] = []
   #timer: NodeJS.Timeout | undefined
+  /** When the last piece is through. */
+  #freeAtMs = 0
 
   constructor(to: Socket, faults: Faults) {
     this.#to = to
@@ -259,21 +290,38 @@ class Lane {
     while (!this.#faults.isFrozen()) {
       const next = this.#waiting[0]
       if (next === undefined) return
-      const earlyMs = next.dueMs - performance.now()
+      const bytesPerSecond = this.#faults.bytesPerSecond()
+      const isThrottled = bytesPerSecond < Number.POSITIVE_INFINITY
+      const dueMs = isThrottled ? Math.max(next.dueMs, this.#freeAtMs) : next.dueMs
+      const earlyMs = dueMs - performance.now()
       if (earlyMs > 0) {
         this.#timer = setTimeout(() => this.pump(), Math.ceil(earlyMs))
         return
       }
-      this.#waiting.shift()
-      if (next.what === 'end') this.#to.end()
-      else if (this.#to.writable) this.#to.write(next.what)
+      const piece = isThrottled ? this.#cutPiece(bytesPerSecond) : this.#waiting.shift()?.what
+      if (piece === 'end') this.#to.end()
+      else if (piece !== undefined && this.#to.writable) this.#to.write(piece)
     }
+  }
+
+  #cutPiece(bytesPerSecond: number): Buffer | 'end' | undefined {
+    const next = this.#waiting.shift()
+    if (next === undefined || next.what === 'end') return next?.what
+    const piece = next.what.subarray(0, Math.ceil(bytesPerSecond / PIECES_PER_SECOND))
+    const rest = next.what.subarray(piece.length)
+    if (rest.length > 0) this.#waiting.unshift({ ...next, what: rest })
+    this.#freeAtMs = performance.now() + (piece.length * 1000) / bytesPerSecond
+    return piece
   }
 
   drop(): void {
     clearTimeout(this.#timer)
     this.#waiting = []
   }
+}
+
+function addressOf(target: Target): NetConnectOpts {
+  return 'port' in target ? { port: target.port, host: '127.0.0.1' } : { path: target.path }
 }
 
 function isMeant(which: Which | undefined, connection: ProxiedConnection): boolean {
