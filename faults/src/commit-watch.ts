@@ -1,5 +1,5 @@
 /**
- * What Redis accepts, in its order: MONITOR shows each checkpoint as the script of `commit` writes it. On a socket of its
+ * What Redis accepts, in its order: MONITOR shows each checkpoint as the script of `commit` writes it. On a connection of its
  * own, because a client that monitors does not survive a restart of the server.
  */
 import { connect, type Socket } from 'node:net'
@@ -16,19 +16,19 @@ const QUOTED = /"(?:[^"\\]|\\.)*"/g
 
 export class CommitWatch {
   readonly commits: AcceptedCommit[] = []
-  readonly #socketPath: string
+  readonly #port: number
   readonly #checkpointsKey: string
   #isStopped = false
   #socket: Socket | undefined
 
-  constructor(socketPath: string, checkpointsKey: string) {
-    this.#socketPath = socketPath
+  constructor(port: number, checkpointsKey: string) {
+    this.#port = port
     this.#checkpointsKey = checkpointsKey
   }
 
   /** Watches until `stop`; begins again when the server has been away. */
   start(): void {
-    const socket = connect(this.#socketPath, () => socket.write('MONITOR\r\n'))
+    const socket = connect(this.#port, '127.0.0.1', () => socket.write('MONITOR\r\n'))
     this.#socket = socket
     socket.on('error', () => undefined)
     const lines = createInterface({ input: socket }).on('line', (line) => this.#hear(line))

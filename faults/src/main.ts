@@ -39,21 +39,29 @@ async function runFaults(): Promise<boolean> {
   return kept.violations.length + lossy.violations.length === 0
 }
 
-function show(title: string, { counts, faults, remarks, violations }: Report): void {
+function show(title: string, { answers, counts, faults, losses, remarks, violations }: Report): void {
   say(`\n${title}`)
-  say(
-    `  ${Object.entries(counts)
-      .map(([name, count]) => `${name} ${count}`)
-      .join(', ')}`,
-  )
-  say(
-    `  faults: ${Object.entries(faults)
-      .map(([name, count]) => `${name} ${count}`)
-      .join(', ')}`,
-  )
+  say(`  ${list(counts)}`)
+  say(`  faults: ${list(faults)}`)
+  say(`  answered by Redis: ${list(answers)}`)
+  if (losses > 0) {
+    say(
+      `  Redis lost acknowledged writes ${losses} times. Not asked then: that what was added is served, that checkpoints`,
+    )
+    say(
+      '  are the newest, and for one TTL and a restart that a stream has one owner. Asked: all the rest; above all that',
+    )
+    say('  no owner is given a fence below one given before, and no commit is accepted under an older one.')
+  }
   for (const remark of remarks) say(`  note: ${remark}`)
   for (const violation of violations) say(`  VIOLATION: ${violation}`)
   say(violations.length === 0 ? '  all properties hold' : `  ${violations.length} violations`)
+}
+
+function list(numbers: Readonly<Record<string, number>>): string {
+  return Object.entries(numbers)
+    .map(([name, number]) => `${name} ${number}`)
+    .join(', ')
 }
 
 function say(line: string): void {

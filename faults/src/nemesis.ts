@@ -3,6 +3,7 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '@redis-stream-client/test/support/eventually'
+import type { ProxiedConnection, Which } from '@redis-stream-client/test/support/tcp-proxy'
 import type { WorkerProcess } from './worker-process.js'
 import { SERVICE, TTL_MS, type World } from './world.js'
 
@@ -11,6 +12,11 @@ export type Fault = (world: World) => Promise<void>
 const READERS = /:reader$/
 const SUBSCRIBERS = /:hints$/
 const HANG_TIMEOUT_MS = 10_000
+const REWRITE_TIMEOUT_MS = 10_000
+/** A heartbeat and its answer are about 200 bytes. */
+const BYTES_PER_SECOND = [400, 4000] as const
+const BALLAST_KEYS = 400
+const BALLAST_BYTES = 64
 
 /** Faults that cost Redis nothing it has answered. */
 export const FAULTS: Readonly<Record<string, Fault>> = {
@@ -61,10 +67,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     await proxy.accept()
   },
   async freeze(world) {
-    const { proxy } = pick(world)
-    proxy.freeze()
-    await sleep(world.random.between(0.3, 2.5) * TTL_MS)
-    proxy.thaw()
+    await freezeThose(world)
   },
   async freezeForLong(world) {
     const { proxy } = pick(world)
@@ -84,6 +87,29 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     proxy.freeze(world.random.pick(open).index)
     await sleep(world.random.between(0.3, 2.5) * TTL_MS)
     proxy.thaw()
+  },
+  async freezeReader(world) {
+    await freezeThose(world, isFor('reader'))
+  },
+  async freezeHeartbeat(world) {
+    await freezeThose(world, isFor('heartbeat'))
+  },
+  async throttle(world) {
+    await throttleThose(world)
+  },
+  async throttleOne(world) {
+    const { proxy } = pick(world)
+    const open = proxy.connections.filter(({ isOpen }) => isOpen)
+    if (open.length === 0) return
+    proxy.throttle(world.random.between(...BYTES_PER_SECOND), world.random.pick(open).index)
+    await sleep(2 * TTL_MS)
+    proxy.throttle(0)
+  },
+  async throttleReader(world) {
+    await throttleThose(world, isFor('reader'))
+  },
+  async throttleHeartbeat(world) {
+    await throttleThose(world, isFor('heartbeat'))
   },
   async delay(world) {
     const { proxy } = pick(world)
@@ -115,6 +141,28 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   async restart(world) {
     await world.server.restart({ data: 'saved' })
+  },
+  async loading(world) {
+    // Foreign keys that take long to load: LOADING, until they are.
+    const { random, redis, server } = world
+    const names = Array.from({ length: BALLAST_KEYS }, (_, index) => `ballast:${index}`)
+    await redis.mset(names.flatMap((name) => [name, 'x'.repeat(BALLAST_BYTES)]))
+    await redis.bgrewriteaof().catch(() => undefined) // an append-only file is loaded as it was written, otherwise
+    await eventually(
+      'the append-only file is written',
+      async () => await redis.info('persistence'),
+      (info) => !/aof_rewrite_(in_progress|scheduled):1/.test(info),
+      { timeoutMs: REWRITE_TIMEOUT_MS },
+    )
+    const microsecondsPerKey = Math.round((random.between(0.2, 1.5) * TTL_MS * 1000) / BALLAST_KEYS)
+    const slowly = [
+      '--key-load-delay',
+      `${microsecondsPerKey}`,
+      '--loading-process-events-interval-bytes',
+      '1024',
+    ]
+    await server.restart({ data: 'saved', args: slowly })
+    await eventually('the ballast is gone', () => redis.unlink(...names).then(() => true))
   },
   async stepClock(world) {
     pick(world).tell({ type: 'clock', stepMs: world.random.between(-10, 10) * TTL_MS })
@@ -200,6 +248,16 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
 }
 
+/** What Redis has to answer at some time under these faults, or they do nothing. */
+export const ANSWERS: Readonly<Record<string, string>> = {
+  busy: 'BUSY',
+  failingSnapshots: 'MISCONF',
+  loading: 'LOADING',
+  noReplicas: 'NOREPLICAS',
+  outOfMemory: 'OOM',
+  readOnly: 'READONLY',
+}
+
 /** What these find is only so while nothing else happens. */
 export const ALONE: ReadonlySet<string> = new Set(['twin'])
 
@@ -213,6 +271,13 @@ export const LOSSES: Readonly<Record<string, Fault>> = {
     await world.redis.save()
     await sleep(world.random.between(50, 500))
     await world.server.restart({ crash: true })
+    await world.noteLoss()
+  },
+  async failover(world) {
+    const { random } = world
+    // More often than not the sessions outlast it: that is where most can go wrong.
+    const awayMs = Math.max(0, random.between(-0.5, 1.5)) * TTL_MS
+    await world.failOver({ behindMs: random.between(50, 600), awayMs })
     await world.noteLoss()
   },
 }
@@ -236,6 +301,25 @@ async function pause({ program }: WorkerProcess, ms: number): Promise<void> {
   program.pause()
   await sleep(ms)
   program.resume()
+}
+
+/** The connections of a worker for one purpose, those it makes meanwhile too. */
+function isFor(purpose: 'reader' | 'heartbeat'): (connection: ProxiedConnection) => boolean {
+  return ({ firstSent }) => firstSent.includes(`:${purpose}`)
+}
+
+async function freezeThose(world: World, which?: Which): Promise<void> {
+  const { proxy } = pick(world)
+  proxy.freeze(which)
+  await sleep(world.random.between(0.3, 2.5) * TTL_MS)
+  proxy.thaw()
+}
+
+async function throttleThose(world: World, which?: Which): Promise<void> {
+  const { proxy } = pick(world)
+  proxy.throttle(world.random.between(...BYTES_PER_SECOND), which)
+  await sleep(2 * TTL_MS)
+  proxy.throttle(0)
 }
 
 async function withConfig(

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findViolations } from './checker.js'
 import { monotonicMs } from './history.js'
-import { ALONE, expectProgress, FAULTS, LOSSES } from './nemesis.js'
+import { ALONE, ANSWERS, expectProgress, FAULTS, LOSSES } from './nemesis.js'
 import { SeededRandom } from './seeded-random.js'
 import { World } from './world.js'
 
@@ -27,6 +27,10 @@ export interface Report {
   readonly remarks: readonly string[]
   readonly faults: Readonly<Record<string, number>>
   readonly counts: Readonly<Record<string, number>>
+  /** Errors that Redis answered. */
+  readonly answers: Readonly<Record<string, number>>
+  /** How often Redis lost writes it had acknowledged. */
+  readonly losses: number
 }
 
 const WORKERS = 4
@@ -37,6 +41,8 @@ const WARM_UP_MS = 500
 const QUIET_MS = 12_000
 const FAULT_TIMEOUT_MS = 60_000
 const MIXED = 0.3
+/** How often a fault may have had no time to show. */
+const ENOUGH_TIMES = 3
 
 export async function run(options: RunOptions): Promise<Report> {
   const { seed, durationMs, clientModule, withLosses = false, log = () => undefined } = options
@@ -56,9 +62,11 @@ export async function run(options: RunOptions): Promise<Report> {
     // One after the other, begun a moment apart: what draws from the seed does so in a settled order.
     await Promise.all(names.map((name) => inflict(world, name)))
     await expectProgress(world, label)
+    await world.countAnswers()
     if (options.stopsEarly && (await verdict(world)).length > 0) break
   }
   await producer.stop()
+  expectAnswers(world, counts)
   if (!options.stopsEarly || (await verdict(world)).length === 0) await finish(world)
   return {
     seed,
@@ -66,6 +74,18 @@ export async function run(options: RunOptions): Promise<Report> {
     remarks: world.remarks,
     faults: counts,
     counts: world.counts,
+    answers: world.answers,
+    losses: world.lossesAtMs.length,
+  }
+}
+
+/** A fault that was tried again and again without Redis ever saying what it should is none. */
+function expectAnswers({ answers, violations }: World, counts: Readonly<Record<string, number>>): void {
+  for (const [name, answer] of Object.entries(ANSWERS)) {
+    const times = counts[name] ?? 0
+    if (times >= ENOUGH_TIMES && answers[answer] === undefined) {
+      violations.push(`${name} was inflicted ${times} times, and Redis never answered ${answer}`)
+    }
   }
 }
 

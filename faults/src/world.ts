@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type ClientOptions, LbsProducer } from '@redis-stream-client/client'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
-import type { Redis } from 'ioredis'
+import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
+import { Redis } from 'ioredis'
 import { CommitWatch } from './commit-watch.js'
 import { monotonicMs, readHistory, type WorkerHistory } from './history.js'
 import { Ledger, STEPS } from './ledger.js'
@@ -23,6 +24,8 @@ const STREAMS = 8
 const GREATEST_OUTSTANDING = 24
 /** How long after a worker has done something its line about it may come. */
 const LINE_LATENESS_MS = 1000
+
+const SYNC_TIMEOUT_MS = 15_000
 
 const CLIENT: ClientOptions = {
   heartbeatTtlMs: TTL_MS,
@@ -47,8 +50,7 @@ interface Job {
 }
 
 export class World implements AsyncDisposable {
-  readonly server: RedisServer
-  /** For looking, and for causing trouble. */
+  /** For looking, and for causing trouble: leads to the server under test, whichever that is. */
   readonly redis: Redis
   readonly ledger: Ledger
   readonly workers: WorkerProcess[] = []
@@ -56,29 +58,41 @@ export class World implements AsyncDisposable {
   /** What is worth saying in the report and is no violation. */
   readonly remarks: string[] = []
   readonly lossesAtMs: number[] = []
+  readonly answers: Record<string, number> = {}
   readonly #options: WorldOptions
   readonly #dir: string
   readonly #ledgerServer: RedisServer
+  readonly #front: TcpProxy
   readonly #producer: LbsProducer
   readonly #watch: CommitWatch
   readonly #jobs = new Map<number, Job>()
   readonly #stepsDone = new Map<number, Set<number>>()
   readonly #stepsRead = new Map<string, number>()
   readonly #histories: { readonly worker: string; readonly file: string }[] = []
+  #server: RedisServer
+  #answersSeen: ReadonlyMap<string, number> = new Map()
   #nextJob = 1
   #nextWorker = 1
   #malformed = 0
   #lost = 0
 
-  private constructor(options: WorldOptions, dir: string, server: RedisServer, ledgerServer: RedisServer) {
+  private constructor(
+    options: WorldOptions,
+    dir: string,
+    server: RedisServer,
+    front: TcpProxy,
+    ledgerServer: RedisServer,
+  ) {
     this.#options = options
     this.#dir = dir
-    this.server = server
-    this.redis = server.client({ maxRetriesPerRequest: 0, commandTimeout: 2000 })
+    this.#server = server
+    this.#front = front
+    this.redis = new Redis(front.url, { maxRetriesPerRequest: 0, commandTimeout: 2000 })
+    this.redis.on('error', () => undefined)
     this.#ledgerServer = ledgerServer
     this.ledger = new Ledger(ledgerServer.client())
     this.#producer = new LbsProducer(this.redis, SERVICE)
-    this.#watch = new CommitWatch(server.socketPath, `${SERVICE}-checkpoints`)
+    this.#watch = new CommitWatch(front.port, `${SERVICE}-checkpoints`)
   }
 
   static async start(options: WorldOptions): Promise<World> {
@@ -90,9 +104,15 @@ export class World implements AsyncDisposable {
       RedisServer.start({ persistence }),
       RedisServer.start(),
     ])
-    const world = new World(options, histories, server, ledgerServer)
+    const front = await TcpProxy.listen(server)
+    const world = new World(options, histories, server, front, ledgerServer)
     world.#watch.start()
     return world
+  }
+
+  /** The server under test; another one after a failover. */
+  get server(): RedisServer {
+    return this.#server
   }
 
   get random(): SeededRandom {
@@ -246,6 +266,50 @@ export class World implements AsyncDisposable {
     }
   }
 
+  /**
+   * Kills the server and goes on with a replica of it that has not got what was answered for the last `behindMs`.
+   * Nobody can connect for `awayMs`; then the address everybody knows leads to the replica.
+   */
+  async failOver({ behindMs, awayMs }: { behindMs: number; awayMs: number }): Promise<void> {
+    const { persistence } = this.#options
+    const former = this.#server
+    await using link = await TcpProxy.listen(former)
+    const replica = await RedisServer.start({ persistence })
+    const redis = replica.client()
+    await this.redis.config('SET', 'repl-diskless-sync-delay', '0')
+    await redis.replicaof('127.0.0.1', link.port)
+    await eventually(
+      'the replica is in step',
+      async () => ((await redis.role()) as unknown[])[3],
+      (state) => state === 'connected',
+      { timeoutMs: SYNC_TIMEOUT_MS },
+    )
+    link.freeze()
+    await sleep(behindMs)
+    await former.kill()
+    link.cut()
+    await sleep(awayMs)
+    await redis.call('REPLICAOF', 'NO', 'ONE')
+    this.#server = replica
+    this.#front.aim(replica)
+    for (const { proxy } of this.workers) proxy.aim(replica)
+    await former[Symbol.asyncDispose]()
+    await eventually('the address leads to the replica', () => this.redis.ping(), Boolean, {
+      timeoutMs: SYNC_TIMEOUT_MS,
+    })
+  }
+
+  /** Errors that Redis has answered, by their first word, as far as its statistics were read before it went. */
+  async countAnswers(): Promise<void> {
+    const text = await this.redis.info('errorstats').catch(() => '')
+    const now = new Map([...text.matchAll(/^errorstat_([^:]+):count=(\d+)/gm)].map(readAnswer))
+    for (const [error, count] of now) {
+      const seen = this.#answersSeen.get(error) ?? 0
+      this.answers[error] = (this.answers[error] ?? 0) + (count >= seen ? count - seen : count)
+    }
+    if (now.size > 0) this.#answersSeen = now
+  }
+
   /** Redis has come back with less than it had answered: what is gone for good is not waited for any more. */
   async noteLoss(): Promise<void> {
     this.lossesAtMs.push(monotonicMs())
@@ -326,7 +390,9 @@ export class World implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#watch.stop()
     await Promise.all(this.workers.map((worker) => worker.kill()))
-    await Promise.all([this.server, this.#ledgerServer].map((server) => server[Symbol.asyncDispose]()))
+    this.redis.disconnect()
+    await this.#front[Symbol.asyncDispose]()
+    await Promise.all([this.#server, this.#ledgerServer].map((server) => server[Symbol.asyncDispose]()))
     await rm(join(this.#dir, '..'), { recursive: true, force: true })
   }
 
@@ -358,4 +424,8 @@ export class World implements AsyncDisposable {
     }
     return new Set(texts.flatMap((text) => (/job\W+(\d+)/.exec(text)?.slice(1) ?? []).map(Number)))
   }
+}
+
+function readAnswer([, error, count]: RegExpMatchArray): [error: string, count: number] {
+  return [error as string, Number(count)]
 }
