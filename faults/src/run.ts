@@ -1,9 +1,11 @@
 /** One run: a fleet at work, fault after fault drawn from a seed, and the verdict. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { eventually } from '@redis-stream-client/test/support/eventually'
 import { findViolations } from './checker.js'
 import { monotonicMs } from './history.js'
 import { ALONE, ANSWERS, expectProgress, FAULTS, LOSSES } from './nemesis.js'
 import { SeededRandom } from './seeded-random.js'
+import type { Holdings } from './worker-process.js'
 import { World } from './world.js'
 
 export interface RunOptions {
@@ -41,6 +43,10 @@ const WARM_UP_MS = 500
 const QUIET_MS = 12_000
 const FAULT_TIMEOUT_MS = 60_000
 const MIXED = 0.3
+/** How long what is on its way to be given up may take: timers of calls that were answered, a socket that closes. */
+const REST_MS = 6000
+const GREATEST_EXCESS = 5
+const GREATEST_GROWTH_BYTES = 12 * 1024 * 1024
 /** How often a fault may have had no time to show. */
 const ENOUGH_TIMES = 3
 
@@ -156,7 +162,35 @@ async function finish(world: World): Promise<void> {
     world.violations.push(`left in Redis when all was done: ${left.join(', ')}`)
     world.remarks.push(...(await world.describe(await world.lockedStreams())))
   }
+  if (left.length === 0) await expectNoGrowth(world)
   await Promise.all([...world.workers].map((worker) => world.dismissWorker(worker)))
+}
+
+/** With nothing left to do, who has been through all that holds no more than a newcomer. */
+async function expectNoGrowth(world: World): Promise<void> {
+  const newcomer = await world.addWorker()
+  const usual = await newcomer.holdings()
+  for (const worker of world.workers) {
+    let excess: string[] = []
+    await eventually(
+      `${worker.name} holds no more than ${newcomer.name}`,
+      async () => {
+        excess = findExcess(await worker.holdings(), usual)
+      },
+      () => excess.length === 0,
+      { timeoutMs: REST_MS, everyMs: 100 },
+    ).catch(() => world.violations.push(`${worker.name} has grown: ${excess.join(', ')}`))
+  }
+}
+
+function findExcess({ heapBytes, resources }: Holdings, usual: Holdings): string[] {
+  const excess = Object.entries(resources)
+    .filter(([kind, count]) => count > (usual.resources[kind] ?? 0) + GREATEST_EXCESS)
+    .map(([kind, count]) => `${count} ${kind}, usually ${usual.resources[kind] ?? 0}`)
+  if (heapBytes > usual.heapBytes + GREATEST_GROWTH_BYTES) {
+    excess.push(`${heapBytes} bytes of heap, usually ${usual.heapBytes}`)
+  }
+  return excess
 }
 
 async function verdict(world: World): Promise<string[]> {

@@ -25,6 +25,14 @@ export type WorkerCommand =
   | { readonly type: 'stall'; readonly ms: number }
   | { readonly type: 'clock'; readonly stepMs: number }
   | { readonly type: 'unread'; readonly ms: number }
+  | { readonly type: 'rest' }
+
+/** What a process holds when its garbage is collected. */
+export interface Holdings {
+  readonly heapBytes: number
+  /** Sockets, timers and what else keeps Node going, counted by kind. */
+  readonly resources: Readonly<Record<string, number>>
+}
 
 export interface WorkerProcessOptions extends Omit<WorkerOptions, 'url'> {
   readonly server: RedisServer
@@ -51,6 +59,7 @@ export class WorkerProcess {
     const settings: WorkerOptions = { ...rest, url: proxy.url }
     const program = Program.start(PROGRAM, {
       args: [JSON.stringify(settings)],
+      nodeArgs: ['--expose-gc'],
       env: { POD_NAME: name, LOG_LEVEL: 'silent', FAULTS_CLIENT: clientModule },
     })
     return new WorkerProcess(name, options.historyFile, proxy, program)
@@ -58,6 +67,12 @@ export class WorkerProcess {
 
   async ready(): Promise<void> {
     await this.program.nextLine(({ type }) => type === 'ready', READY_TIMEOUT_MS)
+  }
+
+  async holdings(): Promise<Holdings> {
+    this.tell({ type: 'rest' })
+    const line = await this.program.nextLine(({ type }) => type === 'resting', READY_TIMEOUT_MS)
+    return line as unknown as Holdings
   }
 
   tell(command: WorkerCommand): void {

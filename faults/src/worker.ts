@@ -123,9 +123,19 @@ function obey(command: WorkerCommand): void {
     case 'unread':
       unreadUntilMs = monotonicMs() + command.ms
       break
+    case 'rest':
+      rest()
+      break
     default:
       command satisfies never
   }
+}
+
+function rest(): void {
+  globalThis.gc?.()
+  const resources: Record<string, number> = {}
+  for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1
+  say({ type: 'resting', heapBytes: process.memoryUsage().heapUsed, resources })
 }
 
 function refuse(call: string, error: unknown): void {
