@@ -64,8 +64,8 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'a lock for each entry instead of each stream',
     patches: [
       {
-        from: '[each.id, each.dataStreamName]',
-        to: "[each.id, each.dataStreamName + ' ' + each.id]",
+        from: '[each.id, each.dataStreamName,',
+        to: "[each.id, each.dataStreamName + ' ' + each.id,",
       },
       {
         from: 'return [tenure.dataStreamName,',
