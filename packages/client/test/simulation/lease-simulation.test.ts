@@ -4,25 +4,15 @@
  * else, the one who had it before must have stopped to trust. Thousands of schedules; one that fails names its seed.
  */
 import { describe, expect, it } from 'vitest'
-import type { Clock, Instant } from '../src/decisions/clock.js'
-import { Trust } from '../src/decisions/trust.js'
+import type { Clock, Instant } from '../../src/decisions/clock.js'
+import { Trust } from '../../src/decisions/trust.js'
+import { Random } from './random.js'
 
 const SCHEDULES = 4_000
 const EVENTS = 200
 const TTL_MS = 1_000
 /** Seeds that have failed: they stay in every run. */
 const PAST_SEEDS: readonly number[] = []
-
-/** mulberry32 */
-function randomFrom(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 /** What a client counts as the moment from which its lease is good. The real one is `sent`. */
 type Renewal = 'sent' | 'answered'
@@ -36,8 +26,7 @@ interface Client {
 
 /** Plays one schedule; answers how long somebody trusted himself too long at worst, 0 if nobody did. */
 function play(seed: number, renewal: Renewal): number {
-  const random = randomFrom(seed)
-  const between = (least: number, greatest: number): number => least + random() * (greatest - least)
+  const random = new Random(seed)
   let nowMs = 0
   const queue: { readonly atMs: number; readonly act: () => void }[] = []
   const at = (atMs: number, act: () => void): void => void queue.push({ atMs, act })
@@ -74,10 +63,10 @@ function play(seed: number, renewal: Renewal): number {
 
   function beat(client: Client): void {
     const sentAt: Instant = client.clock.now()
-    const isLost = random() < 0.1
+    const isLost = random.chance(0.1)
     at(nowMs + latency(), () => {
       const isOurs = execute(client)
-      if (isLost) return at(nowMs + between(50, 300), () => whenRunning(client, () => again(client)))
+      if (isLost) return at(nowMs + random.between(50, 300), () => whenRunning(client, () => again(client)))
       at(nowMs + latency(), () => whenRunning(client, () => hear(client, isOurs, sentAt)))
     })
   }
@@ -92,23 +81,23 @@ function play(seed: number, renewal: Renewal): number {
 
   function again(client: Client): void {
     if (client.trust !== null && client.trust.leftMs() <= 0) client.trust = null
-    at(nowMs + between(10, TTL_MS / 3), () => whenRunning(client, () => beat(client)))
+    at(nowMs + random.between(10, TTL_MS / 3), () => whenRunning(client, () => beat(client)))
   }
 
   function latency(): number {
-    return random() < 0.2 ? between(0, 1.5 * TTL_MS) : between(0, 20)
+    return random.chance(0.2) ? random.between(0, 1.5 * TTL_MS) : random.between(0, 20)
   }
 
-  for (const client of clients) at(between(0, 100), () => beat(client))
+  for (const client of clients) at(random.between(0, 100), () => beat(client))
   for (let events = 0; events < EVENTS; events++) {
     queue.sort((a, b) => a.atMs - b.atMs)
     const next = queue.shift()
     if (next === undefined) break
     nowMs = Math.max(nowMs, next.atMs)
     next.act()
-    const client = clients[Math.floor(random() * clients.length)] as Client
-    if (random() < 0.05) client.stoppedUntilMs = nowMs + between(0, 3 * TTL_MS)
-    if (random() < 0.02) client.wallStepMs += between(-5 * TTL_MS, 5 * TTL_MS)
+    const client = random.pick(clients)
+    if (random.chance(0.05)) client.stoppedUntilMs = nowMs + random.between(0, 3 * TTL_MS)
+    if (random.chance(0.02)) client.wallStepMs += random.between(-5 * TTL_MS, 5 * TTL_MS)
   }
   return worstMs
 }

@@ -1,0 +1,497 @@
+/**
+ * The scripts of lua/ restated over the model's data, with the same KEYS, ARGV and answers.
+ * model-conformance.test.ts holds both together.
+ */
+import type { Fields, ModelData } from './model-data.js'
+import { ModelError, orderOf } from './model-data.js'
+
+/** What a script may leave out, to show that the simulation notices. */
+export type ScriptWeakness = 'no-owner-check' | 'no-fence-check' | 'no-backlog' | 'no-reservation'
+
+export type Answer = string | number | null | readonly Answer[]
+
+/** Hears what the scripts have decided. */
+export interface ScriptWatch {
+  taken?(stream: string, id: string, fence: number, consumer: string): void
+  committed?(stream: string, fence: number, checkpoint: string): void
+  finished?(stream: string, id: string, fence: number, fields: Fields): void
+  /** An entry has gone to the dead letters. */
+  buried?(id: string, fields: Fields): void
+  /** An entry waits in a backlog. */
+  queued?(stream: string, id: string): void
+  /** A waiting entry is in the LBS again, under a new id. */
+  readded?(stream: string, originalId: string, id: string): void
+}
+
+interface LockRecord {
+  readonly id: string
+  fence: string
+  readonly since: number
+  crashes: number
+  commits: number
+  owner: string
+}
+
+/** An entry as `take` is given it. */
+interface Assignment {
+  readonly id: string
+  readonly stream: string
+  readonly knownFence: number
+  readonly backlog: string
+}
+
+type Script = (keys: readonly string[], args: readonly string[]) => Answer
+
+export class ModelScripts {
+  readonly #data: ModelData
+  readonly #watch: ScriptWatch
+  readonly #weakness: ScriptWeakness | null
+  readonly #publish: (channel: string, message: string) => void
+  readonly #scripts: Record<string, Script>
+
+  constructor(
+    data: ModelData,
+    publish: (channel: string, message: string) => void,
+    watch: ScriptWatch = {},
+    weakness: ScriptWeakness | null = null,
+    ttlShare = 1,
+  ) {
+    this.#data = data
+    this.#publish = publish
+    this.#watch = watch
+    this.#weakness = weakness
+    this.#scripts = {
+      take: (keys, args) => this.#take(keys, args),
+      finish: (keys, args) => this.#finish(keys, args),
+      release: (keys, args) => this.#release(keys, args),
+      commit: (keys, args) => this.#commit(keys, args),
+      confirm: (keys, args) => this.#confirm(keys, args),
+      bury: (keys, args) => this.#bury(keys, args),
+      'end-session': (keys, args) => this.#endSession(keys, args),
+      roster: ([lbs, prefix], [group, silentMs, withEnds]) =>
+        this.#roster(lbs as string, prefix as string, group as string, Number(silentMs), withEnds === '1'),
+      probe: (keys, args) => this.#probe(keys, args),
+      sweep: (keys, args) => this.#sweep(keys, args),
+      'remove-consumers': (keys, args) => this.#removeConsumers(keys, args),
+      'lock-acquire': ([key], [token, ttlMs]) =>
+        this.#lockAcquire(key as string, token as string, Number(ttlMs) * ttlShare),
+      'lock-extend': ([key], [token, ttlMs]) =>
+        this.#data.get(key as string) === token
+          ? this.#data.pexpire(key as string, Number(ttlMs) * ttlShare)
+          : 0,
+      'lock-release': ([key], [token]) =>
+        this.#data.get(key as string) === token ? this.#data.del(key as string) : 0,
+    }
+  }
+
+  run(name: string, keys: readonly string[], args: readonly string[]): Answer {
+    const script = this.#scripts[name]
+    if (script === undefined) throw new RangeError(`the model has no script ${name}`)
+    return script(keys, args)
+  }
+
+  #lockAcquire(key: string, token: string, ttlMs: number): number {
+    if (this.#data.get(key) !== null) return 0
+    this.#data.set(key, token, ttlMs)
+    return 1
+  }
+
+  #endSession([lbs, heartbeat]: readonly string[], args: readonly string[]): number {
+    const [group, clientId, token, channel, message] = args as [string, string, string, string, string]
+    const data = this.#data
+    const consumer = `${clientId}:${token}`
+    const removed = data.get(heartbeat as string) === token ? data.del(heartbeat as string) : 0
+    if (!data.hasGroup(lbs as string, group)) this.#publish(channel, message)
+    else if (data.xpending(lbs as string, group).some((row) => row.consumer === consumer)) {
+      this.#publish(channel, message)
+    } else data.xgroupDelConsumer(lbs as string, group, consumer)
+    return removed
+  }
+
+  #take(keys: readonly string[], args: readonly string[]): Answer {
+    const [lbs, heartbeat, locks, fenceKey, checkpoints, dead, prefix] = keys as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+    ]
+    const [group, clientId, token, mode] = args as [string, string, string, string]
+    const maxCrashes = Number(args[4])
+    const crashWindowMs = Number(args[5])
+    const strandedMs = Number(args[6])
+    const former = new Set((args[7] as string).split(' '))
+    const count = (args.length - 8) / 3
+    const consumer = `${clientId}:${token}`
+    const data = this.#data
+    if (data.get(heartbeat) !== token) return 'SESSION_LOST'
+    const service = { lbs, group, locks, checkpoints }
+    const nowMs = data.nowMs
+    let lastFence = 0
+
+    const nextFence = (): string => {
+      if (lastFence === 0) {
+        const first = Math.max(Number(data.get(fenceKey) ?? 0) + 1, data.nowUs)
+        data.set(fenceKey, String(first + count - 1))
+        lastFence = first - 1
+      }
+      return String(++lastFence)
+    }
+    const isLiving = (owner: string): boolean => this.#isLiving(prefix, owner)
+    const remove = (id: string): void => {
+      data.xack(lbs, group, id)
+      data.xdel(lbs, id)
+    }
+    const claim = (owner: string, id: string): void => data.xclaim(lbs, group, owner, id)
+    const answerTaken = (stream: string, { commits, fence }: LockRecord, isRecovered: boolean): Answer => [
+      'TAKEN',
+      fence,
+      commits,
+      isRecovered ? 1 : 0,
+      data.hget(checkpoints, stream),
+    ]
+    const enter = (id: string, stream: string, holder: string, crashes: number, isRecovered: boolean) => {
+      const record = { id, fence: nextFence(), since: nowMs, crashes, commits: 0, owner: consumer }
+      this.#write(locks, stream, record)
+      if (holder !== consumer) claim(consumer, id)
+      this.#watch.taken?.(stream, id, Number(record.fence), consumer)
+      return answerTaken(stream, record, isRecovered)
+    }
+    const crashesAfter = (record: LockRecord): number => {
+      if (record.owner === '' || former.has(tokenOf(record.owner))) return record.crashes
+      return nowMs - record.since < crashWindowMs ? record.crashes + 1 : 0
+    }
+
+    const decide = ({ backlog, id, knownFence, stream }: Assignment, own: ReadonlySet<string>): Answer => {
+      const pending = data.xpendingOne(lbs, group, id)
+      const record = this.#read(locks, stream)
+      const isOf = record?.id === id
+      const fields = data.xget(lbs, id)
+      const isJustRead = record === null && own.has(id)
+      if (fields === null && !isJustRead) {
+        if (record !== null && isOf && (record.owner === consumer || !isLiving(record.owner))) {
+          this.#free(service, stream, backlog)
+        }
+        if (pending !== null) data.xack(lbs, group, id)
+        return ['GONE']
+      }
+      if (record !== null && isOf && record.owner === consumer) {
+        if (Number(record.fence) <= knownFence) {
+          record.fence = nextFence()
+          this.#write(locks, stream, record)
+          this.#watch.taken?.(stream, id, Number(record.fence), consumer)
+        }
+        if (pending !== null && pending.consumer !== consumer) claim(consumer, id)
+        return answerTaken(stream, record, mode === 'claim')
+      }
+      if (pending === null) return ['GONE']
+      const holder = pending.consumer
+      if (holder !== consumer) {
+        if (mode === 'acquire') return ['LEFT']
+        const isReserved = record !== null && isOf && record.owner === ''
+        const isStranded = record === null && pending.idleMs >= strandedMs
+        if (isLiving(holder) && !isReserved && !isStranded && this.#weakness !== 'no-owner-check') {
+          return ['CLAIMED']
+        }
+      }
+      if (record === null) return enter(id, stream, holder, 0, mode === 'claim')
+      if (isOf) {
+        if (isLiving(record.owner) && this.#weakness !== 'no-owner-check') {
+          if (holder !== record.owner) claim(record.owner, id)
+          return ['CLAIMED']
+        }
+        const crashes = crashesAfter(record)
+        if (maxCrashes >= 0 && crashes > maxCrashes) {
+          const problem = `${crashes} owners in a row crashed while they held it`
+          this.#addDeadLetter(dead, id, fields as Fields, 'max-crashes', problem, clientId)
+          this.#free(service, stream, backlog)
+          remove(id)
+          return ['DEAD', 'max-crashes', problem]
+        }
+        return enter(id, stream, holder, crashes, mode === 'claim' || record.fence !== '0')
+      }
+      const isStale = data.xget(lbs, record.id) === null && !isLiving(record.owner)
+      if (this.#weakness !== 'no-backlog') this.#pushBacklog(backlog, id, fields as Fields)
+      this.#watch.queued?.(stream, id)
+      if (isStale) this.#free(service, stream, backlog)
+      remove(id)
+      return ['QUEUED']
+    }
+
+    const entries = partsOf(args, 8, 3).map(([id, stream, knownFence], index) => {
+      return {
+        id: id as string,
+        stream: stream as string,
+        knownFence: Number(knownFence),
+        backlog: keys[7 + index] as string,
+      }
+    })
+    return roundsOf(entries).flatMap((round) => {
+      const own = new Set(mode === 'acquire' ? this.#ownBetween(lbs, group, consumer, round) : [])
+      return round.map((entry) => decide(entry, own))
+    })
+  }
+
+  /** What is pending under a consumer from the first to the last id of a round, as many as the round has entries. */
+  #ownBetween(lbs: string, group: string, consumer: string, round: readonly { id: string }[]): string[] {
+    const [first, last] = [round[0], round.at(-1)].map((entry) => orderOf(entry?.id ?? '0-0')) as [
+      number,
+      number,
+    ]
+    return this.#data
+      .xpending(lbs, group)
+      .filter((row) => row.consumer === consumer && orderOf(row.id) >= first && orderOf(row.id) <= last)
+      .slice(0, round.length)
+      .map(({ id }) => id)
+  }
+
+  #finish(keys: readonly string[], args: readonly string[]): Answer {
+    const [lbs, heartbeat, locks, checkpoints] = keys as [string, string, string, string]
+    const [group, clientId, token] = args as [string, string, string]
+    const data = this.#data
+    const isAlive = data.get(heartbeat) === token
+    return partsOf(args, 3, 4).map(([stream, id, fence, keep], index) => {
+      if (!isAlive) return 'SESSION_LOST'
+      const record = this.#read(locks, stream as string)
+      if (this.#weakness !== 'no-fence-check') {
+        if (record === null || record.fence !== fence) return 'OK'
+        if (record.id !== id || record.owner !== `${clientId}:${token}`) return 'NOT_OWNED'
+      }
+      const fields = data.xget(lbs, id as string)
+      if (fields !== null) this.#watch.finished?.(stream as string, id as string, Number(fence), fields)
+      this.#free(
+        { lbs, group, locks, checkpoints },
+        stream as string,
+        keys[4 + index] as string,
+        keep === '1',
+      )
+      data.xack(lbs, group, id as string)
+      data.xdel(lbs, id as string)
+      return 'OK'
+    })
+  }
+
+  #release([heartbeat, locks]: readonly string[], args: readonly string[]): Answer {
+    const [clientId, token, channel, message] = args as [string, string, string, string]
+    const isAlive = this.#data.get(heartbeat as string) === token
+    const answers = partsOf(args, 4, 3).map(([stream, id, fence]) => {
+      if (!isAlive) return 'SESSION_LOST'
+      const record = this.#read(locks as string, stream as string)
+      if (record === null || record.fence !== fence || record.owner === '') return 'OK'
+      if (record.id !== id || record.owner !== `${clientId}:${token}`) return 'NOT_OWNED'
+      record.owner = ''
+      record.crashes = 0
+      this.#write(locks as string, stream as string, record)
+      return 'OK'
+    })
+    if (channel !== '' && isAlive) this.#publish(channel, message)
+    return answers
+  }
+
+  #commit([heartbeat, locks, checkpoints]: readonly string[], args: readonly string[]): Answer {
+    const [clientId, token] = args as [string, string]
+    const isAlive = this.#data.get(heartbeat as string) === token
+    return partsOf(args, 2, 5).map(([stream, id, fence, number, checkpoint]) => {
+      if (!isAlive) return 'SESSION_LOST'
+      const record = this.#read(locks as string, stream as string)
+      if (record === null || record.id !== id || record.owner !== `${clientId}:${token}`) return 'NOT_OWNED'
+      if (record.fence !== fence) return 'NOT_OWNED'
+      if (Number(number) > record.commits) {
+        this.#data.hset(checkpoints as string, stream as string, checkpoint as string)
+        record.crashes = 0
+        record.commits = Number(number)
+        this.#write(locks as string, stream as string, record)
+        this.#watch.committed?.(stream as string, Number(fence), checkpoint as string)
+      }
+      return 'OK'
+    })
+  }
+
+  #confirm(keys: readonly string[], args: readonly string[]): Answer {
+    const [lbs, heartbeat, locks] = keys as [string, string, string]
+    const [group, clientId, token] = args as [string, string, string]
+    const consumer = `${clientId}:${token}`
+    const data = this.#data
+    if (data.get(heartbeat) !== token) return 'SESSION_LOST'
+    return partsOf(args, 3, 3).map(([stream, id, fence]) => {
+      const record = this.#read(locks, stream as string)
+      if (record === null || record.id !== id || record.fence !== fence || record.owner !== consumer) {
+        return 'LOST'
+      }
+      if (data.xget(lbs, id) === null) return 'GONE'
+      const pending = data.xpendingOne(lbs, group, id)
+      if (pending !== null && pending.consumer !== consumer) data.xclaim(lbs, group, consumer, id)
+      return 'OURS'
+    })
+  }
+
+  #bury([lbs, heartbeat, dead, prefix]: readonly string[], args: readonly string[]): Answer {
+    const [group, clientId, token] = args as [string, string, string]
+    const consumer = `${clientId}:${token}`
+    const data = this.#data
+    if (data.get(heartbeat as string) !== token) return 'SESSION_LOST'
+    return partsOf(args, 3, 3).map(([id, reason, problem]) => {
+      const pending = data.xpendingOne(lbs as string, group, id as string)
+      if (pending === null) return 'GONE'
+      if (pending.consumer !== consumer && this.#isLiving(prefix as string, pending.consumer)) return 'LEFT'
+      const fields = data.xget(lbs as string, id as string)
+      if (fields !== null) {
+        this.#addDeadLetter(
+          dead as string,
+          id as string,
+          fields,
+          reason as string,
+          problem as string,
+          clientId,
+        )
+      }
+      data.xack(lbs as string, group, id as string)
+      data.xdel(lbs as string, id as string)
+      return fields === null ? 'GONE' : 'BURIED'
+    })
+  }
+
+  #probe([lbs, prefix, probe]: readonly string[], args: readonly string[]): Answer {
+    const [group, silentMs, clientId, roundMs] = args as [string, string, string, string]
+    if (this.#data.get(probe as string) !== null) return null
+    this.#data.set(probe as string, clientId, Number(roundMs))
+    return this.#roster(lbs as string, prefix as string, group, Number(silentMs), true)
+  }
+
+  #roster(lbs: string, prefix: string, group: string, silentMs: number, withEnds: boolean): Answer {
+    const data = this.#data
+    if (!data.hasGroup(lbs, group)) return []
+    return data.xinfoConsumers(lbs, group).flatMap(({ name, pending, idleMs }) => {
+      const isSilent = pending === 0 && idleMs >= silentMs
+      const isAlive = !isSilent && this.#isLiving(prefix, name)
+      if (!isAlive && pending === 0) return []
+      const leftMs = isAlive && withEnds ? data.pttl(prefix + clientOf(name)) : -2
+      return [[name, pending, isAlive ? 1 : 0, leftMs]]
+    })
+  }
+
+  #sweep(keys: readonly string[], [group, ...streams]: readonly string[]): Answer {
+    const [lbs, locks, checkpoints, prefix] = keys as [string, string, string, string]
+    return streams.filter((stream, index) => {
+      const record = this.#read(locks, stream)
+      if (record === null || this.#isLiving(prefix, record.owner)) return false
+      if (this.#data.xget(lbs, record.id) !== null) return false
+      this.#free({ lbs, group: group as string, locks, checkpoints }, stream, keys[4 + index] as string)
+      this.#data.xack(lbs, group as string, record.id)
+      return true
+    })
+  }
+
+  #removeConsumers([lbs, prefix]: readonly string[], [group, retentionMs, limit]: readonly string[]): Answer {
+    const data = this.#data
+    if (!data.hasGroup(lbs as string, group as string)) return 0
+    const dead = data
+      .xinfoConsumers(lbs as string, group as string)
+      .filter(({ idleMs, name, pending }) => {
+        return pending === 0 && idleMs >= Number(retentionMs) && !this.#isLiving(prefix as string, name)
+      })
+      .slice(0, Number(limit))
+    for (const { name } of dead) data.xgroupDelConsumer(lbs as string, group as string, name)
+    return dead.length
+  }
+
+  #free(
+    { checkpoints, lbs, locks }: Record<'lbs' | 'locks' | 'checkpoints' | 'group', string>,
+    stream: string,
+    backlog: string,
+    keepsCheckpoint = false,
+  ): void {
+    const data = this.#data
+    const first = data.lrange(backlog)[0]
+    if (first === undefined) {
+      data.hdel(locks, stream)
+    } else {
+      const [originalId, ...fields] = JSON.parse(first) as [string, ...string[]]
+      const id = data.xadd(lbs, fields)
+      if (this.#weakness === 'no-reservation') data.hdel(locks, stream)
+      else
+        this.#write(locks, stream, { id, fence: '0', since: data.nowMs, crashes: 0, commits: 0, owner: '' })
+      data.lpop(backlog)
+      this.#watch.readded?.(stream, originalId, id)
+    }
+    if (!keepsCheckpoint) data.hdel(checkpoints, stream)
+  }
+
+  #pushBacklog(backlog: string, id: string, fields: Fields): void {
+    const items = this.#data.lrange(backlog)
+    let index = items.length
+    while (
+      index > 0 &&
+      orderOf(id) < orderOf((JSON.parse(items[index - 1] as string) as string[])[0] as string)
+    ) {
+      index--
+    }
+    this.#data.linsert(backlog, index, JSON.stringify([id, ...fields]))
+  }
+
+  #addDeadLetter(
+    dead: string,
+    id: string,
+    fields: Fields,
+    reason: string,
+    problem: string,
+    clientId: string,
+  ): void {
+    const object: Record<string, string> = {}
+    for (let i = 0; i < fields.length; i += 2) object[fields[i] as string] = fields[i + 1] as string
+    const facts = { reason, error: problem, id, fields: JSON.stringify(object), client: clientId }
+    this.#data.xadd(dead, [...Object.entries(facts).flat(), 'at', String(this.#data.nowMs)])
+    this.#watch.buried?.(id, fields)
+  }
+
+  #isLiving(prefix: string, consumer: string): boolean {
+    return consumer !== '' && this.#data.get(prefix + clientOf(consumer)) === tokenOf(consumer)
+  }
+
+  #read(locks: string, stream: string): LockRecord | null {
+    const text = this.#data.hget(locks, stream)
+    if (text === null) return null
+    const match = /^(\S+) (\S+) (\S+) (\S+) (\S+) (.*)$/s.exec(text)
+    if (match === null) throw new ModelError(`ERR damaged lock record: ${text}`)
+    const [, id, fence, since, crashes, commits, owner] = match as unknown as string[]
+    return {
+      id: id as string,
+      fence: fence as string,
+      since: Number(since),
+      crashes: Number(crashes),
+      commits: Number(commits),
+      owner: owner as string,
+    }
+  }
+
+  #write(locks: string, stream: string, { commits, crashes, fence, id, owner, since }: LockRecord): void {
+    this.#data.hset(locks, stream, `${id} ${fence} ${since} ${crashes} ${commits} ${owner}`)
+  }
+}
+
+/** Entries are decided in rounds in which no data stream occurs twice. */
+function roundsOf<T extends { readonly stream: string }>(entries: readonly T[]): T[][] {
+  const rounds: T[][] = []
+  for (const entry of entries) {
+    const round = rounds.at(-1)
+    if (round === undefined || round.some(({ stream }) => stream === entry.stream)) rounds.push([entry])
+    else round.push(entry)
+  }
+  return rounds
+}
+
+function partsOf(args: readonly string[], start: number, size: number): string[][] {
+  const parts: string[][] = []
+  for (let at = start; at < args.length; at += size) parts.push(args.slice(at, at + size))
+  return parts
+}
+
+function clientOf(consumer: string): string {
+  return consumer.slice(0, consumer.lastIndexOf(':'))
+}
+
+function tokenOf(consumer: string): string {
+  return consumer.slice(consumer.lastIndexOf(':') + 1)
+}

@@ -1,0 +1,96 @@
+/** Ways to weaken the client or its server, each of which a simulation has to notice. */
+import { Look } from '../../src/agents/look.js'
+import { Probe } from '../../src/agents/probe.js'
+import { type Instant, systemClock } from '../../src/decisions/clock.js'
+import { Rendezvous } from '../../src/decisions/rendezvous.js'
+import { Trust } from '../../src/decisions/trust.js'
+import { Ownership } from '../../src/ownership/ownership.js'
+import { ReleasedStreams } from '../../src/ownership/released-streams.js'
+import type { PlayOptions } from './schedule.js'
+
+export interface Weakening {
+  readonly name: string
+  /** What the violation says. */
+  readonly noticed: RegExp
+  readonly options?: PlayOptions
+  /** Puts something else in the place of a method; answers how to take it back. */
+  readonly apply?: () => () => void
+}
+
+export const WEAKENINGS: readonly Weakening[] = [
+  {
+    name: 'a TTL that is shorter by what the margin of trust allows for',
+    noticed: /while .* (trusted itself|owned it)/,
+    options: { shorterTtl: 0.05 },
+  },
+  {
+    name: 'trust counted from the answer of a heartbeat',
+    noticed: /while .* (trusted itself|owned it)/,
+    apply: () => {
+      const renew = Reflect.get(Trust.prototype, 'renew') as (this: Trust, sentAt: Instant) => boolean
+      return replace(Trust.prototype, 'renew', function (this: Trust) {
+        return renew.call(this, systemClock.now())
+      })
+    },
+  },
+  {
+    name: 'no check of the living owner',
+    noticed: /was given to .* while .* owned it/,
+    options: { weakness: 'no-owner-check' },
+  },
+  {
+    name: 'no check of the fence when a stream is finished',
+    noticed: /was accepted under|was finished, but it is|while .* owned it/,
+    options: { weakness: 'no-fence-check' },
+  },
+  { name: 'no backlog', noticed: /is lost/, options: { weakness: 'no-backlog' } },
+  {
+    name: 'an order of claimers in which nobody has a turn',
+    noticed: /not brought to an end|had no owner/,
+    apply: () => replace(Rendezvous.prototype, 'rankOf', () => Number.NaN),
+  },
+  {
+    name: 'no probe, so that lost hints are lost',
+    noticed: /not brought to an end|had no owner/,
+    apply: () => replace(Probe.prototype, 'run', () => Promise.resolve()),
+  },
+  {
+    name: 'no look, so that lost answers are lost',
+    noticed: /not brought to an end|had no owner/,
+    apply: () => replace(Look.prototype, 'run', () => Promise.resolve()),
+  },
+  {
+    name: 'released streams offered only once',
+    noticed: /not brought to an end|had no owner/,
+    apply: () =>
+      replace(ReleasedStreams.prototype, 'waiting', () => Promise.resolve({ ids: [], unwanted: [] })),
+  },
+  {
+    name: 'no limit of owned streams',
+    noticed: /but may own/,
+    apply: () => {
+      const restores = [
+        replaceGetter(Ownership.prototype, 'capacity', () => Number.POSITIVE_INFINITY),
+        replaceGetter(Ownership.prototype, 'excess', () => 0),
+      ]
+      return () => {
+        for (const restore of restores) restore()
+      }
+    },
+  },
+]
+
+function replace<T extends object, K extends keyof T>(target: T, key: K, value: T[K]): () => void {
+  const original = target[key]
+  target[key] = value
+  return () => {
+    target[key] = original
+  }
+}
+
+function replaceGetter<T extends object>(target: T, key: keyof T, get: () => unknown): () => void {
+  const original = Object.getOwnPropertyDescriptor(target, key)
+  if (original === undefined) throw new TypeError(`there is no ${String(key)}`)
+  Object.defineProperty(target, key, { ...original, get })
+  return () => Object.defineProperty(target, key, original)
+}
