@@ -1,0 +1,199 @@
+/** What a worker consists of, put together: who is told what by whom. */
+import { RedisStreamClient } from '@redis-stream-client/client'
+import { Connection, type RedisLike, type SafeLogger } from '@redis-stream-client/client/internal'
+import type { Logger } from 'pino'
+import { Breaker } from './breaker.js'
+import { LagMonitor } from './lag-monitor.js'
+import { OwnedRuns } from './owned-runs.js'
+import { RateLimit } from './rate-limit.js'
+import type { BufferUse } from './record-buffer.js'
+import { RecordFailures } from './record-failures.js'
+import { RecordProducer } from './record-producer.js'
+import { WorkerScripts } from './redis/worker-scripts.js'
+import { Scheduler } from './scheduler.js'
+import { StreamEndings } from './stream-endings.js'
+import { StreamReader } from './stream-reader.js'
+import type { StreamRun } from './stream-run.js'
+import { Trimmer } from './trimmer.js'
+import { Turns } from './turns.js'
+import type { WorkerEvents } from './worker-events.js'
+import type { WorkerKeys } from './worker-keys.js'
+import type { SafeWorkerRecorder } from './worker-metrics.js'
+import type { ResolvedWorkerOptions, WorkerOptions } from './worker-options.js'
+
+export interface PartsContext {
+  readonly redis: RedisLike
+  readonly client: RedisStreamClient
+  readonly options: ResolvedWorkerOptions
+  readonly keys: WorkerKeys
+  readonly recorder: SafeWorkerRecorder
+  readonly logger: SafeLogger
+  readonly emit: <Name extends keyof WorkerEvents>(
+    event: Name,
+    payload: Parameters<WorkerEvents[Name]>[0],
+  ) => void
+  /** Aborts when the last stream has been left. */
+  readonly signal: AbortSignal
+}
+
+const COMMAND_TIMEOUT_MS = 2000
+/** For the last commits and the handover, after the handlers have had their time. */
+const LAST_COMMITS_MS = 2000
+
+/** The client underneath. */
+export function makeClient(
+  redis: RedisLike,
+  service: string,
+  options: ResolvedWorkerOptions,
+  { client, logger }: Pick<WorkerOptions, 'client'> & { logger: Logger },
+): RedisStreamClient {
+  return new RedisStreamClient(redis, service, {
+    ...client,
+    claimMode: 'auto',
+    maxOwnedStreams: options.maxOwnedStreams,
+    closeTimeoutMs: options.drainMs + options.abandonAfterMs + LAST_COMMITS_MS,
+    logger,
+  })
+}
+
+export class WorkerParts {
+  readonly commands: Connection
+  readonly readers: readonly StreamReader[]
+  readonly breaker: Breaker | null
+  readonly scheduler: Scheduler
+  readonly runs: OwnedRuns
+  readonly lag: LagMonitor
+  readonly bufferUse: BufferUse = { records: 0 }
+  readonly #context: PartsContext
+
+  constructor(context: PartsContext) {
+    this.#context = context
+    const { keys, logger, options, recorder } = context
+    this.commands = new Connection(context.redis, {
+      name: this.#connectionName('worker'),
+      commandTimeoutMs: COMMAND_TIMEOUT_MS,
+    })
+    this.readers = Array.from({ length: options.readConnections }, (_, index) => this.#makeReader(index))
+    const scripts = new WorkerScripts(this.commands, keys)
+    this.breaker = this.#makeBreaker()
+    this.runs = this.#makeRuns(scripts)
+    const turns = this.#makeTurns()
+    this.scheduler = new Scheduler({
+      concurrency: options.concurrency,
+      turn: (run) => turns.take(run),
+      mayStart: () => this.breaker?.mayStart ?? true,
+    })
+    const runs = (): Iterable<StreamRun> => this.runs.all.values()
+    this.lag = new LagMonitor({ scripts, runs, intervalMs: options.lagIntervalMs, recorder, logger })
+  }
+
+  #connectionName(role: string): string {
+    return `${this.#context.keys.service}:${this.#context.client.id}:${role}`
+  }
+
+  #makeReader(index: number): StreamReader {
+    const { client, keys, logger, options, redis } = this.#context
+    return new StreamReader({
+      template: redis,
+      connectionName: this.#connectionName(`reader-${index}`),
+      commands: this.commands,
+      wakeKey: keys.wake(client.id, index),
+      readCount: options.readCount,
+      bufferUse: this.bufferUse,
+      greatestBufferUse: options.maxBufferedRecords,
+      greatestRead: Math.ceil(options.maxBufferedRecords / options.readConnections),
+      logger,
+      onUnreadable: (target, error) => this.runs.haltUnreadable(target, error),
+    })
+  }
+
+  #makeBreaker(): Breaker | null {
+    const { emit, logger, options, recorder } = this.#context
+    if (options.circuitBreaker === null) return null
+    return new Breaker(options.circuitBreaker, (state) => {
+      recorder.breaker({ state })
+      logger.warn({ state }, 'the circuit breaker has changed its state')
+      emit('breaker', { state })
+      // In half-open the first of these probes, and the others wait for what comes of it.
+      this.scheduler.pump()
+    })
+  }
+
+  #makeRuns(scripts: WorkerScripts): OwnedRuns {
+    const { keys, logger, options, recorder, redis, signal } = this.#context
+    const producer = new RecordProducer(redis, keys.service)
+    const trimmer = new Trimmer(scripts, logger)
+    const endings = new StreamEndings({
+      scripts,
+      onDone: options.onDone,
+      logger,
+      signal,
+      announce: async (stream) => {
+        await producer.announce(stream.dataStreamName, stream.additionalInfo)
+      },
+      onEnd: (run, how) => this.runs.ended(run, how),
+    })
+    return new OwnedRuns({
+      ...this.#context,
+      ...options,
+      scripts,
+      readers: this.readers,
+      endings,
+      run: {
+        bufferUse: this.bufferUse,
+        readCount: options.readCount,
+        nowMs: () => performance.now(),
+        onReady: (run) => this.scheduler.offer(run),
+        onCommitted: (run, facts) => {
+          recorder.committed(facts)
+          if (options.trim === 'committed') this.runs.track(trimmer.trim(run))
+        },
+      },
+    })
+  }
+
+  #makeTurns(): Turns {
+    const { client, keys, logger, options } = this.#context
+    const failures = new RecordFailures({
+      ...this.#context,
+      ...options,
+      deadRecordsKey: keys.deadRecords,
+      clientId: client.id,
+      onHalted: (run, reason, error) => this.runs.announceHalt(run, reason, error),
+    })
+    return new Turns({
+      ...this.#context,
+      failures,
+      breaker: this.breaker,
+      rateLimit: this.#makeRateLimit(),
+      logOf: (run, record) => withFacts(logger, { dataStreamName: run.name, record: record.id }),
+      onLastDone: (run) => this.runs.finish(run, true),
+      onLost: (run) => this.runs.lose(run),
+    })
+  }
+
+  #makeRateLimit(): RateLimit | null {
+    const { emit, keys, logger, options, recorder, signal } = this.#context
+    if (options.rateLimit === null) return null
+    return new RateLimit({
+      options: options.rateLimit,
+      connection: this.commands,
+      keyPrefix: keys.ratePrefix,
+      signal,
+      logger,
+      onWait: (event) => {
+        recorder.rateLimited(event)
+        emit('rateLimited', event)
+      },
+    })
+  }
+}
+
+function withFacts(logger: SafeLogger, facts: object): SafeLogger {
+  return {
+    debug: (more, message) => logger.debug({ ...facts, ...more }, message),
+    info: (more, message) => logger.info({ ...facts, ...more }, message),
+    warn: (more, message) => logger.warn({ ...facts, ...more }, message),
+    error: (more, message) => logger.error({ ...facts, ...more }, message),
+  }
+}
