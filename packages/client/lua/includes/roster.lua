@@ -1,5 +1,5 @@
 -- The consumers of the group with what their heartbeat keys say.
--- Those without pending entries that have been silent for silent_ms are dead: a living one reads all the time.
+-- Those without pending entries that have been silent for silent_ms are dead: a living one shows itself all the time.
 -- Needs: lbs, group, heartbeat_prefix, silent_ms. Reading a key past its TTL deletes it and publishes `expired` at once.
 -- Returns {{consumer, pending, 1 if alive, ms its heartbeat key has left or -2}, ...} of those that are alive or have
 -- entries pending; what the keys have left only if with_ends.

@@ -28,6 +28,8 @@ import type { Agent } from './agent.js'
 /** How much longer than BLOCK an answer may take before the connection counts as half open. */
 const ANSWER_GRACE_MS = 500
 const IN_HAND_POLL_MS = 5
+/** With the greatest id of all Redis would not even look for the consumer. */
+const BEHIND_ALL_IDS = '18446744073709551614-0'
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
 /** A client alone need not leave anything for others: it reads more at a time, up to what one script takes. */
@@ -127,8 +129,20 @@ export class LbsReader implements Agent {
       ),
     )
     this.#lastReadAtMs = Date.now()
+    if (reply === null) await this.#showItself(session, connection)
     const streams = (reply ?? []) as [key: string, entries: [id: string, fields: string[]][]][]
     return streams.flatMap(([, entries]) => entries.map((raw) => lbs.decode(raw)))
+  }
+
+  /**
+   * Before Redis 7.2 a read that finds nothing does not count as a sign of life of its consumer, and the roster leaves
+   * out who has not been seen for long. A read of what is pending does count, also where there is nothing to find.
+   */
+  async #showItself({ consumer }: Session, connection: Connection): Promise<void> {
+    const { group, lbs } = this.#context.keys
+    await connection.run((redis) =>
+      redis.xreadgroup('GROUP', group, consumer, 'COUNT', 1, 'STREAMS', lbs, BEHIND_ALL_IDS),
+    )
   }
 
   /** Waits until something may be read; answers how much, 0 when the signal aborts. */

@@ -228,6 +228,25 @@ export class ModelData {
     return entries
   }
 
+  /** XREADGROUP of what is pending under a consumer after some id. */
+  xreadgroupPending(
+    key: string,
+    group: string,
+    consumer: string,
+    after: string,
+    count: number,
+  ): [id: string, fields: Fields | null][] {
+    const { consumers, pending } = this.#group(key, group)
+    consumers.set(consumer, this.nowMs)
+    const found = this.xpending(key, group).filter((row) => {
+      return row.consumer === consumer && orderOf(row.id) > orderOf(after)
+    })
+    return found.slice(0, count).map(({ id }) => {
+      pending.set(id, { consumer, deliveredAtMs: this.nowMs })
+      return [id, this.xget(key, id)]
+    })
+  }
+
   /** What is pending, in the order of the ids. */
   xpending(key: string, group: string): PendingRow[] {
     const rows = [...this.#group(key, group).pending].map(([id, { consumer, deliveredAtMs }]) => {

@@ -1,9 +1,9 @@
 /** A process of the simulation: the real client, and an application that works on what it is given. */
 import { StreamClientError } from '@redis-stream-client/notifs'
-import type { Logger } from 'pino'
 import { type ClientOptions, type OwnedStream, RedisStreamClient } from '../../src/index.js'
 import type { ModelNetwork } from './model-network.js'
 import { modelRedis } from './model-redis.js'
+import { noLogger } from './no-logger.js'
 import type { Random } from './random.js'
 import type { Process } from './virtual-time.js'
 
@@ -34,14 +34,6 @@ export interface ModelProcessContext {
   /** The process has ended by itself. */
   readonly onExit: (process: ModelProcess) => void
 }
-
-const noLogger = {
-  child: () => noLogger,
-  debug: () => undefined,
-  info: () => undefined,
-  warn: () => undefined,
-  error: () => undefined,
-} as unknown as Logger
 
 const CLOSING_SLACK_MS = 2700
 /** Work is quick once faults are over: what is looked at then is who gets it. */

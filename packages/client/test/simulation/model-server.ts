@@ -208,7 +208,7 @@ export class ModelServer {
       .map((row) => [row.id, row.consumer, row.idleMs, 1])
   }
 
-  /** XREADGROUP GROUP group consumer COUNT count [BLOCK ms] STREAMS key > */
+  /** XREADGROUP GROUP group consumer COUNT count [BLOCK ms] STREAMS key, and > or the id to read pending entries after */
   #read(peer: Peer, args: readonly string[], reply: Reply): void {
     const [, group, consumer, , count, ...rest] = args as [
       string,
@@ -219,10 +219,15 @@ export class ModelServer {
       ...string[],
     ]
     const blockMs = rest[0] === 'BLOCK' ? rest[1] : undefined
-    const key = rest.at(-2)
+    const [key, after] = rest.slice(-2) as [string, string]
+    if (after !== '>') {
+      const entries = this.data.xreadgroupPending(key, group, consumer, after, Number(count))
+      reply(null, [[key, entries]])
+      return
+    }
     const read: BlockedRead = {
       peer,
-      key: key as string,
+      key,
       group,
       consumer,
       count: Number(count),

@@ -380,7 +380,7 @@ export class ServiceCommands {
     const scriptsOf = (side: Side) => (isImpatient ? side.impatientScripts : side.scripts)
     const entries = this.#entries()
     const withEnds = random.chance(0.5)
-    switch (random.whole(0, 8)) {
+    switch (random.whole(0, 9)) {
       case 0:
         return await this.#run('roster', async (side) => sorted(await scriptsOf(side).roster({ withEnds })))
       case 1:
@@ -409,6 +409,11 @@ export class ServiceCommands {
       case 6:
         return await this.#run('records', (side) => side.records.of(STREAMS))
       case 7:
+        return await this.#plain(`pending of ${consumer}, read`, (redis, { keys }) => {
+          const after = isImpatient ? '18446744073709551614-0' : '0-0'
+          return redis.xreadgroup('GROUP', keys.group, consumer, 'COUNT', 2, 'STREAMS', keys.lbs, after)
+        })
+      case 8:
         return await this.#run('page of records', async (side) => {
           const { next, records } = await side.records.page('0', 100)
           return [next, [...records].sort(byName)]
