@@ -45,6 +45,17 @@ describe('the roster', () => {
     expect((startsMs[1] ?? 0) - endMs).toBeGreaterThan(150)
   })
 
+  it('of a moment ago will do for who says so', async () => {
+    const { reader, startsMs } = readerOf(1)
+    const first = reader.recent(held)
+    await expect.poll(() => startsMs.length).toBe(1)
+    expect(await reader.recent(held)).toBe(await first)
+    expect(await reader.recent(held)).toBe(roster)
+    expect(startsMs).toHaveLength(1)
+    await reader.read(held)
+    expect(startsMs).toHaveLength(2)
+  })
+
   it('is read for a new session though one that is over has asked before', async () => {
     const { reader, startsMs } = readerOf(1)
     const over = new AbortController()

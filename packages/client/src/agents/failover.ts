@@ -165,7 +165,8 @@ export class Failover implements Agent {
     if (this.#room() === 0 || isRecovering()) return this.#postpone(offer)
     if (offer.ids !== null && this.#due(offer, offer.ids).length === 0) return
     if (offer.ids === null && !(await this.#hasLeftEntries(session, offer.consumer))) return
-    const roster = await reader.read(session)
+    // What a living client gives back comes in many small offers: for their order the others of a moment ago will do.
+    const roster = await (offer.ids === null ? reader.read(session) : reader.recent(session))
     if (offer.ids === null && !roster.some((line) => line.consumer === offer.consumer && isFallen(line)))
       return
     const others = roster.filter((line) => line.isAlive && !isOneOf(line.consumer, session.consumer, offer))

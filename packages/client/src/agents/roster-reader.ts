@@ -15,13 +15,21 @@ const GATHER_MS = 2
 /** Between two readings: so many times what the last took, but no longer than this. */
 const PAUSE_SHARE = 10
 const GREATEST_PAUSE_MS = 250
+/** How old a roster may be to count as recent: what it says of who lives is then rarely wrong. */
+const RECENT_MS = 500
+
+interface Reading {
+  readonly session: Session
+  readonly sinceMs: number
+  readonly roster: Promise<RosterLine[]>
+}
 
 export class RosterReader {
   readonly #scripts: ServiceScripts
   readonly #persistence: Persistence
   readonly #clock: Clock
-  #next: { readonly session: Session; readonly roster: Promise<RosterLine[]> } | undefined
-  #current: Promise<unknown> = Promise.resolve()
+  #next: Reading | undefined
+  #current: Reading | undefined
   #notBeforeMs = 0
 
   constructor(scripts: ServiceScripts, persistence: Persistence, clock: Clock) {
@@ -30,19 +38,33 @@ export class RosterReader {
     this.#clock = clock
   }
 
+  /** A roster whose reading began not long ago, or else as `read`. */
+  recent(session: Session): Promise<RosterLine[]> {
+    const current = this.#current
+    const isRecent = current?.session === session && this.#nowMs() - current.sinceMs < RECENT_MS
+    return isRecent ? current.roster : this.read(session)
+  }
+
   /** A roster that was read after this call. Rejects with SESSION_LOST when the session ends first. */
   read(session: Session): Promise<RosterLine[]> {
-    if (this.#next?.session !== session) this.#next = { session, roster: this.#readNext(session) }
+    if (this.#next?.session !== session) {
+      this.#next = { session, sinceMs: this.#nowMs(), roster: this.#readNext(session) }
+    }
     return this.#next.roster
   }
 
   async #readNext(session: Session): Promise<RosterLine[]> {
-    await Promise.allSettled([this.#current])
+    await Promise.allSettled([this.#current?.roster])
     await sleep(Math.max(GATHER_MS, this.#notBeforeMs - this.#nowMs()), session.signal)
+    const reading = { session, sinceMs: this.#nowMs(), roster: this.#readTimed(session) }
     if (this.#next?.session === session) this.#next = undefined
-    const reading = this.#readTimed(session)
     this.#current = reading
-    return await reading
+    try {
+      return await reading.roster
+    } catch (error) {
+      if (this.#current === reading) this.#current = undefined
+      throw error
+    }
   }
 
   async #readTimed(session: Session): Promise<RosterLine[]> {
