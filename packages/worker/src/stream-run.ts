@@ -38,6 +38,9 @@ export interface RunContext {
   ) => void
 }
 
+/** Streams that wait for longer keep nothing in memory: there would be no room for the records of the others. */
+const LONG_PAUSE_MS = 1000
+
 export class StreamRun {
   readonly stream: OwnedStream
   readonly fence: Fence
@@ -147,10 +150,7 @@ export class StreamRun {
 
   /** True if the stream should be read. */
   get isHungry(): boolean {
-    return (
-      (this.#state === 'active' || this.#state === 'retrying') &&
-      this.buffer.length <= this.#context.readCount
-    )
+    return this.#state === 'active' && this.buffer.length <= this.#context.readCount
   }
 
   get isDoomed(): boolean {
@@ -244,15 +244,17 @@ export class StreamRun {
     await this.writer.save(() => this.#draft())
   }
 
-  /** Lets some time pass before the stream goes on. */
+  /** Lets some time pass before the stream goes on. What was read is read again after a long one. */
   pause(delayMs: number): void {
     if (this.#state !== 'active') return
     this.#state = 'retrying'
+    if (delayMs >= LONG_PAUSE_MS) this.#forgetRead()
     this.#retryTimer = setTimeout(() => {
       if (this.#state !== 'retrying') return
       this.#state = 'active'
       this.lastActivityMs = this.#context.nowMs()
       this.#context.onReady(this)
+      if (this.isHungry) this.#context.onHungry(this)
     }, delayMs)
   }
 
@@ -261,8 +263,7 @@ export class StreamRun {
     if (this.#state === 'ending' || this.#state === 'ended') return
     this.#setState('halted')
     this.#isDoomed = false
-    this.buffer.clear()
-    this.#readPosition = this.position
+    this.#forgetRead()
   }
 
   /** Goes on after a halt, with the record that failed or, if `skip`, the one after it. */
@@ -315,6 +316,11 @@ export class StreamRun {
   whenIdle(): Promise<void> {
     if (!this.isBusy) return Promise.resolve()
     return new Promise((resolve) => this.#onIdle.push(resolve))
+  }
+
+  #forgetRead(): void {
+    this.buffer.clear()
+    this.#readPosition = this.#position
   }
 
   #setState(state: RunState): void {

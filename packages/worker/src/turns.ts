@@ -7,6 +7,7 @@ import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal
 import { Attempt, type AttemptOutcome } from './attempt.js'
 import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
 import type { Breaker } from './breaker.js'
+import { RetryAfterError } from './failures.js'
 import type { RateLimit } from './rate-limit.js'
 import type { RecordFailures } from './record-failures.js'
 import { comparePositions } from './stream-position.js'
@@ -149,6 +150,7 @@ export class Turns {
     const facts = { dataStreamName: run.name, records: left.length, error: messageOf(error) }
     this.#context.logger.warn(facts, 'a batch failed, its records are handled one at a time')
     run.goSinglyThrough((left.at(-1) as StreamRecord).id)
+    if (error instanceof RetryAfterError) run.pause(error.delayMs)
   }
 
   #reportAbandoned(

@@ -42,6 +42,53 @@ describe('retries', () => {
     expect(await started.worker.deadLetters.count()).toBe(0)
   })
 
+  test('keeps nothing of waiting streams in memory that others need', async () => {
+    const handled = new Handled()
+    const started = world.start('a', {
+      maxBufferedRecords: 30,
+      readCount: 10,
+      retry: { attempts: 2, initialDelayMs: 60_000, maxDelayMs: 60_000, jitter: 0 },
+      process: ({ dataStreamName, id }) => {
+        if (dataStreamName.startsWith('bad')) throw new Error('down')
+        handled.note(dataStreamName, id)
+      },
+    })
+    for (let n = 0; n < 10; n++) await world.fill(`bad${n}`, 20)
+    await eventually(
+      'all bad ones wait',
+      () => started.events.filter(({ event }) => event === 'retry').length === 10,
+    )
+    const ids = await world.fill('good', 50)
+    expect(await handled.has('good', 50)).toEqual(ids)
+  })
+
+  test('goes on with the record that failed, though it was read again', async () => {
+    const ids = await world.fill('s', 3)
+    const seenIds: string[] = []
+    world.start('a', {
+      retry: { attempts: 2, initialDelayMs: 1000, maxDelayMs: 1000, jitter: 0 },
+      process: ({ id }, { attempt }) => {
+        seenIds.push(id)
+        if (id === ids[1] && attempt === 1) throw new Error('once')
+      },
+    })
+    await world.committedIs('s', ids[2])
+    expect(seenIds).toEqual([ids[0], ids[1], ids[1], ids[2]])
+  })
+
+  test('of a batch wait as long as retryAfter says', async () => {
+    const ids = await world.fill('s', 3)
+    const calls: number[] = []
+    world.start('a', {
+      processBatch: () => {
+        calls.push(performance.now())
+        if (calls.length === 1) throw retryAfter(120)
+      },
+    })
+    await world.committedIs('s', ids[2])
+    expect((calls[1] as number) - (calls[0] as number)).toBeGreaterThanOrEqual(115)
+  })
+
   test('waits as long as retryAfter says', async () => {
     const ids = await world.fill('s', 1)
     const times: number[] = []
