@@ -10,6 +10,8 @@ export interface ReadTarget {
   readonly name: string
   readonly readPosition: string
   readonly isHungry: boolean
+  /** True if nothing of it is in memory. */
+  readonly isEmpty: boolean
   accept(after: string, records: readonly RawRecord[]): void
 }
 

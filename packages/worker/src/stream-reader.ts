@@ -35,7 +35,7 @@ export interface StreamReaderContext {
   readonly wakeKey: string
   readonly readCount: number
   readonly bufferUse: BufferUse
-  /** Nothing is read while the buffers hold so many records. */
+  /** While the buffers hold so many records, only streams that have none are read, one record each. */
   readonly greatestBufferUse: number
   /** Records of one read, unless there are more streams than that. */
   readonly greatestRead: number
@@ -52,8 +52,8 @@ const DISTANCE_PER_STREAM_MS = 1 / 250
 const GREATEST_DISTANCE_MS = 10
 const FIRST_RETRY_MS = 20
 const GREATEST_RETRY_MS = 1000
-/** While the buffers are full. */
-const FULL_POLL_MS = 5
+/** While the buffers are full: how long before they are looked at again. */
+const FULL_POLL_MS = 10
 const WAKE_KEY_TTL_MS = 60_000
 
 export class StreamReader {
@@ -63,6 +63,8 @@ export class StreamReader {
   /** What the read under way names, or the last one. */
   #named: NamedStreams | null = null
   #isReading = false
+  /** True if the buffers were full when it was chosen what to name. */
+  #isFull = false
   /** True if the next read has to name other streams. */
   #isStale = true
   #notBeforeMs = 0
@@ -110,7 +112,7 @@ export class StreamReader {
     if (this.#targets.get(target.name) !== target || !target.isHungry) return
     this.#isStale = true
     if (!this.#isReading) this.#onNotice?.()
-    else if (this.#named?.has(target) !== true) this.#wake()
+    else if (this.#wants(target) && this.#named?.has(target) !== true) this.#wake()
   }
 
   /** Reads until the signal aborts. */
@@ -136,19 +138,20 @@ export class StreamReader {
 
   async #readOnce(signal: AbortSignal): Promise<void> {
     const { bufferUse, greatestBufferUse, greatestRead, readCount } = this.#context
-    const named = this.#choose()
-    const { targets } = named
-    if (targets.length === 0) return await this.#noticed(signal)
     const room = Math.min(greatestBufferUse - bufferUse.records, greatestRead)
-    if (room <= 0) return await sleep(FULL_POLL_MS, signal)
+    const isFull = room <= 0
+    const named = this.#choose(isFull)
+    const { targets } = named
+    if (targets.length === 0) return await (isFull ? sleep(FULL_POLL_MS, signal) : this.#noticed(signal))
     const nowMs = performance.now()
     if (nowMs < this.#notBeforeMs) return await sleep(this.#notBeforeMs - nowMs, signal)
     this.#notBeforeMs = nowMs + Math.min(targets.length * DISTANCE_PER_STREAM_MS, GREATEST_DISTANCE_MS)
     const count = Math.max(1, Math.min(readCount, Math.floor(room / targets.length)))
+    const words = named.words(count, isFull ? FULL_POLL_MS : BLOCK_MS)
     this.#isWaking = false
     this.#isReading = true
     try {
-      const reply = await this.#connection.run((redis) => redis.call('xread', named.words(count, BLOCK_MS)))
+      const reply = await this.#connection.run((redis) => redis.call('xread', words))
       const isUnchanged = named.deliver(
         reply as ReadReply,
         (target) => this.#targets.get(target.name) === target,
@@ -163,13 +166,19 @@ export class StreamReader {
   }
 
   /** What to name: the same as in the last read, unless that has changed. */
-  #choose(): NamedStreams {
-    if (this.#named === null || this.#isStale) {
-      const hungry = [...this.#targets.values()].filter((target) => target.isHungry)
-      this.#named = new NamedStreams(hungry, this.#context.wakeKey, this.#named)
+  #choose(isFull: boolean): NamedStreams {
+    if (this.#named === null || this.#isStale || isFull || this.#isFull) {
+      this.#isFull = isFull
       this.#isStale = false
+      const wanted = [...this.#targets.values()].filter((target) => this.#wants(target))
+      this.#named = new NamedStreams(wanted, this.#context.wakeKey, this.#named)
     }
     return this.#named
+  }
+
+  /** While the buffers are full, streams with nothing in them get one record each: slow ones must not stop the rest. */
+  #wants(target: ReadTarget): boolean {
+    return target.isHungry && (!this.#isFull || target.isEmpty)
   }
 
   /** One stream that cannot be read fails the read of all: finds it. True if there was one. */

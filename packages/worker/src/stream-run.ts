@@ -153,6 +153,10 @@ export class StreamRun {
     return this.#state === 'active' && this.buffer.length <= this.#context.readCount
   }
 
+  get isEmpty(): boolean {
+    return this.buffer.length === 0
+  }
+
   get isDoomed(): boolean {
     return this.#isDoomed
   }

@@ -42,7 +42,10 @@ export interface WorkerOptions {
   readonly trim?: 'none' | 'committed' | undefined
   /** Records of one stream that are read at once. Default 100. */
   readonly readCount?: number | undefined
-  /** Nothing is read while so many records are read and not handled yet; reads under way may add half. Default 10000. */
+  /**
+   * While so many records are read and not handled yet, only streams that have none are read, one record each; reads
+   * under way may add half. Default 10000.
+   */
   readonly maxBufferedRecords?: number | undefined
   /** Connections that read data streams, 1 to 3. Default 2. */
   readonly readConnections?: number | undefined

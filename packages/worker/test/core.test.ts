@@ -212,6 +212,29 @@ describe('reading', () => {
     expect([...new Set(handled.of('s'))]).toHaveLength(6)
   })
 
+  test('reads a stream that has nothing in memory, though slow ones have filled it', async () => {
+    let release = (): void => undefined
+    const released = new Promise<void>((resolve) => {
+      release = resolve
+    })
+    const handled = new Handled()
+    const { worker } = world.start('a', {
+      maxBufferedRecords: 20,
+      readCount: 10,
+      process: async ({ dataStreamName, id }) => {
+        if (dataStreamName.startsWith('slow')) await released
+        handled.note(dataStreamName, id)
+      },
+    })
+    for (let n = 0; n < 4; n++) await world.fill(`slow${n}`, 50)
+    await eventually('memory is full', async () => (await worker.status()).buffered >= 20)
+    const ids = await world.fill('quick', 5)
+    expect(await handled.has('quick', 5)).toEqual(ids)
+    expect((await worker.status()).buffered).toBeLessThanOrEqual(45)
+    release()
+    for (let n = 0; n < 4; n++) await handled.has(`slow${n}`, 50)
+  })
+
   test('takes no more into memory than it may', async () => {
     let release = (): void => undefined
     const held = new Promise<void>((resolve) => {
