@@ -7,10 +7,8 @@
 local lbs, heartbeat_prefix = unpack(KEYS)
 local group, retention_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 --- @include session
-local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-if consumers.err then
-  return 0 -- no stream or no group: nothing to remove
-end
+--- @include consumers
+local consumers = read_consumers()
 local removed = 0
 for i = 1, #consumers do
   local fact = {}

@@ -4,8 +4,8 @@ import { eventually } from '@redis-stream-client/test/support/eventually'
 import { Fleet } from '@redis-stream-client/test/support/fleet'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import type { Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, it } from 'vitest'
-import { LbsProducer } from '../src/index.js'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type ClientOptions, LbsProducer, RedisStreamClient } from '../src/index.js'
 
 const PAGE = new URL('../../../docs/reference/redis-acl.md', import.meta.url)
 const SERVICE = 'orders'
@@ -111,6 +111,38 @@ it('with what the page offers beyond that nothing is refused', async () => {
   ])
 })
 
+const PATIENCE = { timeoutMs: 20_000 }
+const GRANTED = (await rulesOf('orders-client')).filter((rule) => rule.startsWith('+'))
+
+describe.concurrent('a user that lacks one of the commands', () => {
+  it.each(GRANTED)('%s is told which, and nothing is given up for it', async (missing) => {
+    const service = `lacking-${missing.replace(/\W/g, '')}`
+    const rules = (await rulesOf('orders-client')).filter((rule) => rule !== missing)
+    const told: string[] = []
+    // A server knows the scripts that others have used: on one of its own EVAL is needed.
+    await using fresh = missing === '+eval' ? await RedisServer.start() : null
+    const on = fresh ?? server
+    await using trial = await tryEverything(on, service, rules, told)
+    if (missing === '+del') {
+      // Only the end of a session needs it.
+      await eventually('the session is held', () => trial.client.health().session === 'held')
+      await trial.close()
+    }
+    // Redis 6.2 names no subcommands.
+    const [command, subcommand] = missing.slice(1).split('|')
+    const named = new RegExp(`'${command}(\\|${subcommand})?' command`)
+    const isNamed = (): boolean => told.some((line) => named.test(line))
+    await eventually(
+      `${missing} is named`,
+      () => [isNamed(), told],
+      ([found]) => found === true,
+      PATIENCE,
+    )
+    const letters = await on.client().xrange(`${service}-dead`, '-', '+')
+    expect(letters.flatMap(([, fields]) => fields)).not.toContain('unserviceable')
+  })
+})
+
 it('what the page grants a producer is enough', async () => {
   await admin.call('ACL', 'SETUSER', 'orders-producer', ...(await rulesOf('orders-producer')))
   await admin.call('ACL', 'LOG', 'RESET')
@@ -133,6 +165,55 @@ it('what the page grants people on call is enough for what the guide tells them 
   await redis.scan('0', 'MATCH', 'orders-heartbeat:*')
   await expect(redis.set('orders-fence', 1)).rejects.toThrow('NOPERM')
 })
+
+/**
+ * Does all that needs a command, in a service where entries were read by clients that are dead by now, and writes down
+ * what the application and its log are told. What is refused is tried again.
+ */
+async function tryEverything(
+  on: RedisServer,
+  service: string,
+  rules: readonly string[],
+  told: string[],
+): Promise<AsyncDisposable & { client: RedisStreamClient; close: () => Promise<void> }> {
+  const owner = on.client()
+  await owner.call('ACL', 'SETUSER', service, ...rules.map((rule) => rule.replace('orders-', `${service}-`)))
+  const [lbs, group] = [`${service}-input`, `${service}-group`]
+  const message = JSON.stringify({ DataStreamName: 'S' })
+  for (const id of ['1-0', '2-0', '3-0', '4-0']) await owner.xadd(lbs, id, 'lbs-input', message)
+  await owner.xadd(lbs, '5-0', 'lbs-input', 'nonsense')
+  await owner.xgroup('CREATE', lbs, group, '0')
+  await owner.xreadgroup('GROUP', group, 'redis-consumer-ghost:t', 'STREAMS', lbs, '>')
+  await owner.xclaim(lbs, group, 'redis-consumer-a:t', 0, '1-0', '2-0', '4-0', 'JUSTID')
+
+  const log = (facts: { error?: string }): void => void told.push(String(facts.error))
+  const logger = { debug: () => undefined, info: () => undefined, warn: log, error: log, child: () => logger }
+  const tell = (error: Error): void => void told.push(error.message)
+  const redis = on.client({ lazyConnect: true, username: service, password: PASSWORD })
+  const client = new RedisStreamClient(redis, service, {
+    ...SERVED,
+    consumerId: 'a',
+    claimMode: 'auto',
+    logger: logger as unknown as NonNullable<ClientOptions['logger']>,
+  })
+  client.on('error', tell)
+  const serve = async (): Promise<void> => {
+    let isFirst = true
+    for await (const notification of await client.init()) {
+      if (notification.type !== 'StreamAdded') continue
+      const { stream } = notification
+      await stream.commit('half way').catch(tell)
+      await (isFirst ? stream.release() : stream.done()).catch(tell)
+      isFirst = false
+    }
+  }
+  const served = serve().catch(tell)
+  const close = async (): Promise<void> => {
+    await client.close()
+    await served
+  }
+  return { client, close, [Symbol.asyncDispose]: close }
+}
 
 /** What the server has refused since the log was reset: commands, keys or channels. */
 async function refusals(): Promise<string[]> {

@@ -6,8 +6,7 @@ local function add_dead_letter(id, fields, reason, problem)
   for i = 1, #fields, 2 do
     object[fields[i]] = fields[i + 1]
   end
-  redis.call(
-    'XADD', dead, '*',
+  redis.call('XADD', dead, '*',
     'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
   )
 end

@@ -4,6 +4,7 @@
 -- Returns {{consumer, pending, 1 if alive, ms its heartbeat key has left or -2}, ...} of those that are alive or have
 -- entries pending; what the keys have left only if with_ends.
 --- @include session
+--- @include consumers
 -- unpack takes about 8000 values.
 local KEYS_A_READ = 1000
 
@@ -24,10 +25,7 @@ local function read_heartbeats(facts)
 end
 
 local function read_roster(with_ends)
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  if consumers.err then
-    return {} -- no stream or no group yet: the reader makes both
-  end
+  local consumers = read_consumers()
   local facts = {}
   for i = 1, #consumers do
     local fact = {}

@@ -7,7 +7,7 @@ import type { Redis } from 'ioredis'
 import { decodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
 import type { SafeLogger } from '../logger.js'
 import { Connection, isCluster, type RedisLike } from '../redis/connection.js'
-import { isReply, messageOf } from '../redis/redis-errors.js'
+import { isForbidden, isReply, messageOf } from '../redis/redis-errors.js'
 import type { ServiceKeys } from '../service-keys.js'
 
 /** K: keyspace channels; x: expired events. https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/ */
@@ -35,6 +35,7 @@ export class Hints {
   readonly #subscribers = new Map<string, Connection>()
   readonly #stopped = new AbortController()
   #wasRefused = false
+  #wasForbidden = false
   #isWanted = false
 
   constructor(context: HintsContext) {
@@ -117,7 +118,12 @@ export class Hints {
   #reportMissing(error: unknown): void {
     if (this.#stopped.signal.aborted) return
     const facts = { error: messageOf(error) }
-    this.#context.logger.debug(facts, 'no hints from this node for now, the probe goes on without')
+    const isNew = isForbidden(error) && !this.#wasForbidden
+    this.#wasForbidden ||= isNew
+    this.#context.logger[isNew ? 'warn' : 'debug'](
+      facts,
+      'no hints from this node, the probe goes on without',
+    )
   }
 
   #hearMessage(text: string): void {

@@ -19,7 +19,7 @@ import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import { Connection, type RedisLike } from '../redis/connection.js'
 import { isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
-import { isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
+import { isForbidden, isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
@@ -198,7 +198,9 @@ export class LbsReader implements Agent {
   /** After a failure: false if the reader has to give up. */
   async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
     const { logger, onAbandonedRead, onExhausted, retry } = this.#context
-    logger.debug({ error: messageOf(error), failures }, 'reading the LBS failed')
+    const facts = { error: messageOf(error), failures }
+    if (isForbidden(error)) logger.warn(facts, 'Redis refuses to let the LBS be read')
+    else logger.debug(facts, 'reading the LBS failed')
     if (isMissingGroup(error) && (await this.#makeGroup(session)) && failures === 1) return true
     this.#drop()
     onAbandonedRead()

@@ -4,6 +4,7 @@
  */
 import Redlock, { ExecutionError, type Lock, ResourceLockedError } from 'redlock'
 import type { RedisLike } from './connection.js'
+import { nameForbidden } from './redis-errors.js'
 
 /**
  * redlock's own script writes the key anew, which a server whose memory is full refuses: every client would lose its
@@ -20,12 +21,19 @@ export class HeartbeatLock {
   readonly #redlock: Redlock
   readonly #key: string
   readonly #ttlMs: number
+  #acquireLua = ''
   #lock: Lock | undefined
 
   constructor(redis: RedisLike, key: string, ttlMs: number) {
     // redlock's own retries wait longer than the TTL; whoever calls decides when to try again.
     const settings = { retryCount: 0, driftFactor: 0 }
-    this.#redlock = new Redlock([redis], settings, { extendScript: () => EXTEND_LUA })
+    this.#redlock = new Redlock([redis], settings, {
+      acquireScript: (lua) => {
+        this.#acquireLua = lua
+        return lua
+      },
+      extendScript: () => EXTEND_LUA,
+    })
     this.#key = key
     this.#ttlMs = ttlMs
   }
@@ -39,7 +47,7 @@ export class HeartbeatLock {
       this.#lock = await this.#redlock.acquire([this.#key], this.#ttlMs)
       return this.#lock.value
     } catch (error) {
-      await rethrowUnlessHeld(error)
+      await rethrowUnlessHeld(error, this.#acquireLua)
       return null
     }
   }
@@ -54,19 +62,19 @@ export class HeartbeatLock {
       this.#lock = await this.#redlock.extend(lock, this.#ttlMs)
       return true
     } catch (error) {
-      await rethrowUnlessHeld(error)
+      await rethrowUnlessHeld(error, EXTEND_LUA)
       return false
     }
   }
 }
 
 /** redlock says "held by another" and "no answer" with the same error; the votes of its only try tell them apart. */
-async function rethrowUnlessHeld(error: unknown): Promise<void> {
+async function rethrowUnlessHeld(error: unknown, lua: string): Promise<void> {
   if (!(error instanceof ExecutionError)) throw error
   const votes = await error.attempts[0]
   for (const vote of votes?.votesAgainst.values() ?? []) {
     if (vote instanceof ResourceLockedError) return
-    throw vote
+    throw nameForbidden(vote, lua)
   }
   throw error
 }

@@ -19,8 +19,7 @@ local function add_dead_letter(id, fields, reason, problem)
   for i = 1, #fields, 2 do
     object[fields[i]] = fields[i + 1]
   end
-  redis.call(
-    'XADD', dead, '*',
+  redis.call('XADD', dead, '*',
     'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
   )
 end
@@ -273,6 +272,16 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
+local function read_consumers()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  if not consumers.err then
+    return consumers
+  end
+  if string.find(consumers.err, 'NOGROUP') or string.find(consumers.err, 'no such key') then
+    return {}
+  end
+  return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
+end
 local KEYS_A_READ = 1000
 local function read_heartbeats(facts)
   for start = 1, #facts, KEYS_A_READ do
@@ -289,10 +298,7 @@ local function read_heartbeats(facts)
   end
 end
 local function read_roster(with_ends)
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  if consumers.err then
-    return {} -- no stream or no group yet: the reader makes both
-  end
+  local consumers = read_consumers()
   local facts = {}
   for i = 1, #consumers do
     local fact = {}
@@ -394,10 +400,17 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-if consumers.err then
-  return 0 -- no stream or no group: nothing to remove
+local function read_consumers()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  if not consumers.err then
+    return consumers
+  end
+  if string.find(consumers.err, 'NOGROUP') or string.find(consumers.err, 'no such key') then
+    return {}
+  end
+  return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
 end
+local consumers = read_consumers()
 local removed = 0
 for i = 1, #consumers do
   local fact = {}
@@ -421,6 +434,16 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
+local function read_consumers()
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
+  if not consumers.err then
+    return consumers
+  end
+  if string.find(consumers.err, 'NOGROUP') or string.find(consumers.err, 'no such key') then
+    return {}
+  end
+  return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
+end
 local KEYS_A_READ = 1000
 local function read_heartbeats(facts)
   for start = 1, #facts, KEYS_A_READ do
@@ -437,10 +460,7 @@ local function read_heartbeats(facts)
   end
 end
 local function read_roster(with_ends)
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  if consumers.err then
-    return {} -- no stream or no group yet: the reader makes both
-  end
+  local consumers = read_consumers()
   local facts = {}
   for i = 1, #consumers do
     local fact = {}
@@ -626,8 +646,7 @@ local function add_dead_letter(id, fields, reason, problem)
   for i = 1, #fields, 2 do
     object[fields[i]] = fields[i + 1]
   end
-  redis.call(
-    'XADD', dead, '*',
+  redis.call('XADD', dead, '*',
     'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
   )
 end

@@ -9,6 +9,8 @@ import { ReplyError as UntypedReplyError } from 'ioredis'
 const NOT_NOW =
   /\b(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|OOM|NOREPLICAS|MOVED|ASK|UNBLOCKED|NOSCRIPT)\b/
 const LOOKED_AT = 400
+/** A command in a line of Lua, and its first argument if that is written out. */
+const CALL = /redis\.p?call\(['"](\w+)['"](?:, ['"](\w+)['"])?/g
 const ReplyError = UntypedReplyError as new (...args: unknown[]) => Error
 
 /** A command that got no answer in time. It may still be executed. */
@@ -29,9 +31,26 @@ export function isReply(error: unknown, code = ''): error is Error {
   return error instanceof ReplyError && (error as Error).message.startsWith(code)
 }
 
-/** The login lacks a permission; inside a script Redis has other words for it. */
-export function isForbidden(error: unknown): boolean {
-  return isReply(error) && /\bNOPERM\b|user executing the script/.test(error.message.slice(0, LOOKED_AT))
+/** The login lacks a permission; inside a script Redis has other words for it, and from 7.2 on others again. */
+export function isForbidden(error: unknown): error is Error {
+  const words = /\bNOPERM\b|user executing the script|ACL failure in script/
+  return isReply(error) && words.test(error.message.slice(0, LOOKED_AT))
+}
+
+/**
+ * Redis before 7.2 says of a command refused inside a script only in which line it stands. Adds the command's name, as
+ * an ACL rule has it, to the error's message, and answers the error.
+ */
+export function nameForbidden(error: unknown, lua: string): unknown {
+  if (!isForbidden(error) || /'[\w|]+' command/.test(error.message)) return error
+  const line = Number(/user_script: ?(\d+)/.exec(error.message)?.[1])
+  const calls = [...(lua.split('\n')[line - 1] ?? '').matchAll(CALL)]
+  const commands = calls.map(([, command = '', first = '']) => {
+    const isContainer = /^(xgroup|xinfo)$/i.test(command)
+    return `'${[command, ...(isContainer ? [first] : [])].join('|').toLowerCase()}'`
+  })
+  if (commands.length > 0) error.message += ` (no permission to run the ${commands.join(' or ')} command)`
+  return error
 }
 
 /** The stream or its group does not exist (any more). */

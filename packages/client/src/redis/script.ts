@@ -1,7 +1,7 @@
 /** One Lua script: sent by its hash, and whole to a server that does not know it yet. */
 import { createHash } from 'node:crypto'
 import type { RedisLike } from './connection.js'
-import { isReply } from './redis-errors.js'
+import { isReply, nameForbidden } from './redis-errors.js'
 
 export class Script {
   readonly #lua: string
@@ -30,13 +30,25 @@ export class Script {
       const [[error, answer] = [], [waitError, acknowledged] = []] = results
       if (isKnown && isReply(error, 'NOSCRIPT')) continue
       const problem = error ?? waitError
-      if (problem) throw problem
+      if (problem) throw nameForbidden(problem, this.#lua)
       return { answer, acknowledged: Number(acknowledged) }
     }
     throw new TypeError('a server that does not know a script it was sent')
   }
 
   async run(
+    redis: RedisLike,
+    keys: readonly (string | Buffer)[],
+    args: readonly (string | Buffer)[],
+  ): Promise<unknown> {
+    try {
+      return await this.#send(redis, keys, args)
+    } catch (error) {
+      throw nameForbidden(error, this.#lua)
+    }
+  }
+
+  async #send(
     redis: RedisLike,
     keys: readonly (string | Buffer)[],
     args: readonly (string | Buffer)[],

@@ -19,7 +19,7 @@ import { Trust } from '../decisions/trust.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { HeartbeatLock } from '../redis/heartbeat-lock.js'
-import { DeadlineError, messageOf } from '../redis/redis-errors.js'
+import { DeadlineError, isForbidden, messageOf } from '../redis/redis-errors.js'
 
 const HEARTBEATS_PER_TTL = 4
 const RETRY_PAUSES_PER_TTL = 40
@@ -102,7 +102,9 @@ export class Session implements ConsumerName {
       } catch (error) {
         const trustLeftMs = this.trust.leftMs()
         recorder.heartbeat({ outcome: 'failed', durationMs: this.#since(sentAt), trustLeftMs })
-        logger.debug({ error: messageOf(error), tries, trustLeftMs }, 'a heartbeat failed')
+        const facts = { error: messageOf(error), tries, trustLeftMs }
+        if (isForbidden(error) && tries === 0) logger.warn(facts, 'Redis refuses heartbeats')
+        else logger.debug(facts, 'a heartbeat failed')
         if (tries > 0) {
           const pauseMs = this.#context.heartbeatTtlMs / RETRY_PAUSES_PER_TTL
           await sleep(pauseMs * (0.5 + Math.random()), this.signal)
