@@ -79,7 +79,7 @@ export class Ownership {
   add(stream: StreamHandle): void {
     const earlier = this.#streams.get(stream.dataStreamName)
     if (earlier !== undefined) {
-      if (earlier.isBusy) this.leave(earlier, 'done')
+      if (earlier.isLeaving) this.leave(earlier, 'done')
       else this.disown(earlier, 'taken-over')
     }
     this.#streams.set(stream.dataStreamName, stream)

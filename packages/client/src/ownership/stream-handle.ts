@@ -52,6 +52,8 @@ export class StreamHandle implements OwnedStream, Tenure {
   #ended: OwnershipEnd | undefined
   /** Settles, never rejecting, when the last call so far has settled. */
   #tail: Promise<void> | undefined
+  /** Calls of `done` and `release` that have not settled. */
+  #leaving = 0
 
   constructor(facts: StreamFacts, session: Session, operations: StreamOperations) {
     this.dataStreamName = facts.dataStreamName
@@ -103,6 +105,11 @@ export class StreamHandle implements OwnedStream, Tenure {
     return this.#tail !== undefined
   }
 
+  /** True while its owner is about to end ownership. */
+  get isLeaving(): boolean {
+    return this.#leaving > 0
+  }
+
   /** True if the application has asked for the signal and so is to be given time to stop. */
   get hasSignal(): boolean {
     return this.#controller !== undefined
@@ -135,8 +142,10 @@ export class StreamHandle implements OwnedStream, Tenure {
       if (!this.owned) throw this.#refusal()
       await call()
     }
+    if (ownEnd !== undefined) this.#leaving++
     const result = this.#tail === undefined ? run() : this.#tail.then(run)
     const tail = result.then(ignore, ignore).then(() => {
+      if (ownEnd !== undefined) this.#leaving--
       if (this.#tail === tail) this.#tail = undefined
     })
     this.#tail = tail

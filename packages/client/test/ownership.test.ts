@@ -1,0 +1,47 @@
+/** What becomes of a stream that is still here when the client is given one of the same name. */
+import { NotificationBroker } from '@redis-stream-client/notifs'
+import { expect, it } from 'vitest'
+import { systemClock } from '../src/decisions/clock.js'
+import { guardRecorder } from '../src/metrics.js'
+import { Ownership } from '../src/ownership/ownership.js'
+import { StreamHandle, type StreamOperations } from '../src/ownership/stream-handle.js'
+import type { Session } from '../src/session/session.js'
+import { silentLogger } from './support/silent-logger.js'
+
+const session = { isHeld: () => true, signal: new AbortController().signal } as unknown as Session
+const unanswered = (): Promise<void> => new Promise(() => undefined)
+const operations: StreamOperations = { commit: unanswered, finish: unanswered, release: unanswered }
+
+function handle(idInLbs: string): StreamHandle {
+  const facts = { dataStreamName: 's', idInLbs, fencingToken: 1, additionalInfo: undefined, checkpoint: null }
+  return new StreamHandle({ ...facts, recovered: false, commits: 0, takenAtMs: 0 }, session, operations)
+}
+
+async function notificationsAfter(call: (stream: StreamHandle) => unknown): Promise<string[]> {
+  const broker = new NotificationBroker()
+  const ownership = new Ownership({
+    broker,
+    maxOwnedStreams: Number.POSITIVE_INFINITY,
+    clock: systemClock,
+    recorder: guardRecorder(undefined, () => undefined),
+    logger: silentLogger,
+  })
+  const earlier = handle('1-1')
+  ownership.add(earlier)
+  void call(earlier)
+  ownership.add(handle('2-1'))
+  expect(earlier.owned).toBe(false)
+  broker.close()
+  const heard: string[] = []
+  for await (const { type } of broker) heard.push(type)
+  return heard
+}
+
+it('an owner whose commit is under way is told that it has lost the stream', async () => {
+  expect(await notificationsAfter((stream) => stream.commit('c'))).toEqual(['StreamDisowned'])
+})
+
+it('an owner that is finishing the stream or giving it back has ended it himself', async () => {
+  expect(await notificationsAfter((stream) => stream.done())).toEqual([])
+  expect(await notificationsAfter((stream) => stream.release())).toEqual([])
+})
