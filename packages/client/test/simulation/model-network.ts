@@ -70,7 +70,7 @@ export class ModelNetwork {
   restartServer(downMs: number, snapshot: unknown): void {
     this.#serverDownUntilMs = this.time.nowMs + downMs
     this.server.restart(snapshot)
-    for (const link of [...this.#links]) link.cut(true)
+    for (const link of [...this.#links]) link.cut(true, true)
   }
 
   /** From now on the network is as good as it gets. */
@@ -146,11 +146,11 @@ export class Link implements Peer {
   }
 
   /** The connection breaks. Its process notices, or does not before it misses an answer. */
-  cut(isNoticed: boolean): void {
+  cut(isNoticed: boolean, isLossy: boolean = this.#network.time.random.chance(0.5)): void {
     if (this.#isDead) return
     const { time } = this.#network
     this.#isDead = true
-    this.#isLossy = time.random.chance(0.5)
+    this.#isLossy = isLossy
     if (isNoticed) {
       time.at(time.nowMs + time.random.between(0, GREATEST_NOTICE_MS), this.process, this.#onCut)
       this.#network.close(this)

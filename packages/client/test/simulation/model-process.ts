@@ -36,6 +36,8 @@ export interface ModelProcessContext {
 }
 
 const CLOSING_SLACK_MS = 2700
+/** Longer than a session lives without an answer. */
+const GREATEST_CALL_MS = 2000
 /** Work is quick once faults are over: what is looked at then is who gets it. */
 const CALM_WORK_MS = 5
 
@@ -64,6 +66,11 @@ export class ModelProcess implements Process {
   get client(): RedisStreamClient | undefined {
     return this.#client
   }
+
+  /** Calls of the client's methods that have not settled, with when they were made. */
+  readonly #calls = new Map<Promise<unknown>, { readonly what: string; readonly sinceMs: number }>()
+  /** What the application was told it owns. */
+  readonly #told = new Map<string, OwnedStream>()
 
   /** True while the application may act as owner of a stream. */
   trusts(stream: OwnedStream): boolean {
@@ -115,7 +122,11 @@ export class ModelProcess implements Process {
       const broker = await client.init()
       for await (const notification of broker) {
         this.#context.log(`${this.name} hears ${notification.type} ${nameIn(notification)}`)
-        if (notification.type === 'StreamAdded') void this.#serve(notification.stream)
+        if (notification.type === 'StreamDisowned') this.#told.delete(notification.payload.dataStreamName)
+        if (notification.type === 'StreamAdded') {
+          this.#checkTold(notification.stream)
+          void this.#serve(notification.stream)
+        }
         if (notification.type === 'StreamExpired') void this.#claim(client, notification.payload)
         await this.#maybeDoze()
       }
@@ -131,9 +142,39 @@ export class ModelProcess implements Process {
     if (!isCalm() && random.chance(habits.dozes)) await sleep(random.between(0, 300))
   }
 
+  /** Who is given a stream again has been told before that the first time is over, unless he ended it himself. */
+  #checkTold(stream: OwnedStream): void {
+    const { dataStreamName } = stream
+    const earlier = this.#told.get(dataStreamName)
+    this.#told.set(dataStreamName, stream)
+    if (earlier === undefined || earlier === stream || this.#given.has(earlier)) return
+    this.#context.onProblem(`${this.name} was given ${dataStreamName} again and not told that it had lost it`)
+  }
+
+  async #called<T>(what: string, call: Promise<T>): Promise<T> {
+    this.#calls.set(call, { what, sinceMs: this.#context.network.time.nowMs })
+    try {
+      return await call
+    } finally {
+      this.#calls.delete(call)
+    }
+  }
+
+  /** Says when a call takes longer than it may, counted from a moment since which nothing is wrong. */
+  checkCalls(calmSinceMs: number): void {
+    if (this.isDead) return
+    for (const { sinceMs, what } of this.#calls.values()) {
+      const fromMs = Math.max(sinceMs, calmSinceMs, this.pausedUntilMs)
+      if (this.#context.network.time.nowMs <= fromMs + GREATEST_CALL_MS) continue
+      this.#context.onProblem(`${what} by ${this.name} has not settled within ${GREATEST_CALL_MS} ms`)
+    }
+  }
+
   async #claim(client: RedisStreamClient, payload: Parameters<RedisStreamClient['claim']>[0]): Promise<void> {
     try {
-      await this.#serve(await client.claim(payload))
+      const stream = await this.#called(`claim of ${payload.dataStreamName}`, client.claim(payload))
+      this.#told.set(payload.dataStreamName, stream)
+      await this.#serve(stream)
     } catch (error) {
       if (!(error instanceof StreamClientError)) this.#context.onProblem(`claim: ${String(error)}`)
     }
@@ -156,7 +197,7 @@ export class ModelProcess implements Process {
           await sleep(random.between(0, isCalm() ? CALM_WORK_MS : habits.greatestWorkMs))
           if (!isCalm() && random.chance(habits.releases)) return await this.#give(stream, 'release')
           if (count >= steps) return await this.#give(stream, 'done')
-          await stream.commit(`${number}:${++count}`)
+          await this.#called('commit', stream.commit(`${number}:${++count}`))
           this.#context.onCommitted(number, count)
         }
       } catch (error) {
@@ -177,7 +218,7 @@ export class ModelProcess implements Process {
 
   async #give(stream: OwnedStream, how: 'release' | 'done'): Promise<void> {
     this.#given.add(stream)
-    await stream[how]()
+    await this.#called(how, stream[how]())
   }
 
   #exit(): void {

@@ -22,6 +22,9 @@ const CALM_CHECK_MS = 50
 const HALF_OPEN_READ_MS = 1500
 /** A process may be paused when the last fault is over. */
 const GREATEST_PAUSE_MS = 2.5 * TTL_MS
+/** How many schedules are looked at some time after their end. */
+const REST_SHARE = 0.2
+const REST_MS = 1500
 const LEAST_BOUND_MS = 4000
 
 /** What may go wrong, or just happen, in the first part of a schedule. */
@@ -179,6 +182,7 @@ class Schedule {
         const left = this.#ledger.open.map((number) => `job ${number}`)
         this.#ledger.fail(`${left.join()} not brought to an end within ${boundMs} ms after the last fault`)
       }
+      if (this.#random.chance(REST_SHARE)) await this.#rest(isWrong)
     }
     return {
       seed: this.#seed,
@@ -186,6 +190,20 @@ class Schedule {
       turns: this.#time.turns,
       virtualMs: this.#time.nowMs,
       ownerlessMs: this.#ownerlessMs,
+    }
+  }
+
+  /** When nothing has happened for a while, everybody has as much room as in the beginning. */
+  async #rest(isWrong: () => boolean): Promise<void> {
+    await this.#time.pass(this.#time.nowMs + REST_MS, isWrong)
+    for (const { client, isClosing, name, options } of this.#living) {
+      const health = client?.health()
+      if (health?.session !== 'held' || isClosing) continue
+      const greatest = options.maxOwnedStreams ?? Number.POSITIVE_INFINITY
+      if (health.owned > 0) this.#ledger.fail(`${name} owns ${health.owned} streams after all is done`)
+      else if (health.capacity !== greatest) {
+        this.#ledger.fail(`${name} has room for ${health.capacity} of ${greatest} after all is done`)
+      }
     }
   }
 
@@ -390,7 +408,10 @@ class Schedule {
     if (this.#living.every((process) => process.isClosing)) this.#start('rescuer', true)
     const look = (): void => {
       this.#lookForOwners()
-      for (const process of this.#processes) process.checkLeaving(this.#calmSinceMs)
+      for (const process of this.#processes) {
+        process.checkLeaving(this.#calmSinceMs)
+        process.checkCalls(this.#calmSinceMs)
+      }
       this.#time.at(this.#time.nowMs + CALM_CHECK_MS, null, look)
     }
     look()
