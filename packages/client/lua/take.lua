@@ -10,6 +10,8 @@
 --   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
 --   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
 --   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    acquire: not pending under this session
+--   {'GONE', fence}  not in the LBS, and the caller holds it under this fence. Nothing has changed: were the stream freed
+--                    here, another client could have it before its owner has heard of it
 --   {'DEAD', reason, error}  it cannot be served (any more): it is in the dead letters
 local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
 local group, client_id, token, mode = unpack(ARGV, 1, 4)
@@ -126,7 +128,10 @@ local function decide(id, stream, known_fence, backlog)
 
   local entry = find_entry(id)
   if not entry then
-    if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
+    if record and record.id == id and record.owner == consumer then
+      return { 'GONE', record.fence }
+    end
+    if record and record.id == id and not is_living(record.owner) then
       free_stream(stream, backlog)
     end
     if pending then

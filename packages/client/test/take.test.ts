@@ -107,6 +107,22 @@ describe('entries that are not there', () => {
     expect(await service.take(b, next as string, 's')).toEqual(taken)
   })
 
+  it('of the caller himself are freed when he knows', async () => {
+    const a = await service.session('a', 't1')
+    const tenure = await service.own(a, 's')
+    const second = await service.add('s')
+    await service.read(a)
+    expect(await service.take(a, second, 's')).toEqual({ status: 'QUEUED' })
+    await service.redis.xdel(service.keys.lbs, tenure.idInLbs)
+    const record = await service.record('s')
+    const { fencingToken } = tenure
+    expect(await service.take(a, tenure.idInLbs, 's')).toEqual({ status: 'GONE', fencingToken })
+    expect(await service.record('s')).toBe(record)
+    await service.scripts.finish(a, [{ ...tenure, keepCheckpoint: false }])
+    expect(await service.backlog('s')).toEqual([])
+    expect(await service.pending()).toEqual([])
+  })
+
   it('of a living owner are left to him', async () => {
     const a = await service.session('a', 't1')
     const b = await service.session('b', 't2')

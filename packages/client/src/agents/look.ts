@@ -146,7 +146,7 @@ export class Look implements Agent {
   }
 
   async #confirmBatch(session: Session, streams: readonly StreamHandle[]): Promise<void> {
-    const { ownership, persistence, scripts } = this.#context
+    const { ownership, persistence, scripts, taker } = this.#context
     const answers = await persistence.send('look at owned streams', session, () =>
       scripts.confirm(session, streams),
     )
@@ -162,19 +162,7 @@ export class Look implements Agent {
       ownership.disown(stream, 'entry-gone')
       gone.push(stream)
     })
-    await this.#free(session, gone)
-  }
-
-  /** Frees streams whose entries are gone, after their owner has been told that he is none any more. */
-  async #free(session: Session, streams: readonly StreamHandle[]): Promise<void> {
-    if (streams.length === 0) return
-    const { persistence, scripts } = this.#context
-    const tenures = streams.map(({ dataStreamName, fencingToken, idInLbs }) => {
-      return { dataStreamName, fencingToken, idInLbs, keepCheckpoint: false }
-    })
-    await persistence.send('free streams whose entries are gone', session, () =>
-      scripts.finish(session, tenures),
-    )
+    await taker.free(session, gone)
   }
 
   /** Resolves when a look is due or asked for, or the signal aborts. */

@@ -8,7 +8,13 @@ import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder, TakeOutcome } from '../metrics.js'
 import type { ReadableEntry } from '../redis/lbs.js'
 import { isForbidden, messageOf } from '../redis/redis-errors.js'
-import { BATCH_LIMIT, type ServiceScripts, type TakeAnswer, type TakeMode } from '../redis/service-scripts.js'
+import {
+  BATCH_LIMIT,
+  type ServiceScripts,
+  type TakeAnswer,
+  type TakeMode,
+  type Tenure,
+} from '../redis/service-scripts.js'
 import { type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
@@ -202,6 +208,7 @@ export class StreamTaker {
     const taken = entries.map((entry, index) =>
       this.#enter(session, entry, (answers as TakeAnswer[])[index] as TakeAnswer, isKept),
     )
+    await this.#freeGone(session, entries, answers)
     const durationMs = clock.now().monotonicMs - startMs
     const count = taken.filter((each) => each.outcome === 'taken').length
     recorder.lockAcquisition({ mode, entries: entries.length, taken: count, durationMs })
@@ -232,6 +239,36 @@ export class StreamTaker {
     const taken: Taken[] = []
     for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode, isKept)))
     return taken
+  }
+
+  /** Frees streams whose entries are gone, after their owner has been told that he is none any more. */
+  async free(session: Session, tenures: readonly Tenure[]): Promise<void> {
+    const { persistence, scripts } = this.#context
+    if (tenures.length === 0) return
+    await persistence.send('free streams whose entries are gone', session, () =>
+      scripts.finish(
+        session,
+        tenures.map(({ dataStreamName, fencingToken, idInLbs }) => {
+          return { dataStreamName, fencingToken, idInLbs, keepCheckpoint: false }
+        }),
+      ),
+    )
+  }
+
+  /** What is busy is left to the look. */
+  async #freeGone(
+    session: Session,
+    entries: readonly ReadableEntry[],
+    answers: readonly TakeAnswer[],
+  ): Promise<void> {
+    const { ownership } = this.#context
+    const gone = entries.flatMap(({ id, message: { dataStreamName } }, index): Tenure[] => {
+      const answer = answers[index]
+      if (answer?.status !== 'GONE' || answer.fencingToken === undefined) return []
+      if (ownership.streams.get(dataStreamName)?.idInLbs === id) return []
+      return [{ idInLbs: id, dataStreamName, fencingToken: answer.fencingToken }]
+    })
+    await this.free(session, gone)
   }
 
   #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer, isKept: boolean): Taken {

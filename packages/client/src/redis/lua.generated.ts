@@ -737,7 +737,10 @@ local function decide(id, stream, known_fence, backlog)
   local pending = round.own[id] or redis.call('XPENDING', lbs, group, id, id, 1)[1]
   local entry = find_entry(id)
   if not entry then
-    if record and record.id == id and (record.owner == consumer or not is_living(record.owner)) then
+    if record and record.id == id and record.owner == consumer then
+      return { 'GONE', record.fence }
+    end
+    if record and record.id == id and not is_living(record.owner) then
       free_stream(stream, backlog)
     end
     if pending then

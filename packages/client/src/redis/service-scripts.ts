@@ -76,7 +76,12 @@ export type TakeAnswer =
       checkpoint: string | null
     }
   | { status: 'DEAD'; reason: string; error: string }
-  | { status: 'CLAIMED' | 'QUEUED' | 'GONE' | 'LEFT' }
+  | {
+      status: 'GONE'
+      /** The session's own: its entry has left the LBS, and its stream waits to be freed. */
+      fencingToken?: number
+    }
+  | { status: 'CLAIMED' | 'QUEUED' | 'LEFT' }
 
 /** `BEHIND`: as OK, but too few replicas have it yet. */
 export type ChangeAnswer = 'OK' | 'BEHIND' | 'NOT_OWNED' | 'SESSION_LOST'
@@ -100,7 +105,8 @@ export function isFallen(line: RosterLine): boolean {
 type RawTakeAnswer =
   | [status: 'TAKEN', fence: string, commits: number, recovered: number, checkpoint: string | null]
   | [status: 'DEAD', reason: string, error: string]
-  | [status: Exclude<TakeAnswer['status'], 'TAKEN' | 'DEAD'>]
+  | [status: 'GONE', fence?: string]
+  | [status: Exclude<TakeAnswer['status'], 'TAKEN' | 'DEAD' | 'GONE'>]
 type RawRoster = [consumer: string, pending: number, isAlive: number, ttlMs: number][]
 
 export class ServiceScripts {
@@ -334,6 +340,9 @@ function tenureArgs(tenure: Tenure): [string, string, string] {
 
 function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
   if (raw[0] === 'DEAD') return { status: 'DEAD', reason: raw[1], error: raw[2] }
+  if (raw[0] === 'GONE') {
+    return raw[1] === undefined ? { status: 'GONE' } : { status: 'GONE', fencingToken: Number(raw[1]) }
+  }
   if (raw[0] !== 'TAKEN') return { status: raw[0] }
   return {
     status: 'TAKEN',

@@ -171,7 +171,8 @@ export class ModelScripts {
       const fields = data.xget(lbs, id)
       const isJustRead = record === null && own.has(id)
       if (fields === null && !isJustRead) {
-        if (record !== null && isOf && (record.owner === consumer || !isLiving(record.owner))) {
+        if (record !== null && isOf && record.owner === consumer) return ['GONE', record.fence]
+        if (record !== null && isOf && !isLiving(record.owner)) {
           this.#free(service, stream, backlog)
         }
         if (pending !== null) data.xack(lbs, group, id)

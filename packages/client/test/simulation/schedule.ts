@@ -128,10 +128,9 @@ class Schedule {
     })
     this.#network = new ModelNetwork(time, this.#server)
     // Each schedule has a choice of the events: with all of them in each, some would hide others.
-    const events = EVENTS.filter(
+    this.#events = EVENTS.filter(
       (event) => ALWAYS.includes(event) || random.chance(LOSING.includes(event) ? 0.1 : 0.3),
     )
-    this.#events = events.filter((event) => event !== 'delete-entry' || !events.includes('destroy-group'))
     this.#network.slowShare = random.pick([0, 0.02, 0.1])
     this.#network.greatestSlowMs = random.pick([10, 100, TTL_MS])
     this.#network.hintLoss = random.pick([0, 0, 0.3, 1])

@@ -67,7 +67,7 @@ export const WEAKENINGS: readonly Weakening[] = [
   },
   {
     name: 'no limit of owned streams',
-    noticed: /but may own/,
+    noticed: /but may own|has room for/,
     apply: () => {
       const restores = [
         replaceGetter(Ownership.prototype, 'capacity', () => Number.POSITIVE_INFINITY),
