@@ -137,8 +137,14 @@ export class OwnedRuns {
     if (run.state !== 'active') return
     if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
     else if (run.checkpoint.isHalted) this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
-    else if (run.checkpoint.finished === stream.idInLbs) this.finish(run, true)
-    else this.#read(run)
+    else this.#begin(run)
+  }
+
+  #begin(run: StreamRun): void {
+    const { finished } = run.checkpoint
+    const isFinished = finished?.idInLbs === run.stream.idInLbs
+    if (!isFinished || !finished.isCertain) this.#read(run)
+    if (isFinished) this.finish(run, finished.isCertain)
   }
 
   #restore(run: StreamRun): unknown {

@@ -142,11 +142,11 @@ export class RecordProducer {
    */
   async announce(dataStreamName: string, info?: JsonObject): Promise<string | null> {
     this.#checkStream(dataStreamName)
-    const { announced, lbs, locks } = this.#keys
+    const { announced, checkpoints, lbs, locks } = this.#keys
     const id = await this.#send(`announce ${dataStreamName}`, () =>
       announce.run(
         this.#redis,
-        [lbs, locks, announced],
+        [lbs, locks, announced, checkpoints],
         [dataStreamName, LBS_FIELD, message(dataStreamName, info)],
       ),
     )

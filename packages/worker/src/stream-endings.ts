@@ -5,7 +5,8 @@
  *   released: the last position is committed, the stream goes to somebody else
  *
  * Before the first step a mark with the assignment's LBS id is committed: after a crash the next owner only closes
- * the assignment, and a later assignment of a stream that was kept ignores the mark and goes on from the position.
+ * the assignment (if nobody said that it was finished, after another look), and a later assignment of a stream that was
+ * kept ignores the mark and goes on from the position.
  */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
 import { messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
@@ -42,9 +43,10 @@ export class StreamEndings {
     if (!run.beginEnding()) return
     await run.whenIdle()
     await this.#persist(run, 'finished', async () => {
-      if (!isCertain && (await this.#hasNewer(run))) return run.cancelEnding()
-      run.markFinished(run.stream.idInLbs)
+      run.markFinished(isCertain)
       await run.commit()
+      // After the mark: a RecordProducer that finds it assigns the stream anew, so what it adds from now on is not ours.
+      if (!isCertain && (await this.#hasNewer(run))) return run.cancelEnding()
       const isDeleted = await this.#deleteData(run)
       run.isHandedBack = true
       await run.stream.done({ keepCheckpoint: !isDeleted })

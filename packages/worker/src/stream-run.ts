@@ -18,7 +18,7 @@ import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
 import { type BufferUse, RecordBuffer } from './record-buffer.js'
 import { comparePositions } from './stream-position.js'
 import { type RawRecord, StreamRecord } from './stream-record.js'
-import { FRESH, type RecordFailure, type WorkerCheckpoint } from './worker-checkpoint.js'
+import { type Finish, FRESH, type RecordFailure, type WorkerCheckpoint } from './worker-checkpoint.js'
 
 export type RunState = 'active' | 'retrying' | 'halted' | 'ending' | 'ended'
 
@@ -67,7 +67,7 @@ export class StreamRun {
   /** What the next owner has to know beside the position. */
   #failure: RecordFailure | null = null
   #isHalted = false
-  #finished: string | null = null
+  #finished: Finish | null = null
   /** Grows with everything that is to be committed. */
   #changes = 0
   #readPosition: string
@@ -237,8 +237,8 @@ export class StreamRun {
   }
 
   /** The assignment is finished as far as its records go; a next owner only has to close it. */
-  markFinished(idInLbs: string): void {
-    this.#finished = idInLbs
+  markFinished(isCertain: boolean): void {
+    this.#finished = { idInLbs: this.stream.idInLbs, isCertain }
     this.#touch()
   }
 
@@ -294,6 +294,8 @@ export class StreamRun {
   cancelEnding(): void {
     if (this.#state !== 'ending') return
     this.isLastDone = false
+    this.#finished = null
+    this.#touch()
     this.#readPosition = this.position
     this.lastActivityMs = this.#context.nowMs()
     this.#setState('active')

@@ -20,8 +20,15 @@ export interface WorkerCheckpoint {
   readonly failure: RecordFailure | null
   /** The stream does not go on until somebody resumes it. */
   readonly isHalted: boolean
-  /** LBS id of the assignment that is finished and only has to be closed; null while there is work. */
-  readonly finished: string | null
+  /** Null while there is work. */
+  readonly finished: Finish | null
+}
+
+/** An assignment that is finished and only has to be closed. */
+export interface Finish {
+  readonly idInLbs: string
+  /** False if nobody said so and the stream was only idle: a record that has come meanwhile calls it off. */
+  readonly isCertain: boolean
 }
 
 const GREATEST_ERROR_CHARS = 1000
@@ -34,7 +41,8 @@ export function encodeCheckpoint({ position, failure, isHalted, finished }: Work
     id: position,
     ...(failure === null ? {} : { failed: failure }),
     ...(isHalted ? { halted: true } : {}),
-    ...(finished === null ? {} : { finished }),
+    ...(finished === null ? {} : { finished: finished.idInLbs }),
+    ...(finished?.isCertain === false ? { idle: true } : {}),
   })
 }
 
@@ -46,13 +54,13 @@ export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
   if (text === null) return FRESH
   if (isPosition(text)) return { ...FRESH, position: text }
   const value = parseObject(text)
-  const { id, failed, halted, finished } = value
+  const { id, failed, finished, halted, idle } = value
   if (typeof id !== 'string' || !isPosition(id)) throw foreign(text)
   return {
     position: id,
     failure: failed === undefined ? null : readFailure(failed, text),
     isHalted: halted === true,
-    finished: typeof finished === 'string' ? finished : null,
+    finished: typeof finished === 'string' ? { idInLbs: finished, isCertain: idle !== true } : null,
   }
 }
 

@@ -94,6 +94,18 @@ describe('the end of a stream', () => {
     expect(await handled.has('s', 1)).toEqual(more)
   })
 
+  test('of an idle stream, begun by an owner that crashed, is called off by a record that came meanwhile', async () => {
+    const ids = await world.fill('s', 3)
+    const [entry] = await world.redis.xrange('orders-input', '-', '+')
+    const finished = JSON.stringify({ id: ids[1], finished: entry?.[0], idle: true })
+    await world.redis.hset('orders-checkpoints', 's', finished)
+    const handled = new Handled()
+    const started = world.start('a', { idleMs: 60, process: ({ id }) => handled.note('s', id) })
+    expect(await handled.has('s', 1)).toEqual([ids[2]])
+    await seen(started, 'streamEnded')
+    expect(await world.committed('s')).toBe(ids[2])
+  })
+
   test('trims what is committed, and only that', async () => {
     const ids = await world.fill('s', 20)
     let stop = (): void => undefined

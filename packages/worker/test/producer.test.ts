@@ -164,6 +164,53 @@ describe('RecordProducer', () => {
     expect(await world.redis.xlen('orders-input')).toBe(1)
   })
 
+  test('assigns a stream again, once, whose assignment is just being closed', async () => {
+    const producer = new RecordProducer(world.redis, 'orders')
+    const infos: unknown[] = []
+    const { worker } = world.start('a', {
+      process: ({ fields }, { stream }) => void infos.push([fields['n'], stream.additionalInfo]),
+    })
+    await producer.add('s', { n: 1 }, { info: { region: 'eu' } })
+    await eventually('the first is handled', () => infos.length === 1)
+    const [[id]] = (await world.redis.xrange('orders-input', '-', '+')) as [[id: string, fields: string[]]]
+    const committed = (await worker.status()).streams[0]?.position
+    await worker.close()
+    // As the owner leaves it that marks the stream as finished and has not closed the assignment yet.
+    await world.redis.hset('orders-checkpoints', 's', JSON.stringify({ id: committed, finished: id }))
+    await producer.add('s', { n: 2 }, { info: { region: 'us' } })
+    await producer.add('s', { n: 3 }, { info: { region: 'us' } })
+    expect(await world.redis.xlen('orders-input')).toBe(2)
+    world.start('b', {
+      process: ({ fields }, { stream }) => void infos.push([fields['n'], stream.additionalInfo]),
+    })
+    await eventually('the others are handled', () => infos.length === 3)
+    expect(infos.slice(1)).toEqual([
+      ['2', { region: 'us' }],
+      ['3', { region: 'us' }],
+    ])
+  })
+
+  test('cuts nothing that its worker has not committed', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { maxLen: 20 })
+    const handled = new Handled()
+    world.start('a', {
+      commitEvery: 7,
+      process: async ({ id }) => {
+        if (handled.of('s').length % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+        handled.note('s', id)
+      },
+    })
+    const ids: string[] = []
+    for (let n = 0; n < 40; n++) {
+      const records = Array.from({ length: 15 }, (_, i) => ({ fields: { n: 15 * n + i } }))
+      ids.push(...(await producer.addMany('s', records)).map(({ id }) => id))
+    }
+    expect(await handled.has('s', 600)).toEqual(ids)
+    await world.committedIs('s', ids[599])
+    await producer.add('s', { n: 600 })
+    expect(await world.redis.xlen('s')).toBeLessThan(200) // a call cuts 500 at most
+  })
+
   test.each([
     [{ maxLen: 0 }, 'maxLen'],
     [{ announce: 'sometimes' }, 'announce'],

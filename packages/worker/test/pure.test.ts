@@ -49,7 +49,7 @@ describe('checkpoints', () => {
           position,
           failure: fc.option(failure),
           isHalted: fc.boolean(),
-          finished: fc.option(position),
+          finished: fc.option(fc.record({ idInLbs: position, isCertain: fc.boolean() })),
         }),
         (checkpoint) => {
           expect(decodeCheckpoint(encodeCheckpoint(checkpoint))).toEqual(checkpoint)

@@ -13,12 +13,45 @@ local function is_before(a, b)
   if #a_seq ~= #b_seq then return #a_seq < #b_seq end
   return a_seq < b_seq
 end
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function format_record(record)
+  return string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
+end
 local function announce(stream, field, message)
-  if redis.call('HEXISTS', locks, stream) == 1 then
+  local known = redis.call('HGET', announced, stream)
+  local record = read_record(stream)
+  if record and record.err then
     return false
   end
-  local known = redis.call('HGET', announced, stream)
-  if known and #redis.call('XRANGE', lbs, known, known) > 0 then
+  local checkpoint = record and redis.call('HGET', checkpoints, stream) or ''
+  local finished = record and string.match(checkpoint, '"finished":"(%d+%-%d+)"')
+  if record and (finished ~= record.id or known and is_before(finished, known)) then
+    return false
+  end
+  if known and known ~= finished and #redis.call('XRANGE', lbs, known, known) > 0 then
     return false
   end
   local id = redis.call('XADD', lbs, '*', field, message)
@@ -101,13 +134,54 @@ if max_length ~= '' then
 end
 return { lbs_id, unpack(answers) }`
 
-export const announceLua: string = `local lbs, locks, announced = unpack(KEYS)
+export const announceLua: string = `local lbs, locks, announced, checkpoints = unpack(KEYS)
+local function parse_record(text)
+  local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  if not id then
+    return redis.error_reply('ERR damaged lock record: ' .. text)
+  end
+  return {
+    id = id,
+    fence = fence,
+    since = since,
+    crashes = tonumber(crashes),
+    commits = tonumber(commits),
+    owner = owner,
+  }
+end
+local function read_record(stream)
+  local text = redis.call('HGET', locks, stream)
+  return text and parse_record(text) or nil
+end
+local function format_record(record)
+  return string.format(
+    '%s %s %s %.0f %.0f %s',
+    record.id, record.fence, record.since, record.crashes, record.commits, record.owner
+  )
+end
+local function write_record(stream, record)
+  redis.call('HSET', locks, stream, format_record(record))
+end
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
 local function announce(stream, field, message)
-  if redis.call('HEXISTS', locks, stream) == 1 then
+  local known = redis.call('HGET', announced, stream)
+  local record = read_record(stream)
+  if record and record.err then
     return false
   end
-  local known = redis.call('HGET', announced, stream)
-  if known and #redis.call('XRANGE', lbs, known, known) > 0 then
+  local checkpoint = record and redis.call('HGET', checkpoints, stream) or ''
+  local finished = record and string.match(checkpoint, '"finished":"(%d+%-%d+)"')
+  if record and (finished ~= record.id or known and is_before(finished, known)) then
+    return false
+  end
+  if known and known ~= finished and #redis.call('XRANGE', lbs, known, known) > 0 then
     return false
   end
   local id = redis.call('XADD', lbs, '*', field, message)
