@@ -52,6 +52,8 @@ export class ModelProcess implements Process {
   readonly #context: ModelProcessContext
   #client: RedisStreamClient | undefined
   #closingSinceMs: number | null = null
+  /** It has told its client to finish everything. */
+  #isDone = false
   /** Streams it has said it is through with: what becomes of them is not its business any more. */
   readonly #given = new WeakSet<OwnedStream>()
 
@@ -74,7 +76,7 @@ export class ModelProcess implements Process {
 
   /** True while the application may act as owner of a stream. */
   trusts(stream: OwnedStream): boolean {
-    return stream.owned && !this.#given.has(stream)
+    return stream.owned && !this.#given.has(stream) && !this.#isDone
   }
 
   get isClosing(): boolean {
@@ -96,6 +98,7 @@ export class ModelProcess implements Process {
   leave(how: 'close' | 'done'): void {
     const { network } = this.#context
     this.#closingSinceMs ??= network.time.nowMs
+    this.#isDone ||= how === 'done'
     network.time.at(network.time.nowMs, this, () => {
       this.#client?.[how]().then(
         () => this.#exit(),

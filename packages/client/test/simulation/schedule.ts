@@ -237,7 +237,7 @@ class Schedule {
   #believers(stream: string): string[] {
     return this.#living.flatMap((process) => {
       const owned: OwnedStream | undefined = process.client?.owned.get(stream)
-      if (owned === undefined || process.isClosing) return []
+      if (owned === undefined) return []
       if (!this.#time.as(process, () => process.trusts(owned))) return []
       return [(owned as StreamHandle).session.consumer]
     })
