@@ -26,6 +26,7 @@ import {
   type RecordFields,
 } from './producer-record.js'
 import { addRecordsLua, announceLua } from './redis/lua.generated.js'
+import { Room } from './room.js'
 import { WorkerError } from './worker-error.js'
 import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './worker-keys.js'
 
@@ -67,8 +68,7 @@ export class RecordProducer {
   readonly #keys: WorkerKeys
   readonly #options: ResolvedProducerOptions
   readonly #outboxes = new Map<string, Outbox>()
-  readonly #waitingForRoom: (() => void)[] = []
-  #inFlight = 0
+  readonly #room: Room
 
   /**
    * Works on the connection it is given, which stays the caller's: it is never closed here.
@@ -79,11 +79,12 @@ export class RecordProducer {
     this.#redis = redis
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
     this.#options = resolveProducerOptions(options)
+    this.#room = new Room(this.#options.maxInFlight)
   }
 
   /** Records on their way to Redis. */
   get inFlight(): number {
-    return this.#inFlight
+    return this.#room.taken
   }
 
   /**
@@ -97,7 +98,7 @@ export class RecordProducer {
     const { idempotencyKey, info, signal } = options
     this.#checkStream(dataStreamName)
     const record = checkRecord({ fields, idempotencyKey }, this.#options.maxRecordBytes)
-    await this.#room(signal)
+    await this.#room.enter(signal)
     return await this.#enqueue(dataStreamName, record, info)
   }
 
@@ -124,7 +125,7 @@ export class RecordProducer {
     const added: Promise<AddedRecord>[] = []
     for (const record of checked) {
       try {
-        await this.#room(signal)
+        await this.#room.enter(signal)
       } catch (error) {
         await Promise.allSettled(added)
         throw error
@@ -151,33 +152,6 @@ export class RecordProducer {
       ),
     )
     return typeof id === 'string' ? id : null
-  }
-
-  /** Takes a place among those in flight; who waits longest gets the next one, so that calls keep their order. */
-  #room(signal: AbortSignal | undefined): Promise<void> {
-    if (signal?.aborted) return Promise.reject(signal.reason as Error)
-    if (this.#inFlight < this.#options.maxInFlight) {
-      this.#inFlight++
-      return Promise.resolve()
-    }
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        this.#waitingForRoom.splice(this.#waitingForRoom.indexOf(enter), 1)
-        reject(signal?.reason as Error)
-      }
-      const enter = (): void => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      }
-      this.#waitingForRoom.push(enter)
-      signal?.addEventListener('abort', onAbort, { once: true })
-    })
-  }
-
-  #leave(): void {
-    const next = this.#waitingForRoom.shift()
-    if (next === undefined) this.#inFlight--
-    else next()
   }
 
   #enqueue(
@@ -211,7 +185,7 @@ export class RecordProducer {
       } catch (error) {
         for (const { reject } of part) reject(error)
       }
-      for (const _ of part) this.#leave()
+      for (const _ of part) this.#room.leave()
     }
     outbox.isSending = false
     if (this.#outboxes.get(dataStreamName) === outbox) this.#outboxes.delete(dataStreamName)
