@@ -136,12 +136,13 @@ export class OwnedRuns {
     this.#listen(run)
     if (run.state !== 'active') return
     if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
-    else if (run.checkpoint.isHalted) this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
+    else if (run.progress.checkpoint.isHalted)
+      this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
     else this.#begin(run)
   }
 
   #begin(run: StreamRun): void {
-    const { finished } = run.checkpoint
+    const { finished } = run.progress.checkpoint
     const isFinished = finished?.idInLbs === run.stream.idInLbs
     if (!isFinished || !finished.isCertain) this.#read(run)
     if (isFinished) this.finish(run, finished.isCertain)
@@ -195,7 +196,7 @@ export class OwnedRuns {
   #watch(run: StreamRun, nowMs: number): void {
     const { commitIntervalMs, idleMs } = this.#context
     if (run.state !== 'active' && run.state !== 'retrying') return
-    if (run.uncommittedForMs(nowMs) >= commitIntervalMs && nowMs >= run.commitNotBeforeMs) {
+    if (run.progress.dirtyForMs(nowMs) >= commitIntervalMs && nowMs >= run.commitNotBeforeMs) {
       this.track(this.#commit(run))
     }
     const isIdle = run.state === 'active' && !run.isBusy && run.buffer.length === 0

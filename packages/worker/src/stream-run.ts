@@ -6,10 +6,9 @@
  *   active, retrying, halted ── done, idle, closing ──> ending ──> ended
  *   any ── ownership lost ──> ended
  *
- *   committed  ≤  position  ≤  first of the buffer  ≤  read position
+ *   committed  ≤  position  ≤  first of the buffer  ≤  read position      (the first two: see StreamProgress)
  *
- * `position` is the last record that is done with, in order and without a gap. The handler is only ever called with
- * the first of the buffer, which is the record after `position`.
+ * The handler is only ever called with the first of the buffer, which is the record after the position.
  */
 import type { OwnedStream } from '@redis-stream-client/client'
 import type { Fence } from '@redis-stream-client/client/internal'
@@ -17,8 +16,9 @@ import type { Attempt } from './attempt.js'
 import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
 import { type BufferUse, RecordBuffer } from './record-buffer.js'
 import { comparePositions } from './stream-position.js'
+import { type CommitFacts, StreamProgress } from './stream-progress.js'
 import { type RawRecord, StreamRecord } from './stream-record.js'
-import { type Finish, FRESH, type RecordFailure, type WorkerCheckpoint } from './worker-checkpoint.js'
+import type { RecordFailure, WorkerCheckpoint } from './worker-checkpoint.js'
 
 export type RunState = 'active' | 'retrying' | 'halted' | 'ending' | 'ended'
 
@@ -32,10 +32,7 @@ export interface RunContext {
   /** Called when there may be something to do. */
   readonly onReady: (run: StreamRun) => void
   /** Called when a commit was stored. */
-  readonly onCommitted: (
-    run: StreamRun,
-    facts: { records: number; ageMs: number; durationMs: number },
-  ) => void
+  readonly onCommitted: (run: StreamRun, facts: CommitFacts) => void
 }
 
 /** Streams that wait for longer keep nothing in memory: there would be no room for the records of the others. */
@@ -44,6 +41,7 @@ const LONG_PAUSE_MS = 1000
 export class StreamRun {
   readonly stream: OwnedStream
   readonly fence: Fence
+  readonly progress: StreamProgress
   readonly writer: CheckpointWriter
   readonly buffer: RecordBuffer
   /** Resolves when the run has ended and no handler runs for it any more, except one that was abandoned. */
@@ -63,17 +61,7 @@ export class StreamRun {
   lastActivityMs: number
   readonly #context: RunContext
   #state: RunState = 'active'
-  #position: string = FRESH.position
-  /** What the next owner has to know beside the position. */
-  #failure: RecordFailure | null = null
-  #isHalted = false
-  #finished: Finish | null = null
-  /** Grows with everything that is to be committed. */
-  #changes = 0
   #readPosition: string
-  #committed: string
-  #uncommitted = 0
-  #dirtySinceMs: number | null = null
   /** Records up to this one are handled one at a time, because a batch with them has failed. */
   #singlyThrough: string | null = null
   /** The first record has failed for good and has to go to the dead letters. */
@@ -87,10 +75,13 @@ export class StreamRun {
     this.fence = fence
     this.writer = writer
     this.#context = context
+    this.progress = new StreamProgress({
+      nowMs: context.nowMs,
+      onCommitted: (facts) => context.onCommitted(this, facts),
+    })
     this.buffer = new RecordBuffer(context.bufferUse)
     this.lastActivityMs = context.nowMs()
-    this.#readPosition = FRESH.position
-    this.#committed = FRESH.position
+    this.#readPosition = this.progress.position
     this.over = new Promise((resolve) => {
       this.#resolveOver = resolve
     })
@@ -98,12 +89,8 @@ export class StreamRun {
 
   /** Goes on where the last owner has committed. */
   restore(checkpoint: WorkerCheckpoint): void {
-    this.#position = checkpoint.position
-    this.#failure = checkpoint.failure
-    this.#isHalted = checkpoint.isHalted
-    this.#finished = checkpoint.finished
+    this.progress.restore(checkpoint)
     this.#readPosition = checkpoint.position
-    this.#committed = checkpoint.position
   }
 
   get name(): string {
@@ -115,7 +102,7 @@ export class StreamRun {
   }
 
   get position(): string {
-    return this.#position
+    return this.progress.position
   }
 
   get readPosition(): string {
@@ -123,25 +110,11 @@ export class StreamRun {
   }
 
   get committed(): string {
-    return this.#committed
-  }
-
-  /** Records that are done with and would come again after a crash. */
-  get uncommitted(): number {
-    return this.#uncommitted
+    return this.progress.committed
   }
 
   get failure(): RecordFailure | null {
-    return this.#failure
-  }
-
-  get checkpoint(): WorkerCheckpoint {
-    return {
-      position: this.#position,
-      failure: this.#failure,
-      isHalted: this.#isHalted,
-      finished: this.#finished,
-    }
+    return this.progress.failure
   }
 
   get isRunnable(): boolean {
@@ -159,15 +132,6 @@ export class StreamRun {
 
   get isDoomed(): boolean {
     return this.#isDoomed
-  }
-
-  /** How long something has been waiting to be committed; 0 if nothing does. */
-  uncommittedForMs(nowMs: number): number {
-    return this.#dirtySinceMs === null ? 0 : nowMs - this.#dirtySinceMs
-  }
-
-  get isDirty(): boolean {
-    return this.#dirtySinceMs !== null
   }
 
   /** Takes what was read after `after`, unless that is not where reading goes on. */
@@ -188,47 +152,24 @@ export class StreamRun {
 
   /** Everything up to and including `position` is done with. */
   pass(position: string, records: number): void {
-    this.#move(position)
-    this.handled += records
-    this.#uncommitted += records
-    this.#touch()
+    this.progress.pass(position, records)
+    this.#drop(position, records)
   }
 
   /** A script that is about to store `position` together with its effects. */
   draftThrough(position: string, records: number): Draft {
-    const startedAtMs = this.#context.nowMs()
-    return {
-      checkpoint: { ...this.checkpoint, position, failure: null },
-      stored: () => {
-        this.#move(position)
-        this.handled += records
-        this.#uncommitted += records
-        this.#stored(position, this.#uncommitted, startedAtMs)
-        this.#dirtySinceMs = null
-      },
-    }
+    return afterwards(this.progress.draftThrough(position, records), () => this.#drop(position, records))
   }
 
-  /** A script that is about to store that the stream halts here, for the next owner too. */
+  /** A script that is about to store that the stream halts here. */
   draftHalt(): Draft {
-    const startedAtMs = this.#context.nowMs()
-    const checkpoint = { ...this.checkpoint, isHalted: true }
-    return {
-      checkpoint,
-      stored: () => {
-        this.#isHalted = true
-        this.#stored(checkpoint.position, this.#uncommitted, startedAtMs)
-        this.#dirtySinceMs = null
-        this.halt()
-      },
-    }
+    return afterwards(this.progress.draftHalt(), () => this.halt())
   }
 
   /** Notes a failure of the first record, to be committed before the next attempt. */
   fail(failure: RecordFailure, isFinal: boolean): void {
-    this.#failure = failure
+    this.progress.fail(failure)
     this.#isDoomed = isFinal
-    this.#touch()
   }
 
   /** A batch has failed and nobody knows which of its records is to blame. */
@@ -238,14 +179,12 @@ export class StreamRun {
 
   /** The assignment is finished as far as its records go; a next owner only has to close it. */
   markFinished(isCertain: boolean): void {
-    this.#finished = { idInLbs: this.stream.idInLbs, isCertain }
-    this.#touch()
+    this.progress.finish({ idInLbs: this.stream.idInLbs, isCertain })
   }
 
   /** Commits the position, if it is not committed yet. Rejects as CheckpointWriter.save does. */
   async commit(): Promise<void> {
-    if (this.#dirtySinceMs === null) return
-    await this.writer.save(() => this.#draft())
+    if (this.progress.isDirty) await this.writer.save(() => this.progress.draft())
   }
 
   /** Lets some time pass before the stream goes on. What was read is read again after a long one. */
@@ -272,13 +211,10 @@ export class StreamRun {
 
   /** Goes on after a halt, with the record that failed or, if `skip`, the one after it. */
   resume(skip: boolean): void {
-    if (skip && this.#failure !== null) this.#position = this.#failure.id
-    this.#failure = null
-    this.#isHalted = false
-    this.#readPosition = this.#position
+    this.progress.resume(skip)
+    this.#readPosition = this.position
     this.#setState('active')
     this.lastActivityMs = this.#context.nowMs()
-    this.#touch()
     this.#context.onHungry(this)
   }
 
@@ -294,8 +230,7 @@ export class StreamRun {
   cancelEnding(): void {
     if (this.#state !== 'ending') return
     this.isLastDone = false
-    this.#finished = null
-    this.#touch()
+    this.progress.finish(null)
     this.#readPosition = this.position
     this.lastActivityMs = this.#context.nowMs()
     this.#setState('active')
@@ -326,7 +261,7 @@ export class StreamRun {
 
   #forgetRead(): void {
     this.buffer.clear()
-    this.#readPosition = this.#position
+    this.#readPosition = this.position
   }
 
   #setState(state: RunState): void {
@@ -334,10 +269,10 @@ export class StreamRun {
     this.#state = state
   }
 
-  #move(position: string): void {
+  /** Takes what is done with out of memory. */
+  #drop(position: string, records: number): void {
     const wasHungry = this.isHungry
-    this.#position = position
-    this.#failure = null
+    this.handled += records
     this.#isDoomed = false
     if (this.#singlyThrough !== null && comparePositions(this.#singlyThrough, position) <= 0) {
       this.#singlyThrough = null
@@ -345,36 +280,15 @@ export class StreamRun {
     this.buffer.dropThrough(position)
     if (!wasHungry && this.isHungry) this.#context.onHungry(this)
   }
+}
 
-  #touch(): void {
-    this.#changes++
-    this.#dirtySinceMs ??= this.#context.nowMs()
-  }
-
-  #draft(): Draft | null {
-    if (this.#dirtySinceMs === null) return null
-    const startedAtMs = this.#context.nowMs()
-    const { checkpoint } = this
-    const records = this.#uncommitted
-    const changes = this.#changes
-    return {
-      checkpoint,
-      stored: () => {
-        this.#stored(checkpoint.position, records, startedAtMs)
-        this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
-      },
-    }
-  }
-
-  /** A position is in Redis, with so many records that were done with and not committed before. */
-  #stored(position: string, records: number, startedAtMs: number): void {
-    const nowMs = this.#context.nowMs()
-    this.#committed = position
-    this.#uncommitted -= records
-    this.#context.onCommitted(this, {
-      records,
-      ageMs: nowMs - (this.#dirtySinceMs ?? startedAtMs),
-      durationMs: nowMs - startedAtMs,
-    })
+/** The same draft, with something to be done when it is stored. */
+function afterwards({ checkpoint, stored }: Draft, act: () => void): Draft {
+  return {
+    checkpoint,
+    stored: () => {
+      stored()
+      act()
+    },
   }
 }

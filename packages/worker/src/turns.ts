@@ -63,7 +63,7 @@ export class Turns {
     let nowMs = performance.now()
     const endsAtMs = nowMs + TURN_MS
     while (run.isRunnable) {
-      if (run.uncommitted >= commitEvery) await run.commit()
+      if (run.progress.uncommitted >= commitEvery) await run.commit()
       if (failures.isDoomed(run)) {
         const [record] = run.next(1) as [StreamRecord]
         await failures.bury(run, record, new Error(run.failure?.error))
@@ -86,14 +86,14 @@ export class Turns {
       nowMs = performance.now()
       if (nowMs >= endsAtMs) break
     }
-    if (run.uncommitted >= commitEvery) await run.commit()
+    if (run.progress.uncommitted >= commitEvery) await run.commit()
   }
 
   /** What the handler gets: one record, or a batch, which ends with the last record of the stream. */
   #next(run: StreamRun): StreamRecord[] {
     const { batchSize, commitEvery, isLast, processBatch } = this.#context.options
     if (processBatch === null) return run.next(1)
-    const batch = run.next(Math.min(batchSize, commitEvery - run.uncommitted))
+    const batch = run.next(Math.min(batchSize, commitEvery - run.progress.uncommitted))
     const last = isLast === null ? -1 : batch.findIndex((record) => isLast(record))
     return last === -1 ? batch : batch.slice(0, last + 1)
   }

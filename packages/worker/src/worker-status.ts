@@ -51,7 +51,7 @@ export function describeRun(run: StreamRun, lag: LagStatus | null): StreamStatus
     state: run.state,
     position: run.position,
     committed: run.committed,
-    uncommitted: run.uncommitted,
+    uncommitted: run.progress.uncommitted,
     buffered: run.buffer.length,
     handled: run.handled,
     failure: run.failure,

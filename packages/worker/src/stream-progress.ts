@@ -1,0 +1,177 @@
+/**
+ * How far the records of a stream are done with, and how much of that is in Redis:
+ *
+ *   committed  ≤  position
+ *
+ * `position` is the last record that is done with, in order and without a gap. With it goes what the next owner has
+ * to know: how the record after it has failed so far, whether the stream is halted or finished.
+ */
+import type { Draft } from './checkpoint-writer.js'
+import { type Finish, FRESH, type RecordFailure, type WorkerCheckpoint } from './worker-checkpoint.js'
+
+export interface ProgressContext {
+  readonly nowMs: () => number
+  /** Called when a commit was stored. */
+  readonly onCommitted: (facts: CommitFacts) => void
+}
+
+export interface CommitFacts {
+  readonly records: number
+  /** How long the oldest of them had been done with. */
+  readonly ageMs: number
+  readonly durationMs: number
+}
+
+export class StreamProgress {
+  readonly #context: ProgressContext
+  #position: string = FRESH.position
+  #failure: RecordFailure | null = null
+  #isHalted = false
+  #finished: Finish | null = null
+  #committed: string = FRESH.position
+  #uncommitted = 0
+  /** Grows with everything that is to be committed. */
+  #changes = 0
+  #dirtySinceMs: number | null = null
+
+  constructor(context: ProgressContext) {
+    this.#context = context
+  }
+
+  /** Goes on where the last owner has committed. */
+  restore({ failure, finished, isHalted, position }: WorkerCheckpoint): void {
+    this.#position = position
+    this.#failure = failure
+    this.#isHalted = isHalted
+    this.#finished = finished
+    this.#committed = position
+  }
+
+  get position(): string {
+    return this.#position
+  }
+
+  get committed(): string {
+    return this.#committed
+  }
+
+  /** Records that are done with and would come again after a crash. */
+  get uncommitted(): number {
+    return this.#uncommitted
+  }
+
+  get failure(): RecordFailure | null {
+    return this.#failure
+  }
+
+  get checkpoint(): WorkerCheckpoint {
+    return {
+      position: this.#position,
+      failure: this.#failure,
+      isHalted: this.#isHalted,
+      finished: this.#finished,
+    }
+  }
+
+  /** True if something is to be committed. */
+  get isDirty(): boolean {
+    return this.#dirtySinceMs !== null
+  }
+
+  /** How long something has been waiting to be committed; 0 if nothing does. */
+  dirtyForMs(nowMs: number): number {
+    return this.#dirtySinceMs === null ? 0 : nowMs - this.#dirtySinceMs
+  }
+
+  /** Everything up to and including `position` is done with. */
+  pass(position: string, records: number): void {
+    this.#move(position, records)
+    this.#touch()
+  }
+
+  /** How the record after the position has failed. */
+  fail(failure: RecordFailure): void {
+    this.#failure = failure
+    this.#touch()
+  }
+
+  /** The assignment is finished as far as its records go, or, with null, is not after all. */
+  finish(finished: Finish | null): void {
+    this.#finished = finished
+    this.#touch()
+  }
+
+  /** No halt any more: goes on with the record that failed or, if `skip`, the one after it. */
+  resume(skip: boolean): void {
+    if (skip && this.#failure !== null) this.#position = this.#failure.id
+    this.#failure = null
+    this.#isHalted = false
+    this.#touch()
+  }
+
+  /** What a commit is to store; null if it would change nothing. */
+  draft(): Draft | null {
+    if (!this.isDirty) return null
+    const { checkpoint } = this
+    const startedAtMs = this.#context.nowMs()
+    const records = this.#uncommitted
+    const changes = this.#changes
+    return {
+      checkpoint,
+      stored: () => {
+        this.#stored(checkpoint.position, records, startedAtMs)
+        this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
+      },
+    }
+  }
+
+  /** What a script is to store that passes `records` more, up to `position`. */
+  draftThrough(position: string, records: number): Draft {
+    const startedAtMs = this.#context.nowMs()
+    return {
+      checkpoint: { ...this.checkpoint, position, failure: null },
+      stored: () => {
+        this.#move(position, records)
+        this.#stored(position, this.#uncommitted, startedAtMs)
+        this.#dirtySinceMs = null
+      },
+    }
+  }
+
+  /** What a script is to store that halts the stream here, for the next owner too. */
+  draftHalt(): Draft {
+    const startedAtMs = this.#context.nowMs()
+    const checkpoint = { ...this.checkpoint, isHalted: true }
+    return {
+      checkpoint,
+      stored: () => {
+        this.#isHalted = true
+        this.#stored(checkpoint.position, this.#uncommitted, startedAtMs)
+        this.#dirtySinceMs = null
+      },
+    }
+  }
+
+  #move(position: string, records: number): void {
+    this.#position = position
+    this.#failure = null
+    this.#uncommitted += records
+  }
+
+  #touch(): void {
+    this.#changes++
+    this.#dirtySinceMs ??= this.#context.nowMs()
+  }
+
+  /** A position is in Redis, with so many records that were done with and not committed before. */
+  #stored(position: string, records: number, startedAtMs: number): void {
+    const nowMs = this.#context.nowMs()
+    this.#committed = position
+    this.#uncommitted -= records
+    this.#context.onCommitted({
+      records,
+      ageMs: nowMs - (this.#dirtySinceMs ?? startedAtMs),
+      durationMs: nowMs - startedAtMs,
+    })
+  }
+}
