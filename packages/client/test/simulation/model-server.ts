@@ -24,6 +24,8 @@ interface BlockedRead {
 
 export interface ModelServerOptions {
   readonly wallMs: () => number
+  /** On the clock of `refuseUntil`. */
+  readonly nowMs?: () => number
   readonly later: (ms: number, act: () => void) => void
   readonly watch: ScriptWatch
   readonly weakness: ScriptWeakness | null
@@ -58,6 +60,7 @@ export class ModelServer {
   /** Hashes of scripts it has been sent. */
   readonly #known = new Set<string>()
   #flags = ''
+  #refusesUntilMs = 0
   readonly #expired: string[] = []
 
   constructor(options: ModelServerOptions) {
@@ -77,6 +80,9 @@ export class ModelServer {
       `server: ${nameOf(name, args)} ${args.slice(name.startsWith('eval') ? 1 : 0).join(' ')}`,
     )
     try {
+      if ((this.#options.nowMs?.() ?? 0) < this.#refusesUntilMs) {
+        throw new ModelError('LOADING Redis is loading the dataset in memory')
+      }
       if (name === 'xreadgroup') this.#read(peer, args, reply)
       else reply(null, this.#execute(peer, name, args))
     } catch (error) {
@@ -84,6 +90,11 @@ export class ModelServer {
       reply(error)
     }
     this.#settle()
+  }
+
+  /** It answers every command with "not now". */
+  refuseUntil(ms: number): void {
+    this.#refusesUntilMs = ms
   }
 
   /** A producer, or somebody else who writes, has come by. */

@@ -34,6 +34,7 @@ const EVENTS = [
   'add-broken',
   'kill',
   'start',
+  'start-twin',
   'leave',
   'pause',
   'stall',
@@ -43,6 +44,7 @@ const EVENTS = [
   'fade',
   'set-clock',
   'stick-server',
+  'load-server',
   'forget-scripts',
   'restart-server',
   'lose-data',
@@ -114,6 +116,7 @@ class Schedule {
     )
     this.#server = new ModelServer({
       wallMs: () => time.wallMs,
+      nowMs: () => time.nowMs,
       later: (ms, act) => time.at(time.nowMs + ms, null, act),
       watch: this.#ledger,
       weakness: options.weakness ?? null,
@@ -322,6 +325,9 @@ class Schedule {
       case 'start':
         if (living.length < 5) this.#start()
         break
+      case 'start-twin':
+        if (someone !== null && living.length < 5) this.#start(someone.id)
+        break
       case 'kill':
         if (someone !== null) this.#kill(someone)
         break
@@ -354,6 +360,9 @@ class Schedule {
         break
       case 'stick-server':
         this.#network.stickServer(random.between(0, TTL_MS / 2))
+        break
+      case 'load-server':
+        this.#server.refuseUntil(this.#time.nowMs + random.between(0, 1.5 * TTL_MS))
         break
       case 'forget-scripts':
         this.#server.forgetScripts()
@@ -404,6 +413,7 @@ class Schedule {
     this.#log('-- calm')
     this.#calmSinceMs = this.#time.nowMs
     this.#network.heal()
+    this.#server.refuseUntil(0)
     if (this.#living.every((process) => process.isClosing)) this.#start('rescuer', true)
     const look = (): void => {
       this.#lookForOwners()
