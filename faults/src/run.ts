@@ -58,6 +58,8 @@ export async function run(options: RunOptions): Promise<Report> {
   await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
   const producer = startProducers(world)
   const counts: Record<string, number> = {}
+  /** Those that were over in good order. */
+  const inflicted: Record<string, number> = {}
   await sleep(WARM_UP_MS)
   const untilMs = monotonicMs() + durationMs
   for (let turn = 0; monotonicMs() < untilMs; turn++) {
@@ -66,13 +68,17 @@ export async function run(options: RunOptions): Promise<Report> {
     const label = names.join(' with ')
     log(label)
     // One after the other, begun a moment apart: what draws from the seed does so in a settled order.
-    await Promise.all(names.map((name) => inflict(world, name)))
+    await Promise.all(
+      names.map(async (name) => {
+        if (await inflict(world, name)) inflicted[name] = (inflicted[name] ?? 0) + 1
+      }),
+    )
     await expectProgress(world, label)
     await world.countAnswers()
     if (options.stopsEarly && (await verdict(world)).length > 0) break
   }
   await producer.stop()
-  expectAnswers(world, counts)
+  expectAnswers(world, inflicted)
   if (!options.stopsEarly || (await verdict(world)).length === 0) await finish(world)
   return {
     seed,
@@ -104,7 +110,8 @@ function drawFaults(random: SeededRandom, { faults, withLosses }: RunOptions, tu
   return drawn.some((name) => ALONE.has(name)) ? drawn.slice(0, 1) : drawn
 }
 
-async function inflict(world: World, name: string): Promise<void> {
+/** Answers whether the fault was over in good order. */
+async function inflict(world: World, name: string): Promise<boolean> {
   const fault = FAULTS[name] ?? LOSSES[name]
   if (fault === undefined) throw new RangeError(`there is no fault ${name}`)
   let timer: NodeJS.Timeout | undefined
@@ -113,9 +120,11 @@ async function inflict(world: World, name: string): Promise<void> {
   })
   try {
     await Promise.race([fault(world), timeout])
+    return true
   } catch (error) {
     // Two faults at once may be in each other's way; what matters is how the workers take it.
     world.remarks.push(`${name}: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`)
+    return false
   } finally {
     clearTimeout(timer)
   }

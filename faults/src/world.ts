@@ -343,8 +343,14 @@ export class World implements AsyncDisposable {
     return await this.redis.hkeys(`${SERVICE}-locks`)
   }
 
-  /** What Redis holds of streams that nobody works on. */
+  /** What Redis holds of streams that nobody works on, as far as it answers. */
   async describe(streams: readonly string[]): Promise<string[]> {
+    return await this.#describe(streams).catch((error: Error) => [
+      `Redis does not say more: ${error.message}`,
+    ])
+  }
+
+  async #describe(streams: readonly string[]): Promise<string[]> {
     const pending = (await this.redis.xpending(
       `${SERVICE}-input`,
       `${SERVICE}-group`,
