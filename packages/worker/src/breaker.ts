@@ -37,6 +37,8 @@ export class Breaker {
     this.#policy = circuitBreaker(
       handleWhenResult((result) => {
         const outcome = result as AttemptOutcome
+        // A probe that was interrupted says nothing: somebody else tries, later.
+        if (outcome.type === 'interrupted') return this.#isProbing
         return outcome.type === 'failed' && isFailure(outcome.error)
       }),
       {
@@ -68,7 +70,7 @@ export class Breaker {
     if (isProbe) this.#isProbing = true
     try {
       const outcome = (await this.#policy.execute(attempt)) as AttemptOutcome
-      return isProbe && this.#isResting ? null : outcome
+      return isProbe && this.#isResting && outcome.type === 'failed' ? null : outcome
     } catch (error) {
       if (!(error instanceof BrokenCircuitError)) throw error
       this.#rest() // the wall clock, by which cockatiel counts, was set back

@@ -205,51 +205,59 @@ describe('processes', () => {
     expect(await settle(load, 5)).toEqual([])
   }, 60_000)
 
-  test('for any mix of failures, crashes and handoffs every record is seen, in order, none behind the position', async () => {
-    const seed = Number(process.env['WORKER_SEED'] ?? Date.now() % 1_000_000)
-    const chance = random(seed)
-    const behaviour = {
-      failEvery: 13,
-      handlerMs: 1,
-      options: {
-        commitEvery: 7,
-        commitIntervalMs: 30,
-        drainMs: 300,
-        abandonAfterMs: 100,
-        retry: { attempts: 1000, initialDelayMs: 1, maxDelayMs: 20 },
-      },
-    }
-    let started = 0
-    const living: Program[] = []
-    const start = async (): Promise<void> => {
-      const program = spawn(`w${started++}`, behaviour)
-      living.push(program)
-      await program.nextLine((line) => line['type'] === 'started')
-    }
-    await Promise.all([start(), start(), start()])
-    load = new Load(5, 15)
-    const acts: string[] = []
-    for (let n = 0; n < 8; n++) {
-      const victim = living[Math.floor(chance() * living.length)] as Program
-      const act = ['kill', 'leave', 'hang', 'lose'][Math.floor(chance() * 4)] as string
-      acts.push(`${act} ${programs.indexOf(victim)}`)
-      if (act === 'hang') {
-        victim.pause()
-        await later(100 + chance() * 900)
-        victim.resume()
-      } else if (act === 'lose') {
-        const keys = await world.redis.keys('orders-heartbeat:*')
-        if (keys.length > 0) await world.redis.del(keys[Math.floor(chance() * keys.length)] as string)
-      } else {
-        living.splice(living.indexOf(victim), 1)
-        void victim.kill(act === 'kill' ? 'SIGKILL' : 'SIGTERM')
-        await start()
+  test.each([
+    ['every record is seen, in order, none behind the position', undefined, 15],
+    ['no record of a stream that comes to an end again and again is left behind', 30, 60],
+  ])(
+    'for any mix of failures, crashes and handoffs %s',
+    async (_, idleMs, everyMs) => {
+      const seed = Number(process.env['WORKER_SEED'] ?? Date.now() % 1_000_000)
+      const chance = random(seed)
+      const behaviour = {
+        failEvery: 13,
+        handlerMs: 1,
+        options: {
+          commitEvery: 7,
+          commitIntervalMs: 30,
+          drainMs: 300,
+          abandonAfterMs: 100,
+          retry: { attempts: 1000, initialDelayMs: 1, maxDelayMs: 20 },
+          idleMs,
+        },
       }
-      await later(chance() * 300)
-    }
-    await load.stop()
-    expect({ seed, acts, problems: await settle(load, 7) }).toEqual({ seed, acts, problems: [] })
-  }, 90_000)
+      let started = 0
+      const living: Program[] = []
+      const start = async (): Promise<void> => {
+        const program = spawn(`w${started++}`, behaviour)
+        living.push(program)
+        await program.nextLine((line) => line['type'] === 'started')
+      }
+      await Promise.all([start(), start(), start()])
+      load = new Load(5, everyMs)
+      const acts: string[] = []
+      for (let n = 0; n < 8; n++) {
+        const victim = living[Math.floor(chance() * living.length)] as Program
+        const act = ['kill', 'leave', 'hang', 'lose'][Math.floor(chance() * 4)] as string
+        acts.push(`${act} ${programs.indexOf(victim)}`)
+        if (act === 'hang') {
+          victim.pause()
+          await later(100 + chance() * 900)
+          victim.resume()
+        } else if (act === 'lose') {
+          const keys = await world.redis.keys('orders-heartbeat:*')
+          if (keys.length > 0) await world.redis.del(keys[Math.floor(chance() * keys.length)] as string)
+        } else {
+          living.splice(living.indexOf(victim), 1)
+          void victim.kill(act === 'kill' ? 'SIGKILL' : 'SIGTERM')
+          await start()
+        }
+        await later(chance() * 300)
+      }
+      await load.stop()
+      expect({ seed, acts, problems: await settle(load, 7) }).toEqual({ seed, acts, problems: [] })
+    },
+    90_000,
+  )
 })
 
 async function closeAll(): Promise<void> {

@@ -115,6 +115,24 @@ describe('records', () => {
   })
 })
 
+test('a circuit breaker does not take a probe that was interrupted for a success', async () => {
+  onTestFinished(() => void vi.useRealTimers())
+  vi.useFakeTimers()
+  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, () => undefined)
+  const end = (outcome: AttemptOutcome) => (): Promise<AttemptOutcome> => Promise.resolve(outcome)
+  const error = new Error('down')
+  await breaker.run(end({ type: 'failed', error, isTimeout: false, isAbandoned: false }))
+  await vi.advanceTimersByTimeAsync(150)
+  expect(breaker.state).toBe('half-open')
+  const interrupted = { type: 'interrupted', isAbandoned: false } as const
+  expect(await breaker.run(end(interrupted))).toEqual(interrupted)
+  expect(breaker.state).toBe('open')
+  await vi.advanceTimersByTimeAsync(150)
+  expect(await breaker.run(end({ type: 'ok' }))).toEqual({ type: 'ok' })
+  expect(breaker.state).toBe('closed')
+  breaker.stop()
+})
+
 test('a circuit breaker whose clock is set back rests again instead of trying on and on', async () => {
   onTestFinished(() => void vi.useRealTimers())
   vi.useFakeTimers()
