@@ -10,6 +10,7 @@ import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-p
 import { StreamRecord } from '../src/stream-record.js'
 import { decodeCheckpoint, describeError, encodeCheckpoint } from '../src/worker-checkpoint.js'
 import { sharesHashTag } from '../src/worker-keys.js'
+import { guardWorkerRecorder } from '../src/worker-metrics.js'
 import { resolveWorkerOptions } from '../src/worker-options.js'
 import { describeLag } from '../src/worker-status.js'
 
@@ -216,7 +217,7 @@ describe('options', () => {
   })
 })
 
-test('the guide names every option and error code, and no other', () => {
+test('the guide names every option, metric and error code, and no other', () => {
   const guide = readFileSync(new URL('../../../docs/guides/worker.md', import.meta.url), 'utf8')
   const rows = (heading: string): string[] => {
     const [, section = ''] = guide.split(`## ${heading}\n`)
@@ -225,5 +226,7 @@ test('the guide names every option and error code, and no other', () => {
   }
   const options = Object.keys(resolveWorkerOptions({ process: () => undefined }))
   expect(rows('Options').sort()).toEqual([...options, 'client', 'logger', 'metrics'].sort())
+  const metrics = Object.keys(guardWorkerRecorder(undefined, () => undefined))
+  expect(rows('Looking inside')).toEqual(metrics)
   expect(rows('Errors').sort()).toEqual([...WORKER_ERROR_CODES].sort())
 })
