@@ -293,7 +293,8 @@ describe.concurrent('done', () => {
     await fleet.allReading()
     for (const stream of member.streams) fleet.witness.leave(stream)
     await member.client.done()
-    expect(await other.given('stream')).toMatchObject({ additionalInfo: { n: 2 }, recovered: false })
+    // Recovered or not: a server may still hand it to the reader that has just hung up.
+    expect(await other.given('stream')).toMatchObject({ additionalInfo: { n: 2 } })
   })
 
   test('of one stream by its name does the same, and is refused for a name that is not owned', async () => {
