@@ -46,7 +46,7 @@ export class StreamEndings {
       run.markFinished(isCertain)
       await run.commit()
       // After the mark: a RecordProducer that finds it assigns the stream anew, so what it adds from now on is not ours.
-      if (!isCertain && (await this.#hasNewer(run))) return run.cancelEnding()
+      if (!isCertain && (await this.#hasNewer(run))) return await this.#callOff(run)
       const isDeleted = await this.#deleteData(run)
       run.isHandedBack = true
       await run.stream.done({ keepCheckpoint: !isDeleted })
@@ -65,6 +65,12 @@ export class StreamEndings {
       await run.stream.release()
       this.#context.onEnd(run, 'released')
     })
+  }
+
+  /** Goes on; or, if the worker was told to close in the meantime, gives the stream to somebody else. */
+  async #callOff(run: StreamRun): Promise<void> {
+    run.cancelEnding()
+    if (run.stream.signal.aborted && run.stream.owned) await this.release(run)
   }
 
   /** Repeats what Redis refused until it succeeds, ownership is over or the worker has closed. */
