@@ -2,7 +2,7 @@
  * The decisions of the scripts, in any order of commands and without any clients: sessions come and go, take, finish,
  * release and look as no sane client would. Many thousands of sequences; one that fails names its seed.
  */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { resolveServiceKeys } from '../../src/service-keys.js'
 import { Ledger } from './ledger.js'
 import type { ScriptWeakness } from './model-scripts.js'
@@ -15,6 +15,9 @@ const COMMANDS = 60
 const SEQUENCES = 1_500
 const WEAK_SEQUENCES = 1_000
 const FIRST_MS = 1_000_000_000_000
+
+// A machine may have other things to do.
+vi.setConfig({ testTimeout: 120_000 })
 
 // Errors are ordinary here, and stacks take time.
 const { stackTraceLimit } = Error

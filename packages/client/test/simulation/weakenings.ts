@@ -13,6 +13,8 @@ export interface Weakening {
   /** What the violation says. */
   readonly noticed: RegExp
   readonly options?: PlayOptions
+  /** Where to begin, for one that shows in few schedules. */
+  readonly firstSeed?: number
   /** Puts something else in the place of a method; answers how to take it back. */
   readonly apply?: () => () => void
 }
@@ -25,6 +27,7 @@ export const WEAKENINGS: readonly Weakening[] = [
   },
   {
     name: 'trust counted from the answer of a heartbeat',
+    firstSeed: 150,
     noticed: /while .* (trusted itself|owned it)/,
     apply: () => {
       const renew = Reflect.get(Trust.prototype, 'renew') as (this: Trust, sentAt: Instant) => boolean
