@@ -82,7 +82,7 @@ export class Side {
         Promise.all(STREAMS.map((stream) => redis.lrange(keys.backlog(stream), 0, -1))).then((lists) =>
           lists.map((items) => items.map((item) => JSON.parse(item) as unknown)),
         ),
-        redis.xrange(dead, '-', '+').then((letters) => letters.map(([, fields]) => fields.slice(0, 10))),
+        redis.xrange(dead, '-', '+').then((letters) => letters.map(([, letter]) => describeLetter(letter))),
         Promise.all(CLIENTS.map((client) => redis.get(keys.heartbeat(client)))),
         redis.exists(probe),
       ]),
@@ -100,6 +100,18 @@ export class Side {
       .replace(/\b\d{13}-\d+\b/g, (id) => `entry ${this.ids.indexOf(id)}`)
       .replace(/(?<![\d-])\d{16}(?![\d-])/g, (fence) => `fence ${this.#fences.indexOf(Number(fence))}`)
   }
+}
+
+/** Without its time; servers differ in the order in which their Lua writes the fields of the entry. */
+function describeLetter(letter: readonly string[]): readonly unknown[] {
+  const [reason, error, id, fields = '{}', client] = letter.filter((_, index) => index % 2 === 1)
+  return [
+    reason,
+    error,
+    id,
+    Object.entries(JSON.parse(fields) as Record<string, string>).sort(byName),
+    client,
+  ]
 }
 
 /** Who numbers the jobs that are added, and hears of those that somebody deletes. */
