@@ -1,8 +1,9 @@
-/** What becomes of a stream that is still here when the client is given one of the same name. */
+/** What the application hears of a stream that ends before its time. */
 import { NotificationBroker } from '@redis-stream-client/notifs'
 import { expect, it } from 'vitest'
 import { systemClock } from '../src/decisions/clock.js'
 import { guardRecorder } from '../src/metrics.js'
+import { Deliveries } from '../src/ownership/deliveries.js'
 import { Ownership } from '../src/ownership/ownership.js'
 import { StreamHandle, type StreamOperations } from '../src/ownership/stream-handle.js'
 import type { Session } from '../src/session/session.js'
@@ -44,4 +45,20 @@ it('an owner whose commit is under way is told that it has lost the stream', asy
 it('an owner that is finishing the stream or giving it back has ended it himself', async () => {
   expect(await notificationsAfter((stream) => stream.done())).toEqual([])
   expect(await notificationsAfter((stream) => stream.release())).toEqual([])
+})
+
+it('a stream that has ended before its turn is not announced any more', async () => {
+  const broker = new NotificationBroker()
+  const deliveries = new Deliveries(
+    broker,
+    systemClock,
+    guardRecorder(undefined, () => undefined),
+  )
+  const stream = handle('1-1')
+  stream.end('entry-gone')
+  await deliveries.streamAdded(stream, new AbortController().signal)
+  broker.close()
+  const heard: string[] = []
+  for await (const { type } of broker) heard.push(type)
+  expect(heard).toEqual([])
 })

@@ -22,6 +22,7 @@ export class Deliveries {
 
   /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */
   async streamAdded(stream: StreamHandle, signal: AbortSignal): Promise<void> {
+    if (stream.hasEnded) return // while it waited for its turn: StreamDisowned has gone ahead
     const { dataStreamName, idInLbs, additionalInfo, recovered } = stream
     stream.isAnnounced = await this.#send(
       { type: 'StreamAdded', payload: { dataStreamName, idInLbs }, additionalInfo, stream, recovered },

@@ -7,6 +7,8 @@
 export const PAST_SEEDS: readonly number[] = [
   // An owner whose entry was deleted heard of it after its stream had been given to another.
   102, 424, 525, 587,
+  // A stream that was disowned while its StreamAdded waited for its turn was announced all the same, afterwards.
+  904_521,
 ]
 
 /** For scripts-simulation.test.ts. */
