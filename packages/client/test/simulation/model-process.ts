@@ -52,8 +52,6 @@ export class ModelProcess implements Process {
   readonly #context: ModelProcessContext
   #client: RedisStreamClient | undefined
   #closingSinceMs: number | null = null
-  /** It has told its client to finish everything. */
-  #isDone = false
   /** Streams it has said it is through with: what becomes of them is not its business any more. */
   readonly #given = new WeakSet<OwnedStream>()
 
@@ -74,9 +72,12 @@ export class ModelProcess implements Process {
   /** What the application was told it owns. */
   readonly #told = new Map<string, OwnedStream>()
 
-  /** True while the application may act as owner of a stream. */
+  /**
+   * True while the application may act as owner of a stream. What a client gives back or finishes because it was told
+   * to leave may have another owner before the answer is here: who has told it so knows.
+   */
   trusts(stream: OwnedStream): boolean {
-    return stream.owned && !this.#given.has(stream) && !this.#isDone
+    return stream.owned && !this.#given.has(stream) && !this.isClosing
   }
 
   get isClosing(): boolean {
@@ -98,7 +99,6 @@ export class ModelProcess implements Process {
   leave(how: 'close' | 'done'): void {
     const { network } = this.#context
     this.#closingSinceMs ??= network.time.nowMs
-    this.#isDone ||= how === 'done'
     network.time.at(network.time.nowMs, this, () => {
       this.#client?.[how]().then(
         () => this.#exit(),
