@@ -9,13 +9,17 @@ import { StreamHandle, type StreamOperations } from '../src/ownership/stream-han
 import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
-const session = { isHeld: () => true, signal: new AbortController().signal } as unknown as Session
+const session = {
+  isHeld: () => true,
+  signal: new AbortController().signal,
+  trust: { signals: 0 },
+} as unknown as Session
 const unanswered = (): Promise<void> => new Promise(() => undefined)
 const operations: StreamOperations = { commit: unanswered, finish: unanswered, release: unanswered }
 
-function handle(idInLbs: string): StreamHandle {
+function handle(idInLbs: string, calls = operations): StreamHandle {
   const facts = { dataStreamName: 's', idInLbs, fencingToken: 1, additionalInfo: undefined, checkpoint: null }
-  return new StreamHandle({ ...facts, recovered: false, commits: 0, takenAtMs: 0 }, session, operations)
+  return new StreamHandle({ ...facts, recovered: false, commits: 0, takenAtMs: 0 }, session, calls)
 }
 
 async function notificationsAfter(call: (stream: StreamHandle) => unknown): Promise<string[]> {
@@ -45,6 +49,24 @@ it('an owner whose commit is under way is told that it has lost the stream', asy
 it('an owner that is finishing the stream or giving it back has ended it himself', async () => {
   expect(await notificationsAfter((stream) => stream.done())).toEqual([])
   expect(await notificationsAfter((stream) => stream.release())).toEqual([])
+})
+
+it('a stream is not owned any more from the moment it is let go, for somebody else may have it', () => {
+  for (const letGo of ['done', 'release'] as const) {
+    const stream = handle('1-1')
+    void stream[letGo]()
+    expect(stream.owned).toBe(false)
+    expect(stream.signal.aborted).toBe(false)
+  }
+})
+
+it('a stream that Redis did not let go is owned again', async () => {
+  const refuse = (): Promise<void> => Promise.reject(new Error('refused'))
+  const stream = handle('1-1', { ...operations, release: refuse })
+  const released = stream.release()
+  expect(stream.owned).toBe(false)
+  await expect(released).rejects.toThrow('refused')
+  expect(stream.owned).toBe(true)
 })
 
 it('a stream that has ended before its turn is not announced any more', async () => {

@@ -29,7 +29,8 @@ export interface OwnedStream extends LbsInfo {
   readonly recovered: boolean
   /**
    * True while this owner may trust its ownership. Reads the clock at every access, so it turns false on time
-   * even when Redis cannot be reached or timers are late. Once false it stays false.
+   * even when Redis cannot be reached or timers are late. False from the moment `done` or `release` is sent: somebody
+   * else may have the stream before the answer is here. Once false it stays false, unless Redis refuses that call.
    */
   readonly owned: boolean
   /**

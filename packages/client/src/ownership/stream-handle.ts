@@ -54,6 +54,8 @@ export class StreamHandle implements OwnedStream, Tenure {
   #tail: Promise<void> | undefined
   /** Calls of `done` and `release` that have not settled. */
   #leaving = 0
+  /** While one of them is being sent: Redis may have let somebody else have the stream before the answer is here. */
+  #isLettingGo = false
 
   constructor(facts: StreamFacts, session: Session, operations: StreamOperations) {
     this.dataStreamName = facts.dataStreamName
@@ -69,13 +71,13 @@ export class StreamHandle implements OwnedStream, Tenure {
   }
 
   get owned(): boolean {
-    return this.#ended === undefined && this.session.isHeld()
+    return !this.#isLettingGo && this.#isHeld
   }
 
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      if (!this.owned) this.#controller.abort(this.#refusal())
+      if (!this.#isHeld) this.#controller.abort(this.#refusal())
       else this.session.trust.signals++
       if (this.#stopReason !== undefined) this.#controller.abort(this.#stopReason)
     }
@@ -135,12 +137,21 @@ export class StreamHandle implements OwnedStream, Tenure {
     }
   }
 
+  get #isHeld(): boolean {
+    return this.#ended === undefined && this.session.isHeld()
+  }
+
   /** Runs a call after those before it, if the stream is still owned then. */
   #inOrder(call: () => Promise<void>, ownEnd?: 'done' | 'release'): Promise<void> {
     const run = async (): Promise<void> => {
       if (ownEnd !== undefined && this.#ended === ownEnd) return
-      if (!this.owned) throw this.#refusal()
-      await call()
+      if (!this.#isHeld) throw this.#refusal()
+      this.#isLettingGo = ownEnd !== undefined
+      try {
+        await call()
+      } finally {
+        this.#isLettingGo = false
+      }
     }
     if (ownEnd !== undefined) this.#leaving++
     const result = this.#tail === undefined ? run() : this.#tail.then(run)

@@ -72,12 +72,9 @@ export class ModelProcess implements Process {
   /** What the application was told it owns. */
   readonly #told = new Map<string, OwnedStream>()
 
-  /**
-   * True while the application may act as owner of a stream. What a client gives back or finishes because it was told
-   * to leave may have another owner before the answer is here: who has told it so knows.
-   */
+  /** True while the application may act as owner of a stream. */
   trusts(stream: OwnedStream): boolean {
-    return stream.owned && !this.#given.has(stream) && !this.isClosing
+    return stream.owned
   }
 
   get isClosing(): boolean {

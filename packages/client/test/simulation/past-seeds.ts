@@ -9,6 +9,8 @@ export const PAST_SEEDS: readonly number[] = [
   102, 424, 525, 587,
   // A stream that was disowned while its StreamAdded waited for its turn was announced all the same, afterwards.
   904_521,
+  // A stream counted as owned until the answer to its own release was there.
+  2_001_597,
 ]
 
 /** For scripts-simulation.test.ts. */
