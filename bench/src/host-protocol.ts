@@ -13,6 +13,8 @@ export interface Counts {
   readonly recovered: number
   /** StreamExpired. */
   readonly expired: number
+  /** Claims this member has sent, each of one entry, won or not. */
+  readonly claims: number
   /** StreamDisowned. */
   readonly disowned: number
   readonly done: number
@@ -25,6 +27,7 @@ export const NO_COUNTS: Counts = {
   taken: 0,
   recovered: 0,
   expired: 0,
+  claims: 0,
   disowned: 0,
   done: 0,
   lastTakenAtMs: 0,

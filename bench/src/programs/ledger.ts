@@ -40,6 +40,11 @@ export class Ledger {
     this.#tell()
   }
 
+  claimed(): void {
+    this.#counts.claims++
+    this.#tell()
+  }
+
   disowned(): void {
     this.#counts.disowned++
     this.#tell()

@@ -8,7 +8,11 @@ import type { Ledger } from './ledger.js'
 const redis = new Redis(process.argv[2] as string, { lazyConnect: true })
 
 serve(async (member, { service, onStream = 'hold', settings = {} }, ledger) => {
-  const client = new RedisStreamClient(redis, service, { consumerId: member, ...(settings as ClientOptions) })
+  const client = new RedisStreamClient(redis, service, {
+    consumerId: member,
+    metrics: { claimAttempt: () => ledger.claimed() },
+    ...(settings as ClientOptions),
+  })
   const broker = await client.init()
   void listen()
   return hostMember(client)
