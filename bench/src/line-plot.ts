@@ -15,7 +15,7 @@ export interface LinePlot {
 
 const WIDTH = 720
 const HEIGHT = 400
-const MARGIN = { top: 48, right: 24, bottom: 56, left: 72 }
+const MARGIN = { top: 48, right: 36, bottom: 56, left: 72 }
 const COLORS = ['#0b6e4f', '#c1440e', '#33539e', '#8a5a9e', '#6b6b6b']
 const LEGEND_LINE = 18
 const TEXT = 'font-family="system-ui, sans-serif" font-size="13" fill="#222"'
