@@ -11,7 +11,7 @@ describe('a line plot', () => {
       [100, 1000],
     ] as const
     const svg = drawLinePlot({ ...PLOT, series: [{ name: 'ours', points }] })
-    expect(svg).toContain('<polyline points="72,344 696,48"')
+    expect(svg).toContain('<polyline points="72,344 684,48"')
   })
 
   it('leaves out what has no logarithm', () => {
