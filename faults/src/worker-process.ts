@@ -90,7 +90,11 @@ export class WorkerProcess {
     const { code, signal } = await this.program.kill('SIGTERM')
     clearTimeout(timer)
     await this.proxy[Symbol.asyncDispose]()
-    if (signal === 'SIGKILL') return `${this.name} had not ended ${timeoutMs} ms after SIGTERM`
+    if (signal === 'SIGKILL') {
+      const said = this.program.lines.find(({ type }) => type === 'lingering')
+      const why = said === undefined ? 'its event loop stood still' : JSON.stringify(said)
+      return `${this.name} had not ended ${timeoutMs} ms after SIGTERM: ${why}`
+    }
     return code === 0 ? null : `${this.name} ended with ${signal ?? code} after SIGTERM`
   }
 }

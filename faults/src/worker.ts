@@ -14,6 +14,7 @@ import type { WorkerCommand, WorkerOptions } from './worker-process.js'
 const SAMPLE_MS = 15
 const MEMORY_MS = 1000
 const RELEASE_AFTER_MS = 50
+const LINGER_MS = 4000
 
 /** An event without its time. */
 type Untimed<E> = E extends HistoryEvent ? Omit<E, 'at'> : never
@@ -42,7 +43,7 @@ const client = new RedisStreamClient(redis, options.service, options.client)
 setInterval(sample, SAMPLE_MS).unref()
 setInterval(() => note({ type: 'memory', rssBytes: process.memoryUsage.rss() }), MEMORY_MS).unref()
 createInterface({ input: process.stdin }).on('line', (text) => obey(JSON.parse(text) as WorkerCommand))
-process.once('SIGTERM', () => void client.close())
+process.once('SIGTERM', leave)
 
 try {
   const broker = await client.init()
@@ -131,11 +132,22 @@ function obey(command: WorkerCommand): void {
   }
 }
 
+/** Whoever has not ended after a while says what keeps him. */
+function leave(): void {
+  void client.close()
+  const linger = (): void => say({ type: 'lingering', health: client.health(), resources: resources() })
+  setTimeout(linger, LINGER_MS).unref()
+}
+
 function rest(): void {
   globalThis.gc?.()
-  const resources: Record<string, number> = {}
-  for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1
-  say({ type: 'resting', heapBytes: process.memoryUsage().heapUsed, resources })
+  say({ type: 'resting', heapBytes: process.memoryUsage().heapUsed, resources: resources() })
+}
+
+function resources(): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const kind of process.getActiveResourcesInfo()) counts[kind] = (counts[kind] ?? 0) + 1
+  return counts
 }
 
 function refuse(call: string, error: unknown): void {
