@@ -267,6 +267,14 @@ describe('roster and probe', () => {
     expect((await service.scripts.roster()).map((line) => line.ttlMs)).toEqual([-2, -2, -2])
   })
 
+  it('count the earlier session of a client that lives again as dead', async () => {
+    await service.add('s')
+    await service.read(a)
+    await service.session('a', 't9')
+    const lines = await service.scripts.roster()
+    expect(lines.find(({ consumer }) => consumer === formatConsumer(a))).toMatchObject({ isAlive: false })
+  })
+
   it('count one that has nothing pending and has not read for long as dead', async () => {
     const impatient = new ServiceScripts(service.connection, service.keys, { silentMs: 0 })
     await service.add('s')

@@ -57,6 +57,18 @@ describe('taking a stream nobody has', () => {
     }
   })
 
+  it('lets the second wait when one call names a stream twice', async () => {
+    const a = await service.session('a', 't1')
+    const ids = [await service.add('s'), await service.add('s')]
+    await service.read(a)
+    const answers = await service.scripts.take(
+      a,
+      ids.map((id) => ({ id, dataStreamName: 's', knownFence: 0 })),
+      { mode: 'acquire', maxCrashes: -1, crashWindowMs: 1, lbsIdleTimeMs: 1, formerTokens: [] },
+    )
+    expect((answers as { status: string }[]).map(({ status }) => status)).toEqual(['TAKEN', 'QUEUED'])
+  })
+
   it('answers with a greater fence when this one was answered before: the record is an older one, come back', async () => {
     const a = await service.session('a', 't1')
     const tenure = await service.own(a, 's')
