@@ -1,13 +1,17 @@
-/** The faults, each as something that is done to a world and is over when its promise resolves. */
+/**
+ * The faults, each as something that is done to a world and is over when its promise resolves. Each draws from a chance of
+ * its own, so that what it does depends on nothing that happens beside it.
+ */
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import type { ProxiedConnection, Which } from '@redis-stream-client/test/support/tcp-proxy'
+import type { SeededRandom } from './seeded-random.js'
 import type { WorkerProcess } from './worker-process.js'
 import { SERVICE, TTL_MS, type World } from './world.js'
 
-export type Fault = (world: World) => Promise<void>
+export type Fault = (world: World, random: SeededRandom) => Promise<void>
 
 const READERS = /:reader$/
 const SUBSCRIBERS = /:hints$/
@@ -20,105 +24,105 @@ const BALLAST_BYTES = 64
 
 /** Faults that cost Redis nothing it has answered. */
 export const FAULTS: Readonly<Record<string, Fault>> = {
-  async kill(world) {
-    await world.killWorker(pick(world))
+  async kill(world, random) {
+    await world.killWorker(pick(world, random))
     await world.addWorker()
   },
-  async killAndComeBackUnderTheSameName(world) {
-    const worker = pick(world)
+  async killAndComeBackUnderTheSameName(world, random) {
+    const worker = pick(world, random)
     await world.killWorker(worker)
     await world.addWorker(worker.name)
   },
-  async killUnheard(world) {
+  async killUnheard(world, random) {
     await withoutEvents(world, async () => {
-      await world.killWorker(pick(world))
+      await world.killWorker(pick(world, random))
       await expectProgress(world, 'a kill that no event told of')
     })
     await world.addWorker()
   },
-  async pauseBriefly(world) {
-    await pause(pick(world), world.random.between(0.2, 0.8) * TTL_MS)
+  async pauseBriefly(world, random) {
+    await pause(pick(world, random), random.between(0.2, 0.8) * TTL_MS)
   },
-  async pauseLong(world) {
-    await pause(pick(world), world.random.between(1.2, 3) * TTL_MS)
+  async pauseLong(world, random) {
+    await pause(pick(world, random), random.between(1.2, 3) * TTL_MS)
   },
-  async stall(world) {
-    const ms = world.random.between(0.3, 2) * TTL_MS
-    pick(world).tell({ type: 'stall', ms })
+  async stall(world, random) {
+    const ms = random.between(0.3, 2) * TTL_MS
+    pick(world, random).tell({ type: 'stall', ms })
     await sleep(ms)
   },
-  async cut(world) {
-    const { proxy } = pick(world)
+  async cut(world, random) {
+    const { proxy } = pick(world, random)
     for (let times = 0; times < 3; times++) {
       proxy.cut()
-      await sleep(world.random.between(0, TTL_MS / 2))
+      await sleep(random.between(0, TTL_MS / 2))
     }
   },
-  async cutOne(world) {
-    const { proxy } = pick(world)
+  async cutOne(world, random) {
+    const { proxy } = pick(world, random)
     const open = proxy.connections.filter(({ isOpen }) => isOpen)
-    if (open.length > 0) proxy.cut(world.random.pick(open).index)
+    if (open.length > 0) proxy.cut(random.pick(open).index)
   },
-  async refuse(world) {
-    const { proxy } = pick(world)
+  async refuse(world, random) {
+    const { proxy } = pick(world, random)
     await proxy.refuse()
     proxy.cut()
-    await sleep(world.random.between(0.2, 2) * TTL_MS)
+    await sleep(random.between(0.2, 2) * TTL_MS)
     await proxy.accept()
   },
-  async freeze(world) {
-    await freezeThose(world)
+  async freeze(world, random) {
+    await freezeThose(world, random)
   },
-  async freezeForLong(world) {
-    const { proxy } = pick(world)
+  async freezeForLong(world, random) {
+    const { proxy } = pick(world, random)
     proxy.freeze()
     await sleep(2.5 * TTL_MS)
     proxy.thaw()
   },
-  async freezeAll(world) {
+  async freezeAll(world, random) {
     for (const { proxy } of world.workers) proxy.freeze()
-    await sleep(world.random.between(1.2, 2) * TTL_MS)
+    await sleep(random.between(1.2, 2) * TTL_MS)
     for (const { proxy } of world.workers) proxy.thaw()
   },
-  async freezeOne(world) {
-    const { proxy } = pick(world)
+  async freezeOne(world, random) {
+    const { proxy } = pick(world, random)
     const open = proxy.connections.filter(({ isOpen }) => isOpen)
     if (open.length === 0) return
-    proxy.freeze(world.random.pick(open).index)
-    await sleep(world.random.between(0.3, 2.5) * TTL_MS)
+    proxy.freeze(random.pick(open).index)
+    await sleep(random.between(0.3, 2.5) * TTL_MS)
     proxy.thaw()
   },
-  async freezeReader(world) {
-    await freezeThose(world, isFor('reader'))
+  async freezeReader(world, random) {
+    await freezeThose(world, random, isFor('reader'))
   },
-  async freezeHeartbeat(world) {
-    await freezeThose(world, isFor('heartbeat'))
+  async freezeHeartbeat(world, random) {
+    await freezeThose(world, random, isFor('heartbeat'))
   },
-  async throttle(world) {
-    await throttleThose(world)
+  async throttle(world, random) {
+    await throttleThose(world, random)
   },
-  async throttleOne(world) {
-    const { proxy } = pick(world)
+  async throttleOne(world, random) {
+    const { proxy } = pick(world, random)
     const open = proxy.connections.filter(({ isOpen }) => isOpen)
     if (open.length === 0) return
-    proxy.throttle(world.random.between(...BYTES_PER_SECOND), world.random.pick(open).index)
+    proxy.throttle(random.between(...BYTES_PER_SECOND), random.pick(open).index)
     await sleep(2 * TTL_MS)
     proxy.throttle(0)
   },
-  async throttleReader(world) {
-    await throttleThose(world, isFor('reader'))
+  async throttleReader(world, random) {
+    await throttleThose(world, random, isFor('reader'))
   },
-  async throttleHeartbeat(world) {
-    await throttleThose(world, isFor('heartbeat'))
+  async throttleHeartbeat(world, random) {
+    await throttleThose(world, random, isFor('heartbeat'))
   },
-  async delay(world) {
-    const { proxy } = pick(world)
-    proxy.delay(world.random.between(10, 150))
+  async delay(world, random) {
+    const { proxy } = pick(world, random)
+    proxy.delay(random.between(10, 150))
     await sleep(2 * TTL_MS)
     proxy.delay(0)
   },
-  async delayThenFreeze(world) {
-    const { proxy } = pick(world)
+  async delayThenFreeze(world, random) {
+    const { proxy } = pick(world, random)
     proxy.delay(90)
     await sleep(1.5 * TTL_MS)
     proxy.freeze()
@@ -126,11 +130,11 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     proxy.delay(0)
     proxy.thaw()
   },
-  async dropReplies(world) {
-    const { proxy } = pick(world)
+  async dropReplies(world, random) {
+    const { proxy } = pick(world, random)
     for (let times = 0; times < 4; times++) {
       proxy.dropReplies((request) => /evalsha|xreadgroup/i.test(request))
-      await sleep(world.random.between(20, 200))
+      await sleep(random.between(20, 200))
     }
   },
   async killReaders(world) {
@@ -142,9 +146,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   async restart(world) {
     await world.server.restart({ data: 'saved' })
   },
-  async loading(world) {
+  async loading(world, random) {
     // Foreign keys that take long to load: LOADING, until they are.
-    const { random, redis, server } = world
+    const { redis, server } = world
     const names = Array.from({ length: BALLAST_KEYS }, (_, index) => `ballast:${index}`)
     await redis.mset(names.flatMap((name) => [name, 'x'.repeat(BALLAST_BYTES)]))
     await redis.bgrewriteaof().catch(() => undefined) // an append-only file is loaded as it was written, otherwise
@@ -167,18 +171,19 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     })
     await eventually('the ballast is gone', () => redis.unlink(...names).then(() => true))
   },
-  async stepClock(world) {
-    pick(world).tell({ type: 'clock', stepMs: world.random.between(-10, 10) * TTL_MS })
+  async stepClock(world, random) {
+    pick(world, random).tell({ type: 'clock', stepMs: random.between(-10, 10) * TTL_MS })
   },
-  async deploy(world) {
+  async deploy(world, random) {
     for (const worker of [...world.workers]) {
-      const keepsName = world.random.chance(0.5)
+      const keepsName = random.chance(0.5)
+      if (!world.workers.includes(worker)) continue // another fault has killed it meanwhile
       await Promise.all([world.dismissWorker(worker), keepsName ? undefined : world.addWorker()])
       if (keepsName) await world.addWorker(worker.name)
     }
   },
-  async twin(world) {
-    const { name } = pick(world)
+  async twin(world, random) {
+    const { name } = pick(world, random)
     await world.seesSessionOf(name)
     const twin = await world.addWorker(name, false)
     const line = await twin.program.nextLine(
@@ -189,29 +194,29 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       world.violations.push(`a twin was told ${JSON.stringify(line)}`)
     await world.killWorker(twin)
   },
-  async unread(world) {
-    const ms = world.random.between(0.5, 2) * TTL_MS
-    pick(world).tell({ type: 'unread', ms })
+  async unread(world, random) {
+    const ms = random.between(0.5, 2) * TTL_MS
+    pick(world, random).tell({ type: 'unread', ms })
     await sleep(ms)
   },
-  async hang(world) {
-    const job = await world.addJob(`hanging-${Math.floor(world.random.between(0, 1e6))}`, { hangs: true })
+  async hang(world, random) {
+    const job = await world.addJob(`hanging-${Math.floor(random.between(0, 1e6))}`, { hangs: true })
     const holder = await world.holderThatHangs(job, HANG_TIMEOUT_MS)
     if (holder === undefined) throw new Error('no handler hangs: nobody took the job, or who did was killed')
     await Promise.all([world.dismissWorker(holder), world.addWorker()])
   },
-  async outOfMemory(world) {
-    await withConfig(world, 'maxmemory', '1mb', '0')
+  async outOfMemory(world, random) {
+    await withConfig(world, random, 'maxmemory', '1mb', '0')
   },
-  async readOnly(world) {
+  async readOnly(world, random) {
     await world.redis.call('REPLICAOF', '127.0.0.1', '1')
-    await sleep(world.random.between(0.2, 1.5) * TTL_MS)
+    await sleep(random.between(0.2, 1.5) * TTL_MS)
     await world.redis.call('REPLICAOF', 'NO', 'ONE')
   },
-  async noReplicas(world) {
-    await withConfig(world, 'min-replicas-to-write', '1', '0')
+  async noReplicas(world, random) {
+    await withConfig(world, random, 'min-replicas-to-write', '1', '0')
   },
-  async failingSnapshots(world) {
+  async failingSnapshots(world, random) {
     // A folder stands where the snapshot has to go: MISCONF, until a snapshot succeeds.
     const { redis, server } = world
     const file = join(server.dir, 'dump.rdb')
@@ -221,17 +226,17 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     try {
       await redis.config('SET', 'save', '3600 1')
       await redis.bgsave()
-      await sleep(world.random.between(0.2, 1.5) * TTL_MS)
+      await sleep(random.between(0.2, 1.5) * TTL_MS)
     } finally {
       await rm(file, { recursive: true, force: true })
       await redis.save()
       await redis.config('SET', 'save', save)
     }
   },
-  async busy(world) {
+  async busy(world, random) {
     await world.redis.config('SET', 'lua-time-limit', '20')
     const loop = world.redis.eval('while true do end', 0).catch(() => undefined)
-    await sleep(world.random.between(0.1, 0.6) * TTL_MS)
+    await sleep(random.between(0.1, 0.6) * TTL_MS)
     // A busy server would not pass the check that a connection waits for.
     const killer = world.server.client({ enableReadyCheck: false })
     try {
@@ -244,9 +249,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   async flushScripts(world) {
     await world.redis.script('FLUSH')
   },
-  async hangServer(world) {
+  async hangServer(world, random) {
     world.server.pause()
-    await sleep(world.random.between(0.2, 2) * TTL_MS)
+    await sleep(random.between(0.2, 2) * TTL_MS)
     world.server.resume()
   },
 }
@@ -270,14 +275,13 @@ export const LOSSES: Readonly<Record<string, Fault>> = {
     await world.server.restart({ data: 'empty' })
     await world.noteLoss()
   },
-  async comeBackOlder(world) {
+  async comeBackOlder(world, random) {
     await world.redis.save()
-    await sleep(world.random.between(50, 500))
+    await sleep(random.between(50, 500))
     await world.server.restart({ crash: true })
     await world.noteLoss()
   },
-  async failover(world) {
-    const { random } = world
+  async failover(world, random) {
     // More often than not the sessions outlast it: that is where most can go wrong.
     const awayMs = Math.max(0, random.between(-0.5, 1.5)) * TTL_MS
     await world.failOver({ behindMs: random.between(50, 600), awayMs })
@@ -296,7 +300,7 @@ export async function expectProgress(world: World, after: string): Promise<void>
   }
 }
 
-function pick({ random, workers }: World): WorkerProcess {
+function pick({ workers }: World, random: SeededRandom): WorkerProcess {
   return random.pick(workers)
 }
 
@@ -311,22 +315,23 @@ function isFor(purpose: 'reader' | 'heartbeat'): (connection: ProxiedConnection)
   return ({ firstSent }) => firstSent.includes(`:${purpose}`)
 }
 
-async function freezeThose(world: World, which?: Which): Promise<void> {
-  const { proxy } = pick(world)
+async function freezeThose(world: World, random: SeededRandom, which?: Which): Promise<void> {
+  const { proxy } = pick(world, random)
   proxy.freeze(which)
-  await sleep(world.random.between(0.3, 2.5) * TTL_MS)
+  await sleep(random.between(0.3, 2.5) * TTL_MS)
   proxy.thaw()
 }
 
-async function throttleThose(world: World, which?: Which): Promise<void> {
-  const { proxy } = pick(world)
-  proxy.throttle(world.random.between(...BYTES_PER_SECOND), which)
+async function throttleThose(world: World, random: SeededRandom, which?: Which): Promise<void> {
+  const { proxy } = pick(world, random)
+  proxy.throttle(random.between(...BYTES_PER_SECOND), which)
   await sleep(2 * TTL_MS)
   proxy.throttle(0)
 }
 
 async function withConfig(
-  { random, redis }: World,
+  { redis }: World,
+  random: SeededRandom,
   name: string,
   value: string,
   usual: string,

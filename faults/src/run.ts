@@ -54,7 +54,7 @@ export async function run(options: RunOptions): Promise<Report> {
   const { seed, durationMs, clientModule, withLosses = false, log = () => undefined } = options
   const random = new SeededRandom(seed)
   const persistence = options.persistence ?? (withLosses ? 'rdb' : 'aof')
-  await using world = await World.start({ random, persistence, clientModule })
+  await using world = await World.start({ random: random.fork(), persistence, clientModule })
   await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
   const producer = startProducers(world)
   const counts: Record<string, number> = {}
@@ -63,14 +63,14 @@ export async function run(options: RunOptions): Promise<Report> {
   await sleep(WARM_UP_MS)
   const untilMs = monotonicMs() + durationMs
   for (let turn = 0; monotonicMs() < untilMs; turn++) {
-    const names = drawFaults(random, options, turn)
+    const chance = random.fork()
+    const names = drawFaults(chance, options, turn)
     for (const name of names) counts[name] = (counts[name] ?? 0) + 1
     const label = names.join(' with ')
     log(label)
-    // One after the other, begun a moment apart: what draws from the seed does so in a settled order.
     await Promise.all(
       names.map(async (name) => {
-        if (await inflict(world, name)) inflicted[name] = (inflicted[name] ?? 0) + 1
+        if (await inflict(world, name, chance.fork())) inflicted[name] = (inflicted[name] ?? 0) + 1
       }),
     )
     await expectProgress(world, label)
@@ -111,7 +111,7 @@ function drawFaults(random: SeededRandom, { faults, withLosses }: RunOptions, tu
 }
 
 /** Answers whether the fault was over in good order. */
-async function inflict(world: World, name: string): Promise<boolean> {
+async function inflict(world: World, name: string, random: SeededRandom): Promise<boolean> {
   const fault = FAULTS[name] ?? LOSSES[name]
   if (fault === undefined) throw new RangeError(`there is no fault ${name}`)
   let timer: NodeJS.Timeout | undefined
@@ -119,7 +119,7 @@ async function inflict(world: World, name: string): Promise<boolean> {
     timer = setTimeout(() => reject(new Error(`not over after ${FAULT_TIMEOUT_MS} ms`)), FAULT_TIMEOUT_MS)
   })
   try {
-    await Promise.race([fault(world), timeout])
+    await Promise.race([fault(world, random), timeout])
     return true
   } catch (error) {
     // Two faults at once may be in each other's way; what matters is how the workers take it.

@@ -6,6 +6,11 @@ export class SeededRandom {
     this.#state = seed >>> 0
   }
 
+  /** Another one, which draws the same numbers whatever this one is asked for meanwhile. */
+  fork(): SeededRandom {
+    return new SeededRandom(this.next() * 2 ** 32)
+  }
+
   /** From 0 up to, and without, 1. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0

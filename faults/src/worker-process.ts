@@ -86,15 +86,19 @@ export class WorkerProcess {
 
   /** SIGTERM: it hands over and ends. Answers what was wrong with that, null if nothing. */
   async leave(timeoutMs: number): Promise<string | null> {
-    const timer = setTimeout(() => void this.program.kill(), timeoutMs)
+    let isLate = false
+    const timer = setTimeout(() => {
+      isLate = true
+      void this.program.kill()
+    }, timeoutMs)
     const { code, signal } = await this.program.kill('SIGTERM')
     clearTimeout(timer)
     await this.proxy[Symbol.asyncDispose]()
-    if (signal === 'SIGKILL') {
+    if (isLate) {
       const said = this.program.lines.find(({ type }) => type === 'lingering')
       const why = said === undefined ? 'its event loop stood still' : JSON.stringify(said)
       return `${this.name} had not ended ${timeoutMs} ms after SIGTERM: ${why}`
     }
-    return code === 0 ? null : `${this.name} ended with ${signal ?? code} after SIGTERM`
+    return code === 0 ? null : `${this.name} ended with ${signal ?? code} when it was asked to leave`
   }
 }

@@ -58,7 +58,7 @@ try {
   }
   say({ type: 'ended' })
 } catch (error) {
-  say({ type: 'refused', code: codeOf(error) })
+  say({ type: 'refused', code: codeOf(error), error: String(error) })
   process.exitCode = 1
 }
 redis.disconnect()

@@ -36,6 +36,7 @@ const CLIENT: ClientOptions = {
 }
 
 export interface WorldOptions {
+  /** Decides what the producers add. */
   readonly random: SeededRandom
   /** What the server keeps over a crash. */
   readonly persistence: 'aof' | 'rdb'
@@ -115,10 +116,6 @@ export class World implements AsyncDisposable {
     return this.#server
   }
 
-  get random(): SeededRandom {
-    return this.#options.random
-  }
-
   get counts(): Record<string, number> {
     const jobs = [...this.#jobs.values()]
     return {
@@ -169,7 +166,7 @@ export class World implements AsyncDisposable {
       await this.readLedger()
       return
     }
-    const { random } = this
+    const { random } = this.#options
     const stream = `stream-${Math.floor(random.between(0, STREAMS))}`
     await this.addJob(stream)
     if (random.chance(0.03)) {
@@ -185,7 +182,7 @@ export class World implements AsyncDisposable {
     await this.ledger.addRecords(job)
     const entry: Job = { job, stream, isConfirmed: false }
     this.#jobs.set(job, entry)
-    const times = this.random.chance(0.1) ? 2 : 1
+    const times = this.#options.random.chance(0.1) ? 2 : 1
     for (let time = 0; time < times; time++) {
       await this.#producer.add(stream, { job, ...info }).then(
         () => {

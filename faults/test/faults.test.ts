@@ -3,8 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { FAULTS } from '../src/nemesis.js'
 import { run } from '../src/run.js'
+import { SeededRandom } from '../src/seeded-random.js'
 import { copyWeakened, runWeakened, WEAKENINGS } from '../src/weakenings.js'
+import { World } from '../src/world.js'
 
 const TIMEOUT_MS = 180_000
 
@@ -26,6 +29,29 @@ describe('a fleet at work', () => {
   }, async () => {
     const report = await run({ seed: 20_262, durationMs: 10_000, withLosses: true })
     expect(report.violations).toEqual([])
+  })
+})
+
+describe('faults', () => {
+  test('in a deploy, a worker that another fault has killed is not asked to leave', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const random = new SeededRandom(1)
+    await using world = await World.start({ random, persistence: 'rdb', clientModule: undefined })
+    await world.addWorker()
+    const last = await world.addWorker()
+    await Promise.all([FAULTS['deploy']?.(world, random), world.killWorker(last)])
+    expect(world.violations).toEqual([])
+    expect(world.workers.map(({ name }) => name)).not.toContain(last.name)
+  })
+})
+
+describe('chance', () => {
+  test('that was forked draws the same, whatever the other is asked for', () => {
+    const [one, other] = [new SeededRandom(7), new SeededRandom(7)]
+    const fork = one.fork()
+    one.next()
+    expect(other.fork().next()).toBe(fork.next())
   })
 })
 
