@@ -191,8 +191,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   /**
    * Finishes every owned stream the application has been told of, hands over those it has not, then shuts down.
-   * Resolves when the client has closed, within `closeTimeoutMs` and about a second; a stream that could not be
-   * finished by then goes to others, which StreamTerminated says.
+   * Resolves when the client has closed, within `closeTimeoutMs` and 2.5 s; a stream that could not be finished by
+   * then goes to others, which StreamTerminated says.
    * Never rejects. Safe twice, and beside `close`: the first call counts.
    */
   done(): Promise<void> {
@@ -201,8 +201,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   /**
    * Hands every owned stream over, then shuts down: for deploys. Signals abort with the code CLOSED; who listens to
-   * one commits and releases (or finishes) his stream, within `closeTimeoutMs`. Resolves when the client has closed.
-   * Never rejects. Safe twice, and before `init`.
+   * one commits and releases (or finishes) his stream, within `closeTimeoutMs`. Resolves when the client has closed,
+   * within `closeTimeoutMs` and 2.5 s. Never rejects. Safe twice, and before `init`.
    */
   close(): Promise<void> {
     return this.#shutDown('closed')
