@@ -9,6 +9,8 @@ import { Session, type SessionContext } from './session.js'
 
 /** How much longer than one TTL a predecessor's key may be in the way. */
 const GRACE_MS = 1000
+/** How long a first session is sought at least while Redis does not answer. */
+const LEAST_PATIENCE_MS = 5000
 const TRIES_PER_TTL = 20
 const LEAST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 2000
@@ -29,23 +31,24 @@ export class SessionSource {
   /**
    * Begins the first session of a client. After a crash under the same id this takes up to one TTL.
    * Rejects with CONSUMER_ID_IN_USE if another process keeps the key for longer than that, with REDIS_ERROR if
-   * Redis refuses or does not answer, with the signal's reason when it aborts.
+   * Redis refuses, or does not answer in time for a while, with the signal's reason when it aborts.
    */
   async begin(signal: AbortSignal): Promise<Session> {
     const { clientId, clock, heartbeatTtlMs } = this.#context
-    const untilMs = clock.now().monotonicMs + heartbeatTtlMs + GRACE_MS
-    for (let lastError: unknown = null; ; ) {
+    const greatestLifeMs = heartbeatTtlMs + GRACE_MS
+    const untilMs = clock.now().monotonicMs + Math.max(greatestLifeMs, LEAST_PATIENCE_MS)
+    /** The last moment at which a predecessor, or a try of ours that was not answered, may have taken the key. */
+    let takenMs = clock.now().monotonicMs
+    for (;;) {
       signal.throwIfAborted()
-      try {
-        const session = await this.#tryOnce()
-        if (session?.isHeld()) return session
-        lastError = null
-      } catch (error) {
-        if (!isTransient(error)) throw redisError('begin the session', error)
-        lastError = error
-      }
-      if (clock.now().monotonicMs >= untilMs) {
-        if (lastError !== null) throw redisError('begin the session', lastError)
+      const sentMs = clock.now().monotonicMs
+      const { session, problem } = await this.#tryToBegin()
+      if (session !== null) return session
+      const nowMs = clock.now().monotonicMs
+      if (problem !== null) {
+        if (nowMs >= untilMs) throw redisError('begin the session', problem)
+        takenMs = nowMs
+      } else if (sentMs >= takenMs + greatestLifeMs) {
         throw new StreamClientError(
           'CONSUMER_ID_IN_USE',
           `another living process is ${clientId}: each process needs a consumer id of its own (consumerId, POD_NAME)`,
@@ -71,6 +74,19 @@ export class SessionSource {
       await sleep(backoffMs(attempt, LEAST_PAUSE_MS, greatestPauseMs), signal)
     }
     return null
+  }
+
+  /** A session that is held, or why there is none; without a problem somebody holds the key. */
+  async #tryToBegin(): Promise<{ session: Session | null; problem: unknown }> {
+    try {
+      const session = await this.#tryOnce()
+      if (session === null || session.isHeld()) return { session, problem: null }
+      session.end('it has taken too long to begin')
+      return { session: null, problem: new Error('Redis has answered too late for the heartbeatTtlMs') }
+    } catch (error) {
+      if (!isTransient(error)) throw redisError('begin the session', error)
+      return { session: null, problem: error }
+    }
   }
 
   async #tryOnce(): Promise<Session | null> {

@@ -31,6 +31,8 @@ export interface ModelProcessContext {
   readonly onCommitted: (number: number, count: number) => void
   readonly onProblem: (problem: string) => void
   readonly log: (text: string) => void
+  /** Its client has not come to a session. */
+  readonly onRefused: (process: ModelProcess, error: StreamClientError) => void
   /** The process has ended by itself. */
   readonly onExit: (process: ModelProcess) => void
 }
@@ -46,6 +48,9 @@ export class ModelProcess implements Process {
   readonly id: string
   readonly options: ClientOptions
   isDead = false
+  startedAtMs = 0
+  /** When it died, if it has. */
+  diedAtMs: number = Number.POSITIVE_INFINITY
   pausedUntilMs = 0
   readonly rate: number
   wallStepMs = 0
@@ -83,13 +88,17 @@ export class ModelProcess implements Process {
 
   start(): void {
     const { network } = this.#context
+    this.startedAtMs = network.time.nowMs
     network.time.at(network.time.nowMs, this, () => void this.#run())
   }
 
   /** Ends at once, as with SIGKILL: its connections are closed by the operating system. */
   kill(): void {
+    if (this.isDead) return
+    const { network } = this.#context
     this.isDead = true
-    for (const link of this.#context.network.linksOf(this)) link.cut(true)
+    this.diedAtMs = network.time.nowMs
+    for (const link of network.linksOf(this)) link.cut(true)
   }
 
   /** Leaves in good order. */
@@ -132,7 +141,8 @@ export class ModelProcess implements Process {
       }
     } catch (error) {
       this.#context.log(`${this.name} could not start: ${String(error)}`)
-      if (!(error instanceof StreamClientError)) this.#context.onProblem(`${this.name}: ${String(error)}`)
+      if (error instanceof StreamClientError) this.#context.onRefused(this, error)
+      else this.#context.onProblem(`${this.name}: ${String(error)}`)
     }
     if (this.#closingSinceMs === null) this.#exit()
   }

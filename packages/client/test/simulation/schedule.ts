@@ -2,7 +2,7 @@
  * One schedule: some processes with real clients, a server, a network, producers, and faults, all chosen by a seed.
  * After a while faults end; then everything has to come to its end within a bound.
  */
-import type { ClientOptions, OwnedStream } from '../../src/index.js'
+import type { ClientOptions, OwnedStream, StreamClientError } from '../../src/index.js'
 import type { StreamHandle } from '../../src/ownership/stream-handle.js'
 import { LBS_FIELD, resolveServiceKeys } from '../../src/service-keys.js'
 import { Ledger, numberOf } from './ledger.js'
@@ -260,10 +260,19 @@ class Schedule {
       onCommitted: (number, count) => this.#ledger.committedOf(number, count),
       onProblem: (problem) => this.#ledger.fail(problem),
       log: (text) => this.#log(text),
+      onRefused: ({ startedAtMs }: ModelProcess, { code }: StreamClientError) => {
+        if (code !== 'CONSUMER_ID_IN_USE' || this.#hasLivedSince(startedAtMs, id, process)) return
+        this.#ledger.fail(`${name} was told that another living process has its id, and there was none`)
+      },
       onExit: () => this.#startAgainLater(id),
     })
     this.#processes.push(process)
     process.start()
+  }
+
+  /** True if a process with that id, other than this one, was alive at that moment or later. */
+  #hasLivedSince(atMs: number, id: string, besides: ModelProcess): boolean {
+    return this.#processes.some((other) => other !== besides && other.id === id && other.diedAtMs > atMs)
   }
 
   /** As Kubernetes does. */
