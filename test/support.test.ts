@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { Program } from './src/support/processes.js'
 import { RedisServer, type RedisServerOptions } from './src/support/redis-server.js'
@@ -38,6 +38,26 @@ async function stateAfter(
     sleep(ms, 'pending' as const),
   ])
 }
+
+describe('ports', () => {
+  test("are nobody else's until they are released, also while nobody listens on them", async () => {
+    const ports = await import('./src/support/ports.js')
+    vi.resetModules()
+    const other = await import('./src/support/ports.js') // with the same process id, so it looks in the same place
+    const taken = await Promise.all(Array.from({ length: 150 }, ports.takePort))
+    const others = await Promise.all(Array.from({ length: 150 }, other.takePort))
+    expect(new Set([...taken, ...others]).size).toBe(300)
+    const [released = 0] = taken
+    ports.releasePort(released)
+    let again = 0
+    while (again !== released) {
+      again = await ports.takePort()
+      expect(taken.slice(1)).not.toContain(again)
+      expect(others).not.toContain(again)
+      taken.push(again)
+    }
+  })
+})
 
 describe('RedisServer', () => {
   test('answers on its socket and on its port, in the database asked for', async () => {

@@ -15,11 +15,11 @@ import { join } from 'node:path'
 import { Redis, type RedisOptions } from 'ioredis'
 import { reapAtExit } from './child-reaper.js'
 import { eventually } from './eventually.js'
-import { freePort } from './ports.js'
+import { releasePort, takePort } from './ports.js'
 
 const READY_TIMEOUT_MS = 10_000
 const PING_TIMEOUT_MS = 1_000
-/** How often a start is tried again when somebody else took the port that was free a moment ago. */
+/** How often a start is tried again when somebody else listens on the port, or on that of the cluster bus. */
 const MAX_STARTS = 5
 const MAX_OUTPUT_CHARS = 20_000
 
@@ -69,12 +69,13 @@ export class RedisServer implements AsyncDisposable {
     // The name is short because a unix socket's path is limited to about a hundred characters.
     const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'rsc-')))
     for (let starts = 1; ; starts++) {
-      const server = new RedisServer(options, dir, await freePort())
+      const server = new RedisServer(options, dir, await takePort())
       try {
         await server.#launch()
         return server
       } catch (error) {
         await server.kill()
+        releasePort(server.port)
         if (starts < MAX_STARTS && /address already in use/i.test(server.#output)) continue
         if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
         throw error
@@ -139,6 +140,7 @@ export class RedisServer implements AsyncDisposable {
     for (const client of this.#clients) client.disconnect()
     this.#clients.clear()
     await this.kill()
+    releasePort(this.port)
     if (this.#options.dir === undefined) await rm(this.dir, { recursive: true, force: true })
   }
 

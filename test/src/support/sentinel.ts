@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { Redis, type RedisOptions } from 'ioredis'
 import { reapAtExit } from './child-reaper.js'
 import { eventually } from './eventually.js'
-import { freePort } from './ports.js'
+import { releasePort, takePort } from './ports.js'
 import { RedisServer, serverBinary } from './redis-server.js'
 
 const MASTER_NAME = 'main'
@@ -39,7 +39,7 @@ export class Sentinel {
 
   static async start(masterPort: number): Promise<Sentinel> {
     const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
-    const port = await freePort()
+    const port = await takePort()
     const file = join(dir, 'sentinel.conf')
     await writeFile(
       file,
@@ -74,6 +74,7 @@ export class Sentinel {
       this.#child.kill('SIGKILL')
       await exited
     }
+    releasePort(this.port)
     await rm(this.#dir, { recursive: true, force: true })
   }
 }

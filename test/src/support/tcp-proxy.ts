@@ -15,6 +15,7 @@
  */
 import { once } from 'node:events'
 import { connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net'
+import { releasePort, takePort } from './ports.js'
 
 const MAX_FIRST_CHARS = 4_096
 /** Of what a throttled connection lets through in a second. */
@@ -52,6 +53,7 @@ interface ReplyDrop extends Fault {
 
 export class TcpProxy implements AsyncDisposable {
   #target: NetConnectOpts
+  readonly port: number
   readonly #connections: Connection[] = []
   #freezes: Fault[] = []
   #delays: Delay[] = []
@@ -59,25 +61,21 @@ export class TcpProxy implements AsyncDisposable {
   #drops: ReplyDrop[] = []
   #repliesDropped = 0
   #server: Server | undefined
-  #port = 0
 
-  private constructor(target: NetConnectOpts) {
+  private constructor(target: NetConnectOpts, port: number) {
     this.#target = target
+    this.port = port
   }
 
   /** Listens on a free port of 127.0.0.1 and forwards to `target`: a port there, or the path of a unix socket. */
   static async listen(target: Target): Promise<TcpProxy> {
-    const proxy = new TcpProxy(addressOf(target))
+    const proxy = new TcpProxy(addressOf(target), await takePort())
     await proxy.accept()
     return proxy
   }
 
-  get port(): number {
-    return this.#port
-  }
-
   get url(): string {
-    return `redis://127.0.0.1:${this.#port}`
+    return `redis://127.0.0.1:${this.port}`
   }
 
   /** All connections so far, the closed ones too. */
@@ -148,16 +146,14 @@ export class TcpProxy implements AsyncDisposable {
     if (this.#server !== undefined) return
     const server = createServer((client) => this.#connect(client))
     this.#server = server
-    server.listen(this.#port, '127.0.0.1')
+    server.listen(this.port, '127.0.0.1')
     await once(server, 'listening')
-    const address = server.address()
-    if (address === null || typeof address === 'string') throw new Error('a TCP server without a port')
-    this.#port = address.port
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.refuse()
     this.cut()
+    releasePort(this.port)
   }
 
   #connect(client: Socket): void {
