@@ -329,6 +329,6 @@ export class ModelData {
 
 /** A number that grows with the id. */
 export function orderOf(id: string): number {
-  const [ms, sequence] = id.split('-')
-  return Number(ms) * MOST_PER_MS + Number(sequence)
+  const dash = id.indexOf('-')
+  return Number(id.slice(0, dash)) * MOST_PER_MS + Number(id.slice(dash + 1))
 }

@@ -121,7 +121,7 @@ class ModelRedis extends EventEmitter {
     return new Promise((resolve, reject) => {
       const waiting = { resolve, reject }
       this.#waiting.add(waiting)
-      link.call(name, args.flat().map(String), (error, answer) => {
+      link.call(name, wordsOf(args), (error, answer) => {
         if (!this.#waiting.delete(waiting)) return
         if (error === null) resolve(mutable(answer as Answer))
         else reject(new ReplyError(error.message))
@@ -205,4 +205,14 @@ class ModelRedis extends EventEmitter {
 /** Answers belong to whoever gets them. */
 function mutable(answer: Answer): unknown {
   return Array.isArray(answer) ? answer.map((each: Answer) => mutable(each)) : answer
+}
+
+/** The words of a command, as ioredis makes them of its arguments. */
+export function wordsOf(args: readonly unknown[]): string[] {
+  const words: string[] = []
+  for (const arg of args) {
+    if (Array.isArray(arg)) for (const each of arg) words.push(String(each))
+    else words.push(String(arg))
+  }
+  return words
 }

@@ -1,7 +1,7 @@
 /** A model of a Redis server: the commands the client sends, blocked reads, publishing, and what a restart leaves. */
 import { createHash } from 'node:crypto'
 import * as lua from '../../src/redis/lua.generated.js'
-import { ModelData, ModelError } from './model-data.js'
+import { ModelData, ModelError, orderOf } from './model-data.js'
 import { type Answer, ModelScripts, type ScriptWatch, type ScriptWeakness } from './model-scripts.js'
 
 /** The server's side of a connection. */
@@ -183,7 +183,10 @@ export class ModelServer {
       case 'xack':
         return args.slice(2).reduce((count, id) => count + data.xack(first, second, id), 0)
       case 'xrange': {
-        if (second === '-') return data.xall(first).map(({ id, fields }) => [id, fields])
+        if (third === '+') {
+          const after = second === '-' ? -1 : orderOf(second.slice(1)) // `(id`
+          return data.xall(first).flatMap(({ id, fields }) => (orderOf(id) > after ? [[id, fields]] : []))
+        }
         const fields = data.xget(first, second)
         return fields === null ? [] : [[second, fields]]
       }

@@ -1,7 +1,7 @@
 /** The model server as one side of the commands of a service: every command is answered at once. */
 import type { Connection } from '../../src/redis/connection.js'
 import type { ServiceKeys } from '../../src/service-keys.js'
-import { ReplyError } from './model-redis.js'
+import { ReplyError, wordsOf } from './model-redis.js'
 import type { ScriptWatch, ScriptWeakness } from './model-scripts.js'
 import { ModelServer } from './model-server.js'
 import { Side } from './service-commands.js'
@@ -37,7 +37,7 @@ function directRedis(server: ModelServer): unknown {
   const peer = { push: () => undefined }
   const call = (name: string, args: readonly unknown[]): Promise<unknown> =>
     new Promise((resolve, reject) => {
-      server.call(peer, name, args.flat().map(String), (error, answer) => {
+      server.call(peer, name, wordsOf(args), (error, answer) => {
         if (error === null) resolve(answer)
         else reject(new ReplyError(error.message))
       })

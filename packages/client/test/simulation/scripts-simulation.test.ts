@@ -79,7 +79,11 @@ describe('the scripts', () => {
     }
     const untilMs = performance.now() + Number(seconds) * 1000
     const first = Number(seed ?? Math.floor(Math.random() * 2 ** 31))
-    for (let next = first; performance.now() < untilMs; next++) expect(await play(next)).toBeNull()
+    let next = first
+    for (; performance.now() < untilMs; next++) expect(await play(next)).toBeNull()
+    console.log(
+      `sequences ${first} to ${next - 1}: ${((next - first) / Number(seconds)).toFixed(0)} a second`,
+    )
   }, 86_400_000)
 
   const weaknesses: Record<ScriptWeakness, RegExp> = {

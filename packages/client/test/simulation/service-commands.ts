@@ -58,8 +58,10 @@ export class Side {
 
   /** Learns ids that are new. */
   async learn(): Promise<void> {
-    const entries = await this.connection.run((redis) => redis.xrange(this.keys.lbs, '-', '+'))
-    for (const [id] of entries) if (!this.ids.includes(id)) this.ids.push(id)
+    const last = this.ids.at(-1)
+    const start = last === undefined ? '-' : `(${last}`
+    const entries = await this.connection.run((redis) => redis.xrange(this.keys.lbs, start, '+'))
+    this.ids.push(...entries.map(([id]) => id))
   }
 
   /** What the server holds of the service, in the words all sides share. */
