@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { RedisServer } from './src/support/redis-server.js'
+import { TcpProxy } from './src/support/tcp-proxy.js'
 import { TopologyCrew } from './src/support/topology-crew.js'
 
 const WAITING = { heartbeatTtlMs: 2000, replicas: { count: 1, timeoutMs: 200 } } as const
@@ -42,6 +43,28 @@ describe('with replicas to wait for', () => {
     await first.done(held)
     expect(await copy.hexists('orders-locks', 'stream')).toBe(0)
   })
+
+  // Since Redis 7.2 WAIT knows only of what its own connection has written, and the second try writes nothing new.
+  test.each(['commit', 'done', 'release'] as const)(
+    'the answer to %s was lost, so it is sent again: it is waited for all the same',
+    async (operation) => {
+      await using proxy = await TcpProxy.listen(master)
+      const name = `${operation} again`
+      await using crew = new TopologyCrew(master.client({ port: proxy.port }), 'orders', WAITING)
+      const member = await crew.join('first')
+      await crew.add(name)
+      const stream = await member.given(name)
+      replica.pause()
+      try {
+        proxy.dropReplies((request) => /evalsha/i.test(request) && request.includes(name))
+        const call = operation === 'commit' ? stream.commit('1') : stream[operation]()
+        await expect(call).rejects.toMatchObject({ code: 'REPLICAS_BEHIND', operation })
+        expect(proxy.repliesDropped).toBe(1)
+      } finally {
+        replica.resume()
+      }
+    },
+  )
 
   test('a replica that hangs holds nothing up for long, and its absence is said', async () => {
     await using crew = new TopologyCrew(master.client(), 'orders', WAITING)

@@ -9,6 +9,7 @@ local heartbeat, locks, checkpoints = unpack(KEYS)
 local client_id, token = unpack(ARGV, 1, 2)
 local consumer = client_id .. ':' .. token
 --- @include record
+--- @include write-again
 
 local is_alive = redis.call('GET', heartbeat) == token
 
@@ -27,6 +28,8 @@ local function commit(stream, id, fence, number, checkpoint)
     redis.call('HSET', checkpoints, stream, checkpoint)
     record.crashes, record.commits = 0, number
     write_record(stream, record)
+  else
+    write_again()
   end
   return 'OK'
 end

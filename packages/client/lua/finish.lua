@@ -9,6 +9,7 @@ local group, client_id, token = unpack(ARGV, 1, 3)
 local consumer = client_id .. ':' .. token
 --- @include record
 --- @include free-stream
+--- @include write-again
 
 local is_alive = redis.call('GET', heartbeat) == token
 
@@ -21,6 +22,7 @@ local function finish(stream, id, fence, keep_checkpoint, backlog)
     return record
   end
   if not record or record.fence ~= fence then
+    write_again()
     return 'OK'
   end
   if record.id ~= id or record.owner ~= consumer then

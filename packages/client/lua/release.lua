@@ -9,6 +9,7 @@ local heartbeat, locks = unpack(KEYS)
 local client_id, token, channel, message = unpack(ARGV, 1, 4)
 local consumer = client_id .. ':' .. token
 --- @include record
+--- @include write-again
 
 local is_alive = redis.call('GET', heartbeat) == token
 
@@ -21,6 +22,7 @@ local function release(stream, id, fence)
     return record
   end
   if not record or record.fence ~= fence or record.owner == '' then
+    write_again()
     return 'OK'
   end
   if record.id ~= id or record.owner ~= consumer then

@@ -78,6 +78,12 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local function write_again()
+  local left = redis.call('PTTL', heartbeat)
+  if left > 0 then
+    redis.call('PEXPIRE', heartbeat, left)
+  end
+end
 local is_alive = redis.call('GET', heartbeat) == token
 local function commit(stream, id, fence, number, checkpoint)
   if not is_alive then
@@ -94,6 +100,8 @@ local function commit(stream, id, fence, number, checkpoint)
     redis.call('HSET', checkpoints, stream, checkpoint)
     record.crashes, record.commits = 0, number
     write_record(stream, record)
+  else
+    write_again()
   end
   return 'OK'
 end
@@ -231,6 +239,12 @@ local function free_stream(stream, backlog, keep_checkpoint)
     redis.call('HDEL', checkpoints, stream)
   end
 end
+local function write_again()
+  local left = redis.call('PTTL', heartbeat)
+  if left > 0 then
+    redis.call('PEXPIRE', heartbeat, left)
+  end
+end
 local is_alive = redis.call('GET', heartbeat) == token
 local function finish(stream, id, fence, keep_checkpoint, backlog)
   if not is_alive then
@@ -241,6 +255,7 @@ local function finish(stream, id, fence, keep_checkpoint, backlog)
     return record
   end
   if not record or record.fence ~= fence then
+    write_again()
     return 'OK'
   end
   if record.id ~= id or record.owner ~= consumer then
@@ -358,6 +373,12 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local function write_again()
+  local left = redis.call('PTTL', heartbeat)
+  if left > 0 then
+    redis.call('PEXPIRE', heartbeat, left)
+  end
+end
 local is_alive = redis.call('GET', heartbeat) == token
 local function release(stream, id, fence)
   if not is_alive then
@@ -368,6 +389,7 @@ local function release(stream, id, fence)
     return record
   end
   if not record or record.fence ~= fence or record.owner == '' then
+    write_again()
     return 'OK'
   end
   if record.id ~= id or record.owner ~= consumer then
