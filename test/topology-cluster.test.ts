@@ -51,6 +51,26 @@ describe('on Redis Cluster', () => {
     await first.done(held)
   })
 
+  test('owners wait for the replica of the node that has their slot', async () => {
+    const service = '{waiting}'
+    const replicas = { count: 1, timeoutMs: 200 }
+    await using crew = new TopologyCrew(cluster.client(), service, { ...AUTO, replicas })
+    const first = await crew.join('first')
+    await crew.add('stream')
+    const held = await first.given('stream')
+    const replica = await cluster.replicaOf(await cluster.ownerOf(`${service}-input`))
+    await replica.redis.readonly()
+    await held.commit('1')
+    expect(await replica.redis.hget(`${service}-checkpoints`, 'stream')).toBe('1')
+    replica.server.pause()
+    try {
+      await expect(held.commit('2')).rejects.toMatchObject({ code: 'REPLICAS_BEHIND' })
+    } finally {
+      replica.server.resume()
+    }
+    await first.done(held)
+  })
+
   test('streams stay owned while their slot moves, and nothing is lost', async () => {
     const service = 'orders-{slot}'
     const redis = cluster.client()

@@ -4,11 +4,12 @@
  * 1. No two workers trusted themselves to own one stream at the same moment.
  * 2. Fences grow: nobody began to trust under a fence lower than one that somebody trusted before, none was given twice.
  * 3. No commit under an old fence was accepted after one under a newer fence.
- * 4. A checkpoint is of the job it is given with.
+ * 4. A checkpoint is of the job it is given with, and not older than what an earlier owner was told is kept.
  * 5. Nothing was rejected with nobody listening, and no process grew without bound.
  *
  * That nothing is lost, that streams are owned again in time and that processes end is seen while the fleet runs (see run.ts).
- * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 4 is not asked; 2 and 3 hold.
+ * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 4 is not asked unless owners
+ * waited for a replica; 2 and 3 hold.
  */
 import type { AcceptedCommit } from './commit-watch.js'
 import type { WorkerHistory } from './history.js'
@@ -18,6 +19,8 @@ export interface Evidence {
   readonly commits: readonly AcceptedCommit[]
   /** When Redis lost writes (monotonic). */
   readonly lossesAtMs: readonly number[]
+  /** What owners were told is kept was kept, by Redis or by the replica they waited for. */
+  readonly keepsAcknowledged: boolean
   readonly heartbeatTtlMs: number
 }
 
@@ -40,7 +43,8 @@ export function findViolations(evidence: Evidence): string[] {
     ...findOverlaps(tenures, evidence),
     ...findFallingFences(tenures),
     ...findStaleCommits(evidence.commits),
-    ...evidence.histories.flatMap((history) => findOddEvents(history, evidence.lossesAtMs.length > 0)),
+    ...evidence.histories.flatMap(findOddEvents),
+    ...(evidence.keepsAcknowledged ? findOddCheckpoints(evidence.histories) : []),
   ]
 }
 
@@ -121,7 +125,7 @@ function findStaleCommits(commits: readonly AcceptedCommit[]): string[] {
   return violations
 }
 
-function findOddEvents({ worker, events }: WorkerHistory, hasLoss: boolean): string[] {
+function findOddEvents({ worker, events }: WorkerHistory): string[] {
   const violations: string[] = []
   for (const event of events) {
     if (event.type === 'unhandled') violations.push(`${worker}: nobody listened to ${event.error}`)
@@ -129,15 +133,35 @@ function findOddEvents({ worker, events }: WorkerHistory, hasLoss: boolean): str
       violations.push(`${worker} grew to ${Math.round(event.rssBytes / 1024 / 1024)} MiB`)
       break
     }
-    if (
-      event.type === 'given' &&
-      event.checkpointOf !== null &&
-      event.checkpointOf !== event.job &&
-      !hasLoss
-    ) {
-      violations.push(
-        `${worker} was given job ${event.job} of ${event.stream} with the checkpoint of ${event.checkpointOf}`,
-      )
+  }
+  return violations
+}
+
+function findOddCheckpoints(histories: readonly WorkerHistory[]): string[] {
+  const violations: string[] = []
+  const acknowledged = new Map<string, { readonly fence: number; readonly checkpoint: number }[]>()
+  for (const event of histories.flatMap(({ events }) => events)) {
+    if (event.type !== 'committed') continue
+    const commits = acknowledged.get(event.id)
+    if (commits === undefined) acknowledged.set(event.id, [event])
+    else commits.push(event)
+  }
+  for (const { worker, events } of histories) {
+    for (const event of events) {
+      if (event.type !== 'given') continue
+      const { checkpoint, checkpointOf, fence, id, job, stream } = event
+      if (checkpointOf !== null && checkpointOf !== job) {
+        violations.push(`${worker} was given job ${job} of ${stream} with the checkpoint of ${checkpointOf}`)
+      }
+      const newest = acknowledged
+        .get(id)
+        ?.filter((commit) => commit.fence < fence)
+        .reduce((greatest, commit) => Math.max(greatest, commit.checkpoint), -1)
+      if (newest !== undefined && newest > (checkpoint ?? -1)) {
+        violations.push(
+          `${worker} was given job ${job} of ${stream} at checkpoint ${checkpoint} after ${newest} was acknowledged`,
+        )
+      }
     }
   }
   return violations

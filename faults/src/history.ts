@@ -13,11 +13,21 @@ export type HistoryEvent =
       readonly type: 'given'
       readonly at: number
       readonly stream: string
+      readonly id: string
       readonly fence: number
       readonly job: number
       readonly isTrusted: boolean
-      /** Job that the checkpoint is of, null without one. */
+      /** Job that the checkpoint is of, and its step; null without one. */
       readonly checkpointOf: number | null
+      readonly checkpoint: number | null
+    }
+  /** `commit` has resolved. */
+  | {
+      readonly type: 'committed'
+      readonly at: number
+      readonly id: string
+      readonly fence: number
+      readonly checkpoint: number
     }
   /** What the worker trusted itself to own; read after `at`. What it is about to leave is not among it. */
   | { readonly type: 'trusted'; readonly at: number; readonly holdings: readonly Holding[] }

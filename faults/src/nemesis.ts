@@ -214,7 +214,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     await world.redis.call('REPLICAOF', 'NO', 'ONE')
   },
   async noReplicas(world, random) {
-    await withConfig(world, random, 'min-replicas-to-write', '1', '0')
+    await withConfig(world, random, 'min-replicas-to-write', '2', '0')
   },
   async failingSnapshots(world, random) {
     // A folder stands where the snapshot has to go: MISCONF, until a snapshot succeeds.

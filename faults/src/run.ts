@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly faults?: readonly string[]
   /** Also those with which Redis loses what it has answered. */
   readonly withLosses?: boolean
+  /** Also failovers to a replica that lacks the last writes, which is always there, and is waited for. */
+  readonly withReplica?: boolean
   /** What the server keeps over a crash; `aof`, or `rdb` with losses. `rdb` is faster: more is under way at once. */
   readonly persistence?: 'aof' | 'rdb'
   readonly clientModule?: string | undefined
@@ -33,6 +35,7 @@ export interface Report {
   readonly answers: Readonly<Record<string, number>>
   /** How often Redis lost writes it had acknowledged. */
   readonly losses: number
+  readonly withReplica: boolean
 }
 
 const WORKERS = 4
@@ -51,10 +54,11 @@ const GREATEST_GROWTH_BYTES = 12 * 1024 * 1024
 const ENOUGH_TIMES = 3
 
 export async function run(options: RunOptions): Promise<Report> {
-  const { seed, durationMs, clientModule, withLosses = false, log = () => undefined } = options
+  const { seed, durationMs, clientModule, withLosses = false, withReplica = false } = options
+  const { log = () => undefined } = options
   const random = new SeededRandom(seed)
   const persistence = options.persistence ?? (withLosses ? 'rdb' : 'aof')
-  await using world = await World.start({ random: random.fork(), persistence, clientModule })
+  await using world = await World.start({ random: random.fork(), persistence, clientModule, withReplica })
   await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
   const producer = startProducers(world)
   const counts: Record<string, number> = {}
@@ -88,6 +92,7 @@ export async function run(options: RunOptions): Promise<Report> {
     counts: world.counts,
     answers: world.answers,
     losses: world.lossesAtMs.length,
+    withReplica,
   }
 }
 
@@ -101,11 +106,17 @@ function expectAnswers({ answers, violations }: World, counts: Readonly<Record<s
   }
 }
 
-function drawFaults(random: SeededRandom, { faults, withLosses }: RunOptions, turn: number): string[] {
+function drawFaults(
+  random: SeededRandom,
+  { faults, withLosses, withReplica }: RunOptions,
+  turn: number,
+): string[] {
   if (faults !== undefined) return [faults[turn % faults.length] as string]
   const names = Object.keys(FAULTS)
-  const losses = Object.keys(LOSSES)
-  if (withLosses && turn % 2 === 0) return [random.pick(losses)]
+  if (turn % 2 === 0) {
+    if (withReplica) return ['failover']
+    if (withLosses) return [random.pick(Object.keys(LOSSES))]
+  }
   const drawn = [...new Set([random.pick(names), ...(random.chance(MIXED) ? [random.pick(names)] : [])])]
   return drawn.some((name) => ALONE.has(name)) ? drawn.slice(0, 1) : drawn
 }

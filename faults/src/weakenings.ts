@@ -14,6 +14,7 @@ export interface Weakening {
   /** Texts of the built files and what replaces them, wherever they stand. */
   readonly patches: readonly { readonly from: string; readonly to: string }[]
   readonly faults: readonly string[]
+  readonly withReplica?: boolean
   /** Default: a minute, and over with the first violation. */
   readonly durationMs?: number
 }
@@ -80,6 +81,12 @@ export const WEAKENINGS: readonly Weakening[] = [
     faults: ['comeBackOlder'],
   },
   {
+    name: 'replicas are not waited for',
+    patches: [{ from: 'isBehind: acknowledged < replicas.count', to: 'isBehind: false' }],
+    faults: ['failover'],
+    withReplica: true,
+  },
+  {
     name: 'no backlog',
     patches: [
       {
@@ -102,11 +109,15 @@ export async function catchWeakenings(say: (line: string) => void): Promise<bool
     say(`${violations.length > 0 ? 'caught    ' : 'NOT CAUGHT'}  ${weakening.name}`)
     if (violations[0] !== undefined) say(`            ${violations[0]}`)
   }
-  const faults = [...new Set(WEAKENINGS.flatMap((weakening) => weakening.faults))]
-  const { violations } = await run({ seed: SEED, durationMs: DURATION_MS / 2, faults })
-  if (violations.length > 0) isWell = false
-  say(`${violations.length === 0 ? 'holds     ' : 'VIOLATED  '}  the client as it is`)
-  for (const violation of violations) say(`            ${violation}`)
+  for (const withReplica of [false, true]) {
+    const those = WEAKENINGS.filter((weakening) => (weakening.withReplica ?? false) === withReplica)
+    const faults = [...new Set(those.flatMap((weakening) => weakening.faults))]
+    const { violations } = await run({ seed: SEED, durationMs: DURATION_MS / 2, faults, withReplica })
+    if (violations.length > 0) isWell = false
+    const client = withReplica ? 'the client as it is, with a replica' : 'the client as it is'
+    say(`${violations.length === 0 ? 'holds     ' : 'VIOLATED  '}  ${client}`)
+    for (const violation of violations) say(`            ${violation}`)
+  }
   return isWell
 }
 
@@ -115,6 +126,7 @@ export async function runWeakened({
   durationMs = DURATION_MS,
   faults,
   patches,
+  withReplica = false,
 }: Weakening): Promise<readonly string[]> {
   const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
   try {
@@ -124,6 +136,7 @@ export async function runWeakened({
       durationMs,
       faults,
       persistence: 'rdb',
+      withReplica,
       clientModule,
       stopsEarly: true,
     })

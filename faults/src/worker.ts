@@ -66,12 +66,21 @@ ledgerRedis.disconnect()
 process.stdin.destroy()
 
 async function work(stream: Client.OwnedStream): Promise<void> {
-  const { dataStreamName, fencingToken: fence, additionalInfo } = stream
+  const { dataStreamName, idInLbs: id, fencingToken: fence, additionalInfo } = stream
   const job = Number(additionalInfo['job'])
   const checkpoint = JSON.parse(stream.checkpoint ?? 'null') as { job: number; step: number } | null
   const isTrusted = stream.owned
   const checkpointOf = checkpoint?.job ?? null
-  note({ type: 'given', stream: dataStreamName, fence, job, isTrusted, checkpointOf })
+  note({
+    type: 'given',
+    stream: dataStreamName,
+    id,
+    fence,
+    job,
+    isTrusted,
+    checkpointOf,
+    checkpoint: checkpoint?.step ?? null,
+  })
   held.add(stream)
   try {
     for (let step = checkpoint?.job === job ? checkpoint.step + 1 : 0; step < STEPS; step++) {
@@ -84,6 +93,7 @@ async function work(stream: Client.OwnedStream): Promise<void> {
         throw new Error('the ledger refuses this fence')
       }
       await stream.commit(JSON.stringify({ fence, job, step }))
+      note({ type: 'committed', id, fence, checkpoint: step })
     }
     held.delete(stream)
     await stream.done()

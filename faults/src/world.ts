@@ -12,6 +12,7 @@ import { CommitWatch } from './commit-watch.js'
 import { monotonicMs, readHistory, type WorkerHistory } from './history.js'
 import { Ledger, STEPS } from './ledger.js'
 import type { SeededRandom } from './seeded-random.js'
+import { Standby } from './standby.js'
 import { WorkerProcess } from './worker-process.js'
 
 export const SERVICE = 'faults'
@@ -25,7 +26,9 @@ const GREATEST_OUTSTANDING = 24
 /** How long after a worker has done something its line about it may come. */
 const LINE_LATENESS_MS = 1000
 
-const SYNC_TIMEOUT_MS = 15_000
+const FAILOVER_TIMEOUT_MS = 15_000
+/** How long a write waits for the replica, where that is asked for. */
+const REPLICA_TIMEOUT_MS = 100
 
 const CLIENT: ClientOptions = {
   heartbeatTtlMs: TTL_MS,
@@ -41,6 +44,8 @@ export interface WorldOptions {
   /** What the server keeps over a crash. */
   readonly persistence: 'aof' | 'rdb'
   readonly clientModule: string | undefined
+  /** A replica is always there, and owners and producers wait for it. */
+  readonly withReplica?: boolean
 }
 
 interface Job {
@@ -71,6 +76,8 @@ export class World implements AsyncDisposable {
   readonly #stepsRead = new Map<string, number>()
   readonly #histories: { readonly worker: string; readonly file: string }[] = []
   #server: RedisServer
+  #standby: Standby | undefined
+  #connects = 0
   #answersSeen: ReadonlyMap<string, number> = new Map()
   #nextJob = 1
   #nextWorker = 1
@@ -90,6 +97,7 @@ export class World implements AsyncDisposable {
     this.#front = front
     this.redis = new Redis(front.url, { maxRetriesPerRequest: 0, commandTimeout: 2000 })
     this.redis.on('error', () => undefined)
+    this.redis.on('ready', () => this.#connects++)
     this.#ledgerServer = ledgerServer
     this.ledger = new Ledger(ledgerServer.client())
     this.#producer = new LbsProducer(this.redis, SERVICE)
@@ -108,6 +116,7 @@ export class World implements AsyncDisposable {
     const front = await TcpProxy.listen(server)
     const world = new World(options, histories, server, front, ledgerServer)
     world.#watch.start()
+    if (options.withReplica) world.#standby = await Standby.of(server, persistence)
     return world
   }
 
@@ -133,14 +142,16 @@ export class World implements AsyncDisposable {
   async addWorker(name = `worker-${this.#nextWorker}`, isAwaited = true): Promise<WorkerProcess> {
     const number = this.#nextWorker++
     const historyFile = join(this.#dir, `${number}.jsonl`)
+    const { clientModule, withReplica } = this.#options
+    const client: ClientOptions = { ...CLIENT, claimMode: number % 2 === 0 ? 'auto' : 'manual' }
     const worker = await WorkerProcess.start(name, {
       server: this.server,
       ledgerUrl: this.#ledgerServer.url,
       service: SERVICE,
       historyFile,
       stepMs: STEP_MS,
-      client: { ...CLIENT, claimMode: number % 2 === 0 ? 'auto' : 'manual' },
-      clientModule: this.#options.clientModule,
+      client: withReplica ? { ...client, replicas: { count: 1, timeoutMs: REPLICA_TIMEOUT_MS } } : client,
+      clientModule,
     })
     this.#histories.push({ worker: `${name}#${number}`, file: historyFile })
     if (isAwaited) await worker.ready()
@@ -184,14 +195,19 @@ export class World implements AsyncDisposable {
     this.#jobs.set(job, entry)
     const times = this.#options.random.chance(0.1) ? 2 : 1
     for (let time = 0; time < times; time++) {
-      await this.#producer.add(stream, { job, ...info }).then(
-        () => {
-          entry.isConfirmed = true
-        },
-        () => undefined, // added or not: nothing is promised
-      )
+      const isConfirmed = await this.#add(stream, { job, ...info }).catch(() => false)
+      entry.isConfirmed ||= isConfirmed // otherwise added or not: nothing is promised
     }
     return job
+  }
+
+  /** Answers whether it is promised that the entry stays. */
+  async #add(stream: string, info: { readonly job: number }): Promise<boolean> {
+    const connects = this.#connects
+    await this.#producer.add(stream, info)
+    if (!this.#options.withReplica) return true
+    const replicas = await this.redis.wait(1, REPLICA_TIMEOUT_MS)
+    return replicas > 0 && connects === this.#connects // another connection knows nothing of the entry
   }
 
   /**
@@ -268,32 +284,24 @@ export class World implements AsyncDisposable {
    * Nobody can connect for `awayMs`; then the address everybody knows leads to the replica.
    */
   async failOver({ behindMs, awayMs }: { behindMs: number; awayMs: number }): Promise<void> {
-    const { persistence } = this.#options
+    const { persistence, withReplica } = this.#options
     const former = this.#server
-    await using link = await TcpProxy.listen(former)
-    const replica = await RedisServer.start({ persistence })
-    const redis = replica.client()
-    await this.redis.config('SET', 'repl-diskless-sync-delay', '0')
-    await redis.replicaof('127.0.0.1', link.port)
-    await eventually(
-      'the replica is in step',
-      async () => ((await redis.role()) as unknown[])[3],
-      (state) => state === 'connected',
-      { timeoutMs: SYNC_TIMEOUT_MS },
-    )
-    link.freeze()
+    const standby = this.#standby ?? (await Standby.of(former, persistence))
+    this.#standby = standby
+    await standby.inStep()
+    standby.fallBehind()
     await sleep(behindMs)
     await former.kill()
-    link.cut()
     await sleep(awayMs)
-    await redis.call('REPLICAOF', 'NO', 'ONE')
-    this.#server = replica
-    this.#front.aim(replica)
-    for (const { proxy } of this.workers) proxy.aim(replica)
+    this.#server = await standby.promote()
+    this.#standby = undefined
+    this.#front.aim(this.#server)
+    for (const { proxy } of this.workers) proxy.aim(this.#server)
     await former[Symbol.asyncDispose]()
     await eventually('the address leads to the replica', () => this.redis.ping(), Boolean, {
-      timeoutMs: SYNC_TIMEOUT_MS,
+      timeoutMs: FAILOVER_TIMEOUT_MS,
     })
+    if (withReplica) this.#standby = await Standby.of(this.#server, persistence)
   }
 
   /** Errors that Redis has answered, by their first word, as far as its statistics were read before it went. */
@@ -307,9 +315,13 @@ export class World implements AsyncDisposable {
     if (now.size > 0) this.#answersSeen = now
   }
 
-  /** Redis has come back with less than it had answered: what is gone for good is not waited for any more. */
+  /**
+   * Redis has come back with less than it had answered. What is gone for good is not waited for any more, unless a
+   * replica was waited for.
+   */
   async noteLoss(): Promise<void> {
     this.lossesAtMs.push(monotonicMs())
+    if (this.#options.withReplica) return
     await this.readLedger()
     const left = await this.#jobsInRedis()
     for (const entry of this.outstanding()) {
@@ -383,11 +395,14 @@ export class World implements AsyncDisposable {
     histories: WorkerHistory[]
     commits: CommitWatch['commits']
     lossesAtMs: number[]
+    keepsAcknowledged: boolean
     heartbeatTtlMs: number
   }> {
     const histories = await Promise.all(this.#histories.map(({ worker, file }) => readHistory(worker, file)))
     const { commits } = this.#watch
-    return { histories, commits, lossesAtMs: this.lossesAtMs, heartbeatTtlMs: TTL_MS }
+    const { lossesAtMs } = this
+    const keepsAcknowledged = lossesAtMs.length === 0 || this.#options.withReplica === true
+    return { histories, commits, lossesAtMs, keepsAcknowledged, heartbeatTtlMs: TTL_MS }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -395,7 +410,8 @@ export class World implements AsyncDisposable {
     await Promise.all(this.workers.map((worker) => worker.kill()))
     this.redis.disconnect()
     await this.#front[Symbol.asyncDispose]()
-    await Promise.all([this.#server, this.#ledgerServer].map((server) => server[Symbol.asyncDispose]()))
+    const servers = [this.#server, this.#ledgerServer, this.#standby]
+    await Promise.all(servers.map((server) => server?.[Symbol.asyncDispose]()))
     await rm(join(this.#dir, '..'), { recursive: true, force: true })
   }
 

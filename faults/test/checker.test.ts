@@ -12,7 +12,17 @@ function owns(
   checkpointOf: number | null = null,
 ): HistoryEvent[] {
   return [
-    { type: 'given', at: fromMs, stream: STREAM, fence, job: 1, isTrusted: true, checkpointOf },
+    {
+      type: 'given',
+      at: fromMs,
+      stream: STREAM,
+      id: '1-1',
+      fence,
+      job: 1,
+      isTrusted: true,
+      checkpointOf,
+      checkpoint: checkpointOf === null ? null : 1,
+    },
     { type: 'trusted', at: untilMs, holdings: [[STREAM, fence]] },
   ]
 }
@@ -22,7 +32,7 @@ function evidence(a: HistoryEvent[], b: HistoryEvent[], more: Partial<Evidence> 
     { worker: 'a', events: a },
     { worker: 'b', events: b },
   ]
-  return { histories, commits: [], lossesAtMs: [], heartbeatTtlMs: 1000, ...more }
+  return { histories, commits: [], lossesAtMs: [], keepsAcknowledged: true, heartbeatTtlMs: 1000, ...more }
 }
 
 describe('the checker', () => {
@@ -64,6 +74,21 @@ describe('the checker', () => {
     expect(findViolations(evidence([], [], { commits }))).toEqual([
       'a commit to stream (job 7) under 1 was accepted after 2',
     ])
+  })
+
+  test('sees a checkpoint that is older than what was acknowledged, unless Redis lost it', () => {
+    const committed = (checkpoint: number): HistoryEvent => {
+      return { type: 'committed', at: 50, id: '1-1', fence: 1, checkpoint }
+    }
+    for (const [checkpoint, count] of [
+      [1, 0],
+      [2, 1],
+    ] as const) {
+      const first = [...owns(1, 0, 100), committed(checkpoint)]
+      const second = owns(2, 101, 200, 1)
+      expect(findViolations(evidence(first, second))).toHaveLength(count)
+      expect(findViolations(evidence(first, second, { keepsAcknowledged: false }))).toEqual([])
+    }
   })
 
   test('sees the checkpoint of another job, rejections nobody listens to, and growth', () => {

@@ -32,6 +32,17 @@ describe('a fleet at work', () => {
   })
 })
 
+describe('a fleet that waits for a replica', () => {
+  test('keeps what was acknowledged when a replica takes over that lacks the last writes', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const report = await run({ seed: 20_263, durationMs: 8_000, withReplica: true })
+    expect(report.violations).toEqual([])
+    expect(report.losses).toBeGreaterThan(0)
+    expect(report.counts['lostByRedis']).toBe(0)
+  })
+})
+
 describe('faults', () => {
   test('in a deploy, a worker that another fault has killed is not asked to leave', {
     timeout: TIMEOUT_MS,

@@ -89,6 +89,25 @@ export class RedisCluster implements AsyncDisposable {
     return owner as ClusterNode
   }
 
+  /** A replica that is in step with this master. */
+  async replicaOf({ server }: ClusterNode): Promise<ClusterNode> {
+    const found = await eventually(
+      'a replica is in step',
+      async () => {
+        const roles = await Promise.all(
+          this.#living().map(async (node) => ({ node, role: await node.redis.role() })),
+        )
+        return roles.find(({ role }) => {
+          const [kind, , port, state] = role as unknown[]
+          return kind === 'slave' && port === server.port && state === 'connected'
+        })?.node
+      },
+      (node) => node !== undefined,
+      READY,
+    )
+    return found as ClusterNode
+  }
+
   async slotOf(key: string): Promise<number> {
     return Number(await (this.#living()[0] as ClusterNode).redis.cluster('KEYSLOT', key))
   }
