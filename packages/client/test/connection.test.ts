@@ -1,10 +1,11 @@
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
-import { Redis } from 'ioredis'
+import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LbsProducer } from '../src/lbs-producer.js'
 import { Connection, databaseOf } from '../src/redis/connection.js'
 import { DeadlineError, isMissingGroup, isTransient, redisError } from '../src/redis/redis-errors.js'
+import { FakeNode } from './support/fake-node.js'
 
 let server: RedisServer
 beforeAll(async () => {
@@ -87,6 +88,48 @@ describe('a connection', () => {
     expect(error).toMatchObject({ code: 'REDIS_ERROR', message: expect.stringContaining('WRONGPASS') })
     expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('wrong-secret')
     expect(JSON.stringify(connection.lastError)).not.toContain('wrong-secret')
+    connection.close()
+  })
+})
+
+describe('a connection to a cluster', () => {
+  it('comes back when an answer MOVED arrives while it is given up', async () => {
+    await using node = await FakeNode.listen()
+    const template = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true })
+    const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 300 })
+    let reconnects = 0
+    connection.onReconnect(() => reconnects++)
+    await connection.open(5000, never)
+    await expect(connection.run((redis) => redis.get('key'))).rejects.toBeInstanceOf(DeadlineError)
+    expect(node.received).toContain('get')
+    await expect.poll(() => reconnects, { timeout: 5000 }).toBe(1)
+    expect(await connection.run((redis) => redis.set('key', 'value'))).toBe('OK')
+    connection.close()
+  })
+
+  it('comes back when its last node ends while it has begun to connect', async () => {
+    await using quick = await FakeNode.listen()
+    await using slow = await FakeNode.listen()
+    quick.nodes = [quick, slow]
+    slow.nodes = quick.nodes
+    slow.isHalfOpen = true
+    // Host names take time.
+    const dnsLookup = (_host: string, found: (error: null, address: string) => void): void =>
+      void setTimeout(() => found(null, '127.0.0.1'), 50)
+    const template = new Cluster([{ host: 'localhost', port: quick.port }], { lazyConnect: true, dnsLookup })
+    const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 300 })
+    let reconnects = 0
+    connection.onReconnect(() => reconnects++)
+    await connection.open(5000, never)
+    // A key of each node, so that both are connected.
+    for (const key of ['a', 'b']) expect(await connection.run((redis) => redis.set(key, ''))).toBe('OK')
+    expect([quick, slow].every(({ received }) => received.includes('set'))).toBe(true)
+    // The process is busy until it is time both to hang up on the slow one and to connect again.
+    connection.redis.once('reconnecting', () => {
+      for (const untilMs = performance.now() + 100; performance.now() < untilMs; );
+    })
+    connection.replace()
+    await expect.poll(() => reconnects, { timeout: 5000 }).toBe(1)
     connection.close()
   })
 })

@@ -8,6 +8,7 @@
 import type { StreamClientError } from '@redis-stream-client/notifs'
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import { sleep } from '../async/sleep.js'
+import { ClusterKeeper } from './cluster-keeper.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
 export type RedisLike = Redis | Cluster
@@ -30,6 +31,7 @@ export class Connection {
   readonly redis: RedisLike
   readonly #commandTimeoutMs: number
   readonly #readyListeners: (() => void)[] = []
+  readonly #keeper: ClusterKeeper | null
   #lastError: unknown = null
   #closed = false
   #wasReady = false
@@ -37,6 +39,8 @@ export class Connection {
   constructor(template: RedisLike, options: ConnectionOptions) {
     this.#commandTimeoutMs = options.commandTimeoutMs
     this.redis = duplicate(template, options)
+    const isKept = isCluster(this.redis) && (options.reconnects ?? true)
+    this.#keeper = isKept ? new ClusterKeeper(this.redis as Cluster) : null
     this.redis.on('error', (error: unknown) => {
       this.#lastError = scrub(error)
     })
@@ -102,6 +106,7 @@ export class Connection {
   /** Drops the connection at once; nothing is sent or received any more. Safe twice. */
   close(): void {
     this.#closed = true
+    this.#keeper?.stop()
     this.redis.disconnect()
   }
 

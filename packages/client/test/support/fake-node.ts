@@ -1,0 +1,81 @@
+/**
+ * What ioredis takes for a node of a cluster, in which every node has as many slots. GET is answered with MOVED, and not
+ * before the client has hung up.
+ */
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+
+const SLOTS = 16_384
+
+export class FakeNode implements AsyncDisposable {
+  /** Commands that were received, in their order. */
+  readonly received: string[] = []
+  /** Itself and the others. */
+  nodes: readonly FakeNode[] = [this]
+  /** It does not close when the client does. */
+  isHalfOpen = false
+  readonly #server: Server
+  readonly #sockets = new Set<Socket>()
+
+  private constructor() {
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket))
+  }
+
+  static async listen(): Promise<FakeNode> {
+    const node = new FakeNode()
+    node.#server.listen(0, '127.0.0.1')
+    await once(node.#server, 'listening')
+    return node
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close()
+    for (const socket of this.#sockets) socket.destroy()
+    await once(this.#server, 'close')
+  }
+
+  #serve(socket: Socket): void {
+    let moved = ''
+    this.#sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.on('data', (data) => {
+      for (const command of commandsOf(data.toString())) {
+        this.received.push(command)
+        if (command === 'get') moved += '-MOVED 0 127.0.0.1:1\r\n'
+        else socket.write(this.#answer(command))
+      }
+    })
+    socket.on('end', () => {
+      if (!this.isHalfOpen) socket.end(moved)
+    })
+  }
+
+  #answer(command: string): string {
+    if (command === 'cluster slots') {
+      const share = SLOTS / this.nodes.length
+      const rows = this.nodes.map(({ port }, index) => {
+        const slots = `:${index * share}\r\n:${(index + 1) * share - 1}\r\n`
+        return `*3\r\n${slots}*3\r\n$9\r\n127.0.0.1\r\n:${port}\r\n$4\r\nnode\r\n`
+      })
+      return `*${rows.length}\r\n${rows.join('')}`
+    }
+    if (command === 'cluster info') return '$16\r\ncluster_state:ok\r\n'
+    return command === 'hello' ? "-ERR unknown command 'HELLO'\r\n" : '+OK\r\n'
+  }
+}
+
+/** The names of the commands in a piece of RESP, with the subcommand of CLUSTER. */
+function commandsOf(text: string): string[] {
+  return text
+    .split(/^\*\d+\r\n/m)
+    .filter(Boolean)
+    .map((part) => {
+      const words = part.split('\r\n').filter((line) => line !== '' && !line.startsWith('$'))
+      const count = words[0]?.toLowerCase() === 'cluster' ? 2 : 1
+      return words.slice(0, count).join(' ').toLowerCase()
+    })
+}
