@@ -410,8 +410,12 @@ export class World implements AsyncDisposable {
     await Promise.all(this.workers.map((worker) => worker.kill()))
     this.redis.disconnect()
     await this.#front[Symbol.asyncDispose]()
-    const servers = [this.#server, this.#ledgerServer, this.#standby]
-    await Promise.all(servers.map((server) => server?.[Symbol.asyncDispose]()))
+    const servers = [
+      this.#server,
+      this.#ledgerServer,
+      ...(this.#standby === undefined ? [] : [this.#standby]),
+    ]
+    await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()))
     await rm(join(this.#dir, '..'), { recursive: true, force: true })
   }
 
