@@ -1,10 +1,10 @@
 /** One run: a fleet at work, fault after fault drawn from a seed, and the verdict. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '@redis-stream-client/test/support/eventually'
+import { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
 import { findViolations } from './checker.js'
 import { monotonicMs } from './history.js'
 import { ALONE, ANSWERS, expectProgress, FAULTS, LOSSES } from './nemesis.js'
-import { SeededRandom } from './seeded-random.js'
 import type { Holdings } from './worker-process.js'
 import { World } from './world.js'
 

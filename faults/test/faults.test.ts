@@ -2,10 +2,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
 import { describe, expect, test } from 'vitest'
 import { FAULTS } from '../src/nemesis.js'
 import { run } from '../src/run.js'
-import { SeededRandom } from '../src/seeded-random.js'
 import { copyWeakened, runWeakened, WEAKENINGS } from '../src/weakenings.js'
 import { World } from '../src/world.js'
 

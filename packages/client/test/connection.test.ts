@@ -4,7 +4,13 @@ import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LbsProducer } from '../src/lbs-producer.js'
 import { Connection, databaseOf } from '../src/redis/connection.js'
-import { DeadlineError, isMissingGroup, isTransient, redisError } from '../src/redis/redis-errors.js'
+import {
+  DeadlineError,
+  isMissingGroup,
+  isTransient,
+  messageOf,
+  redisError,
+} from '../src/redis/redis-errors.js'
 import { FakeNode } from './support/fake-node.js'
 
 let server: RedisServer
@@ -93,6 +99,23 @@ describe('a connection', () => {
 })
 
 describe('a connection to a cluster', () => {
+  it('finds a master again when it has replicas left alone', async () => {
+    await using master = await FakeNode.listen()
+    await using replica = await FakeNode.listen()
+    master.replica = replica
+    replica.isReplica = true
+    const template = new Cluster([{ host: '127.0.0.1', port: master.port }], { lazyConnect: true })
+    const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 300 })
+    await connection.open(5000, never)
+    const set = (): Promise<string> => connection.run((redis) => redis.set('key', 'value'))
+    await set()
+    master.cut()
+    await expect.poll(() => (connection.redis as Cluster).nodes('master').length).toBe(0)
+    await expect(set()).rejects.toThrow('READONLY')
+    await expect.poll(() => set().catch(messageOf), { timeout: 5000 }).toBe('OK')
+    connection.close()
+  })
+
   it('comes back when an answer MOVED arrives while it is given up', async () => {
     await using node = await FakeNode.listen()
     const template = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true })

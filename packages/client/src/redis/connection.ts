@@ -148,6 +148,9 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     showFriendlyErrorStack: false,
     autoResendUnfulfilledCommands: false,
     autoResubscribe: false, // ioredis does it without looking at the answer
+    // After a failover the old address may answer as a replica: look for the master again. A Cluster whose connections
+    // to masters have broken asks replicas, which say MOVED to commands and this to scripts.
+    reconnectOnError: (error: Error) => error.message.includes('READONLY'),
     maxRetriesPerRequest: 0,
     socketTimeout: undefined,
     blockingTimeout: undefined,
@@ -178,8 +181,6 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     // Asks INFO, and where that is not permitted writes to the console. Behind sentinels it finds former masters.
     enableReadyCheck: template.options.sentinels != null,
     retryStrategy: retry,
-    // After a failover the old address may answer as a replica: look for the master again.
-    reconnectOnError: (error) => error.message.includes('READONLY'),
   }
   return template.duplicate<RedisOptions>(standalone) as Redis
 }

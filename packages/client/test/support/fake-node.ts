@@ -10,8 +10,12 @@ const SLOTS = 16_384
 export class FakeNode implements AsyncDisposable {
   /** Commands that were received, in their order. */
   readonly received: string[] = []
-  /** Itself and the others. */
+  /** The masters, itself too. */
   nodes: readonly FakeNode[] = [this]
+  /** The replica of each master. */
+  replica: FakeNode | null = null
+  /** It refuses SET, as a replica refuses scripts that write. */
+  isReplica = false
   /** It does not close when the client does. */
   isHalfOpen = false
   readonly #server: Server
@@ -32,9 +36,15 @@ export class FakeNode implements AsyncDisposable {
     return (this.#server.address() as AddressInfo).port
   }
 
+  /** Breaks the connections that are open now. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy()
+    this.#sockets.clear()
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.close()
-    for (const socket of this.#sockets) socket.destroy()
+    this.cut()
     await once(this.#server, 'close')
   }
 
@@ -59,13 +69,20 @@ export class FakeNode implements AsyncDisposable {
       const share = SLOTS / this.nodes.length
       const rows = this.nodes.map(({ port }, index) => {
         const slots = `:${index * share}\r\n:${(index + 1) * share - 1}\r\n`
-        return `*3\r\n${slots}*3\r\n$9\r\n127.0.0.1\r\n:${port}\r\n$4\r\nnode\r\n`
+        const nodes = [port, ...(this.replica === null ? [] : [this.replica.port])]
+        return `*${2 + nodes.length}\r\n${slots}${nodes.map(nodeRow).join('')}`
       })
       return `*${rows.length}\r\n${rows.join('')}`
     }
     if (command === 'cluster info') return '$16\r\ncluster_state:ok\r\n'
+    if (command === 'set' && this.isReplica)
+      return "-READONLY You can't write against a read only replica.\r\n"
     return command === 'hello' ? "-ERR unknown command 'HELLO'\r\n" : '+OK\r\n'
   }
+}
+
+function nodeRow(port: number): string {
+  return `*3\r\n$9\r\n127.0.0.1\r\n:${port}\r\n$4\r\nnode\r\n`
 }
 
 /** The names of the commands in a piece of RESP, with the subcommand of CLUSTER. */
