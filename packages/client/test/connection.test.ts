@@ -116,6 +116,24 @@ describe('a connection to a cluster', () => {
     connection.close()
   })
 
+  it('has listened when the node hangs up that was to be asked', async () => {
+    await using node = await FakeNode.listen()
+    await using other = await FakeNode.listen()
+    node.importing = other
+    const template = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true })
+    const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 3000 })
+    await connection.open(5000, never)
+    const unhandled: unknown[] = []
+    const note = (error: unknown): void => void unhandled.push(error)
+    process.on('unhandledRejection', note)
+    await expect(connection.run((redis) => redis.get('key'))).rejects.toThrow('Connection is closed')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    process.off('unhandledRejection', note)
+    expect(other.received).toContain('asking')
+    expect(unhandled).toEqual([])
+    connection.close()
+  })
+
   it('comes back when an answer MOVED arrives while it is given up', async () => {
     await using node = await FakeNode.listen()
     const template = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true })

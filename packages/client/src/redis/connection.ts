@@ -157,7 +157,7 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     monitor: false,
   }
   if (isCluster(template)) {
-    return template.duplicate([], {
+    const cluster = template.duplicate([], {
       lazyConnect: true,
       enableOfflineQueue: false,
       enableAutoPipelining: false,
@@ -168,6 +168,7 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
       clusterRetryStrategy: retry,
       redisOptions: { ...template.options.redisOptions, ...common },
     }) as Cluster
+    return cluster.on('+node', listenToAsking)
   }
   const standalone: RedisOptions = {
     ...common,
@@ -183,6 +184,16 @@ function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
     retryStrategy: retry,
   }
   return template.duplicate<RedisOptions>(standalone) as Redis
+}
+
+/** Before a command that was answered ASK, a Cluster sends ASKING, and nobody listens to whether that fails. */
+function listenToAsking(node: Redis): void {
+  const asking = node.asking.bind(node)
+  node.asking = (...args) => {
+    const answer = asking(...args)
+    answer.catch(() => undefined) // what it was sent for fails too
+    return answer
+  }
 }
 
 function reconnectDelayMs(times: number): number {

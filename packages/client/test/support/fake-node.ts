@@ -1,6 +1,6 @@
 /**
  * What ioredis takes for a node of a cluster, in which every node has as many slots. GET is answered with MOVED, and not
- * before the client has hung up.
+ * before the client has hung up, or with ASK; to ASKING it hangs up itself.
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
@@ -14,6 +14,8 @@ export class FakeNode implements AsyncDisposable {
   nodes: readonly FakeNode[] = [this]
   /** The replica of each master. */
   replica: FakeNode | null = null
+  /** Where to ask for what GET wants, while that moves. */
+  importing: FakeNode | null = null
   /** It refuses SET, as a replica refuses scripts that write. */
   isReplica = false
   /** It does not close when the client does. */
@@ -55,7 +57,8 @@ export class FakeNode implements AsyncDisposable {
     socket.on('data', (data) => {
       for (const command of commandsOf(data.toString())) {
         this.received.push(command)
-        if (command === 'get') moved += '-MOVED 0 127.0.0.1:1\r\n'
+        if (command === 'asking') socket.destroy()
+        else if (command === 'get' && this.importing === null) moved += '-MOVED 0 127.0.0.1:1\r\n'
         else socket.write(this.#answer(command))
       }
     })
@@ -75,6 +78,7 @@ export class FakeNode implements AsyncDisposable {
       return `*${rows.length}\r\n${rows.join('')}`
     }
     if (command === 'cluster info') return '$16\r\ncluster_state:ok\r\n'
+    if (command === 'get') return `-ASK 0 127.0.0.1:${this.importing?.port}\r\n`
     if (command === 'set' && this.isReplica)
       return "-READONLY You can't write against a read only replica.\r\n"
     return command === 'hello' ? "-ERR unknown command 'HELLO'\r\n" : '+OK\r\n'
