@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
 import type { Member } from './src/support/member.js'
+import { Progress } from './src/support/progress.js'
 import { RedisServer } from './src/support/redis-server.js'
 import { TcpProxy } from './src/support/tcp-proxy.js'
 
@@ -19,7 +20,6 @@ const STEADY = {
   claimStaggerMs: 50,
 } as const
 const KILLS = 1500
-const STEPS = 5
 
 // Processes take their time to start on a busy machine.
 vi.setConfig({ testTimeout: 60_000 })
@@ -252,41 +252,6 @@ describe.concurrent('on a connection that is half open', () => {
     expect(await member.given('two')).toMatchObject({ idInLbs: id, recovered: false })
   })
 })
-/** Owners that commit step by step and do not give up, and a book of what they were told was stored. */
-class Progress {
-  /** Entries that somebody has owned. */
-  readonly served = new Set<string>()
-  readonly violations: string[] = []
-  readonly #stored = new Map<string, number>()
-
-  async workOn(stream: OwnedStream, member: Member): Promise<void> {
-    const { idInLbs } = stream
-    const first = Number(stream.checkpoint ?? 0)
-    const stored = this.#stored.get(idInLbs) ?? 0
-    if (first < stored) this.violations.push(`${idInLbs}: ${stored} was stored, ${first} is there`)
-    this.served.add(idInLbs)
-    for (let step = first + 1; step <= STEPS; step++) {
-      if (!(await this.#stubbornly(stream, () => stream.commit(`${step}`)))) return
-      this.#stored.set(idInLbs, step)
-    }
-    await this.#stubbornly(stream, () => member.done(stream))
-  }
-
-  /** False once the stream is somebody else's. */
-  async #stubbornly(stream: OwnedStream, call: () => Promise<void>): Promise<boolean> {
-    for (;;) {
-      try {
-        await call()
-        return true
-      } catch (error) {
-        const { code } = error as { code?: string }
-        if (code === 'SESSION_LOST' || code === 'STREAM_NOT_OWNED') return false
-        if (code !== 'REDIS_ERROR' || !stream.owned) throw error
-      }
-    }
-  }
-}
-
 /** From now on each answer is lost with this chance, and its connection with it. */
 function loseAnswers(proxy: TcpProxy, chance: number): { stop: () => void } {
   let isStopped = false

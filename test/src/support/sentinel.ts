@@ -129,6 +129,16 @@ export class SentinelSet implements AsyncDisposable {
     )
   }
 
+  /** Resolves when this replica has what its master has, but for what is under way. */
+  async inStep(replica: RedisServer): Promise<void> {
+    await eventually(
+      `the replica on ${replica.port} is in step`,
+      async () => ((await replica.client().role()) as unknown[])[3],
+      (state) => state === 'connected',
+      READY,
+    )
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const client of this.#clients) client.disconnect()
     await Promise.all(this.sentinels.map((sentinel) => sentinel[Symbol.asyncDispose]()))
