@@ -20,6 +20,7 @@ const LINGER_MS = 4000
 type Untimed<E> = E extends HistoryEvent ? Omit<E, 'at'> : never
 
 const options = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions
+const begun = new WeakSet<Client.OwnedStream>()
 const held = new Set<Client.OwnedStream>()
 let wallClockStepMs = 0
 let unreadUntilMs = 0
@@ -65,7 +66,10 @@ redis.disconnect()
 ledgerRedis.disconnect()
 process.stdin.destroy()
 
+/** Who was told twice and has claimed twice is given the same stream twice. */
 async function work(stream: Client.OwnedStream): Promise<void> {
+  if (begun.has(stream)) return
+  begun.add(stream)
   const { dataStreamName, idInLbs: id, fencingToken: fence, additionalInfo } = stream
   const job = Number(additionalInfo['job'])
   const checkpoint = JSON.parse(stream.checkpoint ?? 'null') as { job: number; step: number } | null

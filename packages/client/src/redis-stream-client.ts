@@ -148,7 +148,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * Claims a stream this client was told of by StreamExpired. Calls made in the same turn travel together: do not
    * await each in the loop.
    *
-   * Resolves with the stream; no StreamAdded follows. A stream this client owns already is given as it is.
+   * Resolves with the stream; no StreamAdded follows. For a stream this client owns already, or claims twice, that is
+   * the same object again: begin its work once.
    * Rejects with ALREADY_CLAIMED (somebody was faster), STREAM_GONE (the entry is finished or unknown),
    * CAPACITY_REACHED, SESSION_LOST (this client has no session now), CLOSED, REDIS_ERROR.
    */
