@@ -99,6 +99,17 @@ describe('the first session', () => {
     expect(server.ageMs).toBeGreaterThan(3 * TTL_MS)
   })
 
+  it('is not taken for that of another process when ours slept before it heard of its predecessor', async () => {
+    const server = new KeyServer()
+    server.takenUntilMs = nowMs() + TTL_MS
+    const answer = async (): Promise<number> => {
+      const taken = server.take()
+      if (server.tries === 1) await new Promise((resolve) => setTimeout(resolve, (3 * TTL_MS) / FASTER))
+      return taken
+    }
+    await expect(begin(server, answer)).resolves.toBeDefined()
+  })
+
   it('outlasts a server that does not answer for some seconds', async () => {
     const server = new KeyServer()
     const answer = async (): Promise<number> => (server.ageMs < 3500 ? await lost() : server.take())
