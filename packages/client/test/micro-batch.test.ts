@@ -1,3 +1,4 @@
+import { countKept } from '@redis-stream-client/test/support/collect-garbage'
 import { describe, expect, it } from 'vitest'
 import { MicroBatch } from '../src/async/micro-batch.js'
 
@@ -39,5 +40,31 @@ describe('calls of one turn', () => {
     const results = await Promise.allSettled([batch.add(1), batch.add(2), batch.add(3)])
     expect(results.map((each) => each.status)).toEqual(['rejected', 'rejected', 'fulfilled'])
     expect(await batch.add(4)).toBe(4)
+  })
+
+  it('are let go once they were answered, also when others come all the time', async () => {
+    let release: (() => void)[] = []
+    const batch = new MicroBatch<object, null>(10, async (items) => {
+      await new Promise<void>((resolve) => release.push(resolve))
+      return items.map(() => null)
+    })
+    const references: WeakRef<object>[] = []
+    const add = (count: number): void => {
+      for (let index = 0; index < count; index++) {
+        const item = { index }
+        references.push(new WeakRef(item))
+        void batch.add(item)
+      }
+    }
+    add(100)
+    for (let round = 0; round < 200; round++) {
+      await new Promise((resolve) => setImmediate(resolve))
+      const answered = release
+      release = []
+      for (const answer of answered) answer()
+      add(answered.length * 10) // as many as were answered: the queue is never empty
+    }
+    expect(references.length).toBeGreaterThan(1000)
+    expect(await countKept(references)).toBeLessThanOrEqual(100)
   })
 })

@@ -5,6 +5,7 @@ import type { NotificationBroker } from './notification-broker.js'
 import { retract as retractFrom, roomAvailable as roomIn } from './notification-broker.js'
 import type { OwnedStream } from './owned-stream.js'
 
+export { Fifo } from './fifo.js'
 export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
 
 /**

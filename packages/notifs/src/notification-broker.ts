@@ -217,7 +217,7 @@ export class NotificationBroker
   #serveReads(): void {
     for (;;) {
       const iteration = this.#iteration
-      if (iteration === undefined || iteration.reads.isEmpty) return
+      if (iteration === undefined || iteration.reads.length === 0) return
       const entry = this.#queue.head
       if (entry === undefined) {
         if (this.#isClosed) this.#endIteration(iteration)

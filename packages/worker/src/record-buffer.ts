@@ -1,4 +1,5 @@
 /** Records of one stream that were read and not handled yet, in order. */
+import { Fifo } from '@redis-stream-client/notifs/internal'
 import { comparePositions } from './stream-position.js'
 import type { StreamRecord } from './stream-record.js'
 
@@ -7,23 +8,20 @@ export interface BufferUse {
   records: number
 }
 
-const COMPACT_AT = 256
-
 export class RecordBuffer {
   readonly #use: BufferUse
-  #records: StreamRecord[] = []
-  #head = 0
+  readonly #records = new Fifo<StreamRecord>()
 
   constructor(use: BufferUse) {
     this.#use = use
   }
 
   get length(): number {
-    return this.#records.length - this.#head
+    return this.#records.length
   }
 
   get first(): StreamRecord | undefined {
-    return this.#records[this.#head]
+    return this.#records.first
   }
 
   push(record: StreamRecord): void {
@@ -32,26 +30,21 @@ export class RecordBuffer {
   }
 
   peek(count: number): StreamRecord[] {
-    return this.#records.slice(this.#head, this.#head + count)
+    return this.#records.peek(count)
   }
 
   /** Drops the records up to and including this position. */
   dropThrough(position: string): void {
     for (let first = this.first; first !== undefined; first = this.first) {
       if (first.id !== position && comparePositions(first.id, position) > 0) break
-      this.#head++
+      this.#records.shift()
       this.#use.records--
       if (first.id === position) break
-    }
-    if (this.#head >= COMPACT_AT || this.#head === this.#records.length) {
-      this.#records = this.#records.slice(this.#head)
-      this.#head = 0
     }
   }
 
   clear(): void {
     this.#use.records -= this.length
-    this.#records = []
-    this.#head = 0
+    this.#records.clear()
   }
 }

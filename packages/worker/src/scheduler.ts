@@ -1,4 +1,5 @@
 /** Gives each stream with something to do its turn: first come, first served, so many streams at once. */
+import { Fifo } from '@redis-stream-client/notifs/internal'
 import type { StreamRun } from './stream-run.js'
 
 export interface SchedulerContext {
@@ -9,12 +10,9 @@ export interface SchedulerContext {
   readonly mayStart: () => boolean
 }
 
-const COMPACT_AT = 1024
-
 export class Scheduler {
   readonly #context: SchedulerContext
-  #queue: StreamRun[] = []
-  #head = 0
+  readonly #queue = new Fifo<StreamRun>()
   #running = 0
 
   constructor(context: SchedulerContext) {
@@ -27,7 +25,7 @@ export class Scheduler {
 
   /** Streams that wait for their turn. */
   get waiting(): number {
-    return this.#queue.length - this.#head
+    return this.#queue.length
   }
 
   /** Queues a stream if there is something to do in it. Safe at any time. */
@@ -41,14 +39,9 @@ export class Scheduler {
   /** Starts turns, as many as there is room for. */
   pump(): void {
     while (this.#running < this.#context.concurrency && this.waiting > 0 && this.#context.mayStart()) {
-      const run = this.#queue[this.#head] as StreamRun
-      this.#head++
+      const run = this.#queue.shift() as StreamRun
       run.isQueued = false
       if (run.isRunnable) void this.#take(run)
-    }
-    if (this.#head >= COMPACT_AT || this.#head === this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#head)
-      this.#head = 0
     }
   }
 

@@ -2,6 +2,7 @@
  * Calls made in the same turn of the event loop travel together: what has gathered by the end of the turn is sent
  * in batches, in the order of the calls, a few batches at a time.
  */
+import { Fifo } from '@redis-stream-client/notifs/internal'
 
 interface Waiting<In, Out> {
   readonly item: In
@@ -14,9 +15,7 @@ const CONCURRENT_BATCHES = 4
 export class MicroBatch<In, Out> {
   readonly #send: (items: In[]) => Promise<Out[]>
   readonly #limit: number
-  #waiting: Waiting<In, Out>[] = []
-  /** Index of the first call that has not been sent. */
-  #next = 0
+  readonly #waiting = new Fifo<Waiting<In, Out>>()
   #isScheduled = false
   #underWay = 0
 
@@ -43,13 +42,8 @@ export class MicroBatch<In, Out> {
   }
 
   #flush(): void {
-    while (this.#next < this.#waiting.length && this.#underWay < CONCURRENT_BATCHES) {
-      void this.#sendBatch(this.#waiting.slice(this.#next, this.#next + this.#limit))
-      this.#next += this.#limit
-    }
-    if (this.#next >= this.#waiting.length) {
-      this.#waiting = []
-      this.#next = 0
+    while (this.#waiting.length > 0 && this.#underWay < CONCURRENT_BATCHES) {
+      void this.#sendBatch(this.#waiting.take(this.#limit))
     }
   }
 
