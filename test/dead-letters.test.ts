@@ -84,6 +84,33 @@ describe.concurrent('a malformed entry', () => {
     },
   )
 
+  test('that names a key of the service is left to nobody: not read, not recovered, not claimed', async () => {
+    await using fleet = new Fleet(server, STEADY)
+    const { redis, state } = fleet
+    const name = `${state.lbsKey}`
+    const message = JSON.stringify({ DataStreamName: name })
+    await redis.xadd(state.lbsKey, '*', 'lbs-input', message)
+    await redis.xgroup('CREATE', state.lbsKey, state.group, '0')
+    const gone = ['GROUP', state.group, 'redis-consumer-gone:x', 'COUNT', 9] as const
+    await redis.xreadgroup(...gone, 'STREAMS', state.lbsKey, '>')
+    const member = await fleet.join('heir')
+    const idInLbs = (await redis.xadd(state.lbsKey, '*', 'lbs-input', message)) as string
+    await expect(member.client.claim({ dataStreamName: name, idInLbs })).rejects.toMatchObject({
+      code: 'STREAM_GONE',
+    })
+    await fleet.add('good')
+    await member.given('good')
+    const letters = await eventually(
+      'both are dead letters',
+      () => state.deadLetters(),
+      ({ length }) => length === 2,
+    )
+    expect(letters.map(({ reason }) => reason)).toEqual(['reserved-name', 'reserved-name'])
+    expect(member.streams.map(({ dataStreamName }) => dataStreamName)).toEqual(['good'])
+    await member.done(member.streams[0] as (typeof member.streams)[number])
+    await fleet.allDone()
+  })
+
   test('in great number hides no good one', async () => {
     await using fleet = new Fleet(server, STEADY)
     await Promise.all(['a', 'b', 'c'].map((name) => fleet.join(name)))

@@ -13,7 +13,14 @@ export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 export { Connection, isCluster, type RedisLike } from './redis/connection.js'
 export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
 export { Script } from './redis/script.js'
-export { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
+export {
+  familyPrefix,
+  LBS_FIELD,
+  reservedNameProblem,
+  resolveServiceKeys,
+  type ServiceKeys,
+  singleKey,
+} from './service-keys.js'
 
 /** What a script has to compare before it may act in the name of an owner: session, lock record and fence. */
 export interface Fence extends Tenure {

@@ -9,7 +9,7 @@ import { type LbsLimits, limitProblem } from './decisions/lbs-limits.js'
 import { type ProducerOptions, resolveProducerOptions } from './options.js'
 import { isCluster, type RedisLike } from './redis/connection.js'
 import { DeadlineError, redisError } from './redis/redis-errors.js'
-import { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
+import { LBS_FIELD, reservedNameProblem, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
 
 const ADD_TIMEOUT_MS = 10_000
 
@@ -34,7 +34,7 @@ export class LbsProducer {
    * first is done.
    *
    * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent or is
-   * longer than the options allow, with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
+   * longer than the options allow, or a name that is a key of the service; with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
    * have been added or not, and adding again is safe where serving the stream twice is.
    */
   async add(dataStreamName: string, info?: JsonObject): Promise<string> {
@@ -59,6 +59,13 @@ export class LbsProducer {
     const text = encodeLbsMessage(message)
     const problem = limitProblem(message, this.#limits, Buffer.byteLength(text))
     if (problem !== null) throw new StreamClientError('LBS_MESSAGE_INVALID', problem)
+    const { dataStreamName } = message
+    const reserved = reservedNameProblem(this.#keys.service, dataStreamName)
+    if (reserved !== null) {
+      throw new StreamClientError('LBS_MESSAGE_INVALID', `LBS message invalid: ${reserved}`, {
+        dataStreamName,
+      })
+    }
     return text
   }
 }

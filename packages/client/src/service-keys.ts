@@ -4,6 +4,39 @@ import { StreamClientError } from '@redis-stream-client/notifs'
 const SERVICE_NAME = /^(?=.)[A-Za-z0-9._-]*(\{[A-Za-z0-9._-]+\})?[A-Za-z0-9._-]*$/
 const GREATEST_SERVICE_NAME_LENGTH = 200
 
+/**
+ * Every key that a package of this project has in Redis, by what follows `<service>-`. Keys are named here and nowhere else,
+ * because a data stream of such a name is refused: its owner would read, trim or delete what the service itself lives on.
+ */
+const SINGLE_KEYS = {
+  lbs: 'input',
+  locks: 'locks',
+  fence: 'fence',
+  checkpoints: 'checkpoints',
+  dead: 'dead',
+  probe: 'probe',
+  // of the worker
+  deadRecords: 'dead-records',
+  announced: 'announced',
+} as const
+
+/** As SINGLE_KEYS, where there are many of a kind: a colon and a name follow. */
+const KEY_FAMILIES = {
+  heartbeat: 'heartbeat',
+  backlog: 'backlog',
+  // of the worker
+  wake: 'wake',
+  idempotency: 'idempotency',
+  idempotencyTimes: 'idempotency-times',
+  rate: 'rate',
+} as const
+
+const SINGLE_KEY_ENDINGS: ReadonlySet<string> = new Set(Object.values(SINGLE_KEYS))
+const FAMILY_ENDINGS: ReadonlySet<string> = new Set(Object.values(KEY_FAMILIES))
+
+/** How much of a name an error repeats. */
+const SHOWN_NAME_LENGTH = 100
+
 /** The field of an LBS entry that carries the message. */
 export const LBS_FIELD = 'lbs-input'
 
@@ -51,20 +84,46 @@ export function resolveServiceKeys(service: string, { onCluster }: { onCluster: 
       { service },
     )
   }
+  const heartbeatPrefix = familyPrefix(service, 'heartbeat')
   return {
     service,
-    lbs: `${service}-input`,
+    lbs: singleKey(service, 'lbs'),
     group: `${service}-group`,
-    locks: `${service}-locks`,
-    fence: `${service}-fence`,
-    checkpoints: `${service}-checkpoints`,
-    dead: `${service}-dead`,
-    probe: `${service}-probe`,
-    heartbeatPrefix: `${service}-heartbeat:`,
+    locks: singleKey(service, 'locks'),
+    fence: singleKey(service, 'fence'),
+    checkpoints: singleKey(service, 'checkpoints'),
+    dead: singleKey(service, 'dead'),
+    probe: singleKey(service, 'probe'),
+    heartbeatPrefix,
     failoverChannel: `${service}-failover`,
     // The name's alphabet holds no glob character: nothing is left to escape.
-    keyspacePattern: (db) => `__keyspace@${db}__:${service}-heartbeat:*`,
-    heartbeat: (clientId) => `${service}-heartbeat:${clientId}`,
-    backlog: (dataStreamName) => `${service}-backlog:${dataStreamName}`,
+    keyspacePattern: (db) => `__keyspace@${db}__:${heartbeatPrefix}*`,
+    heartbeat: (clientId) => heartbeatPrefix + clientId,
+    backlog: (dataStreamName) => familyPrefix(service, 'backlog') + dataStreamName,
   }
+}
+
+/** The one key of a service that has this role. */
+export function singleKey(service: string, role: keyof typeof SINGLE_KEYS): string {
+  return `${service}-${SINGLE_KEYS[role]}`
+}
+
+/** What the keys of a family begin with, the colon included. */
+export function familyPrefix(service: string, family: keyof typeof KEY_FAMILIES): string {
+  return `${service}-${KEY_FAMILIES[family]}:`
+}
+
+/**
+ * Why a data stream of this service cannot have this name, or null. Only names of keys are reserved, not everything that
+ * begins with the service's name: `orders-42` is a natural stream of the service `orders`.
+ */
+export function reservedNameProblem(service: string, dataStreamName: string): string | null {
+  if (!dataStreamName.startsWith(`${service}-`)) return null
+  const ending = dataStreamName.slice(service.length + 1)
+  const colon = ending.indexOf(':')
+  const isReserved = colon < 0 ? SINGLE_KEY_ENDINGS.has(ending) : FAMILY_ENDINGS.has(ending.slice(0, colon))
+  if (!isReserved) return null
+  const isLong = dataStreamName.length > SHOWN_NAME_LENGTH
+  const shown = isLong ? `${dataStreamName.slice(0, SHOWN_NAME_LENGTH)}...` : dataStreamName
+  return `${shown} is a key of the service ${service} itself: give the data stream another name`
 }

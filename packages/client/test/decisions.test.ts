@@ -8,7 +8,7 @@ import { decodeFailoverMessage, encodeFailoverMessage } from '../src/decisions/f
 import { hashText, Rendezvous } from '../src/decisions/rendezvous.js'
 import { Repeats } from '../src/decisions/repeats.js'
 import { Trust } from '../src/decisions/trust.js'
-import { resolveServiceKeys } from '../src/service-keys.js'
+import { reservedNameProblem, resolveServiceKeys, type ServiceKeys } from '../src/service-keys.js'
 
 class FakeClock implements Clock {
   monotonicMs = 1000
@@ -222,6 +222,50 @@ describe('names', () => {
 
   it('of services need a hash tag on Cluster, and the error says which', () => {
     expect(() => resolveServiceKeys('orders', { onCluster: true })).toThrow(/call it \{orders\}/)
+  })
+})
+
+describe('the name of a data stream', () => {
+  const NO_KEYS: readonly (keyof ServiceKeys)[] = ['service', 'group', 'failoverChannel', 'keyspacePattern']
+
+  it('may not be that of any key of its service', () => {
+    for (const service of ['orders', '{orders}', 'a-input', 'heartbeat']) {
+      const keys = resolveServiceKeys(service, { onCluster: false })
+      const names = Object.entries(keys)
+        .filter(([role]) => !NO_KEYS.includes(role as keyof ServiceKeys))
+        .map(([, value]) =>
+          typeof value === 'function' ? (value as (name: string) => string)('x') : String(value),
+        )
+      expect(names.length).toBeGreaterThan(8)
+      for (const name of names) {
+        expect(reservedNameProblem(service, name), name).toContain(
+          `${name} is a key of the service ${service}`,
+        )
+      }
+    }
+  })
+
+  it.each([
+    'orders',
+    'orders-42',
+    'orders-input-2',
+    'orders-input:eu',
+    'orders-backlog',
+    'orders-heartbeats:x',
+    'orders-locks-of-doors',
+    'Orders-input',
+    'orders:input',
+    'my-orders-input',
+    'orders-eu-input',
+    'input',
+    '-input',
+    '',
+  ])('may be like one: %s', (name) => {
+    expect(reservedNameProblem('orders', name)).toBeNull()
+  })
+
+  it('is shortened in the reason if it is long', () => {
+    expect(reservedNameProblem('orders', `orders-backlog:${'x'.repeat(1000)}`)?.length).toBeLessThan(250)
   })
 })
 

@@ -7,6 +7,7 @@ import {
   refuseKeyPrefix,
   Script,
 } from '@redis-stream-client/client/internal'
+import { checkStreamName } from './producer-record.js'
 import { replayDeadLua } from './redis/lua.generated.js'
 import { WorkerError } from './worker-error.js'
 import { resolveWorkerKeys, type WorkerKeys } from './worker-keys.js'
@@ -77,12 +78,14 @@ export class DeadLetters {
    * comes after everything that is there: replay is for records whose order does not matter any more. The data
    * stream must still be assigned, or be announced anew.
    *
-   * Resolves with the new record id. Rejects with DEAD_LETTER_GONE (replayed or dropped before), REDIS_ERROR.
+   * Resolves with the new record id. Rejects with DEAD_LETTER_GONE (replayed or dropped before), RECORD_INVALID (its
+   * data stream has the name of a key of the service), REDIS_ERROR.
    */
   async replay(id: string): Promise<string> {
     const [letter] = await this.#run('replay', () => this.#redis.xrange(this.#keys.deadRecords, id, id))
     if (letter === undefined) throw gone(id)
     const { dataStreamName } = readDeadRecord(letter)
+    checkStreamName(dataStreamName, this.#keys.service)
     const fields = JSON.parse(rawField(letter, 'fields')) as string[]
     const added = await this.#run('replay', () =>
       replayDead.run(this.#redis, [this.#keys.deadRecords, dataStreamName], [id, ...fields]),

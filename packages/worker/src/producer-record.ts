@@ -1,4 +1,5 @@
 /** Records on their way in: checked before they are sent, so that one bad record never spoils a batch. */
+import { reservedNameProblem } from '@redis-stream-client/client/internal'
 import { WorkerError } from './worker-error.js'
 
 /** Values are sent as text; a number as its decimal form. */
@@ -42,14 +43,16 @@ export function checkRecord(record: NewRecord, maxRecordBytes: number): CheckedR
   return { words, idempotencyKey }
 }
 
-/** @throws WorkerError RECORD_INVALID. */
-export function checkStreamName(dataStreamName: string): void {
+/** @throws WorkerError RECORD_INVALID: it is no name of a data stream, or that of a key of the service. */
+export function checkStreamName(dataStreamName: string, service: string): void {
   if (typeof dataStreamName !== 'string' || dataStreamName === '') {
     throw invalid('a data stream needs a name')
   }
   if (Buffer.byteLength(wellFormed(dataStreamName, 'the name of the stream')) > GREATEST_NAME_BYTES) {
     throw invalid(`the name of a data stream has at most ${GREATEST_NAME_BYTES} bytes`)
   }
+  const reserved = reservedNameProblem(service, dataStreamName)
+  if (reserved !== null) throw invalid(reserved)
 }
 
 function toText(name: string, value: unknown): string {

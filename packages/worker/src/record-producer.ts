@@ -244,7 +244,7 @@ export class RecordProducer {
   }
 
   #checkStream(dataStreamName: string): void {
-    checkStreamName(dataStreamName)
+    checkStreamName(dataStreamName, this.#keys.service)
     if (isCluster(this.#redis) && !sharesHashTag(this.#keys.service, dataStreamName)) {
       throw new StreamClientError(
         'OPTION_INVALID',

@@ -1,12 +1,17 @@
 /** The names of what the worker keeps in Redis beside the client's keys. */
-import { resolveServiceKeys, type ServiceKeys } from '@redis-stream-client/client/internal'
+import {
+  familyPrefix,
+  resolveServiceKeys,
+  type ServiceKeys,
+  singleKey,
+} from '@redis-stream-client/client/internal'
 
 export interface WorkerKeys extends ServiceKeys {
   /** Stream of the records that could not be handled. */
   readonly deadRecords: string
   /** Hash: data stream name to the LBS id under which a producer announced it. */
   readonly announced: string
-  /** What the keys of the service's rate limit begin with. */
+  /** What the keys of the service's rate limit begin with, before the colon. */
   readonly ratePrefix: string
   /** Stream that ends a blocking read of the worker's connection number `index`. */
   wake(clientId: string, index: number): string
@@ -20,12 +25,12 @@ export interface WorkerKeys extends ServiceKeys {
 export function resolveWorkerKeys(service: string, where: { onCluster: boolean }): WorkerKeys {
   return {
     ...resolveServiceKeys(service, where),
-    deadRecords: `${service}-dead-records`,
-    announced: `${service}-announced`,
-    ratePrefix: `${service}-rate`,
-    wake: (clientId, index) => `${service}-wake:${clientId}:${index}`,
-    idempotency: (dataStreamName) => `${service}-idempotency:${dataStreamName}`,
-    idempotencyTimes: (dataStreamName) => `${service}-idempotency-times:${dataStreamName}`,
+    deadRecords: singleKey(service, 'deadRecords'),
+    announced: singleKey(service, 'announced'),
+    ratePrefix: familyPrefix(service, 'rate').slice(0, -1), // the limiter adds the colon
+    wake: (clientId, index) => `${familyPrefix(service, 'wake')}${clientId}:${index}`,
+    idempotency: (dataStreamName) => familyPrefix(service, 'idempotency') + dataStreamName,
+    idempotencyTimes: (dataStreamName) => familyPrefix(service, 'idempotencyTimes') + dataStreamName,
   }
 }
 

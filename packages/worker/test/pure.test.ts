@@ -5,11 +5,12 @@ import { Redis } from 'ioredis'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { AttemptOutcome } from '../src/attempt.js'
 import { Breaker } from '../src/breaker.js'
+import { checkStreamName } from '../src/producer-record.js'
 import { isExhausted, retryDelayMs } from '../src/retry-policy.js'
 import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-position.js'
 import { StreamRecord } from '../src/stream-record.js'
 import { decodeCheckpoint, describeError, encodeCheckpoint } from '../src/worker-checkpoint.js'
-import { sharesHashTag } from '../src/worker-keys.js'
+import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from '../src/worker-keys.js'
 import { guardWorkerRecorder } from '../src/worker-metrics.js'
 import { resolveWorkerOptions } from '../src/worker-options.js'
 import { describeLag } from '../src/worker-status.js'
@@ -149,6 +150,19 @@ test('a circuit breaker whose clock is set back rests again instead of trying on
   expect(breaker.mayStart).toBe(false)
   breaker.stop()
   expect(states).toEqual(['open', 'half-open', 'open'])
+})
+
+test('no key of a worker may be a data stream of its service', () => {
+  const notKeys: readonly (keyof WorkerKeys)[] = ['service', 'group', 'failoverChannel', 'keyspacePattern']
+  const keys = resolveWorkerKeys('orders', { onCluster: false })
+  const nameOf = (role: string, value: unknown): string => {
+    if (typeof value === 'function') return (value as (...parts: unknown[]) => string)('x', 0)
+    return role === 'ratePrefix' ? `${String(value)}:records` : String(value)
+  }
+  for (const [role, value] of Object.entries(keys)) {
+    if (notKeys.includes(role as keyof WorkerKeys)) continue
+    expect(() => checkStreamName(nameOf(role, value), 'orders'), role).toThrow('a key of the service orders')
+  }
 })
 
 test('hash tags are shared or not', () => {

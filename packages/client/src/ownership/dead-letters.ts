@@ -29,12 +29,12 @@ export class DeadLetters {
     this.#context = context
   }
 
-  /** Moves entries nobody can read. Rejects with SESSION_LOST or REDIS_ERROR; what was not moved stays pending. */
+  /** Moves entries that cannot be read, or whose data stream cannot be owned. Rejects with SESSION_LOST or REDIS_ERROR; what was not moved stays pending. */
   async buryUnreadable(session: Session, entries: readonly UnreadableEntry[]): Promise<void> {
-    const letters = entries.map(({ id, problem }) => ({
+    const letters = entries.map(({ id, problem, reservedName }) => ({
       idInLbs: id,
-      dataStreamName: null,
-      reason: 'malformed',
+      dataStreamName: reservedName ?? null,
+      reason: reservedName === undefined ? 'malformed' : 'reserved-name',
       error: problem,
     }))
     for (let start = 0; start < letters.length; start += BATCH_LIMIT) {

@@ -6,7 +6,7 @@ import {
   type LbsLimits,
   limitProblem,
 } from '../decisions/lbs-limits.js'
-import { LBS_FIELD, type ServiceKeys } from '../service-keys.js'
+import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
 import type { Connection, RedisLike } from './connection.js'
 import { isReply, messageOf } from './redis-errors.js'
 
@@ -20,6 +20,8 @@ export interface ReadableEntry {
 export interface UnreadableEntry {
   readonly id: string
   readonly problem: string
+  /** Only where the entry could be read and its data stream has a name that is reserved. */
+  readonly reservedName?: string
 }
 
 export type LbsEntry = ReadableEntry | UnreadableEntry
@@ -84,7 +86,11 @@ export class Lbs {
 
   /** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
   decode(raw: RawEntry): LbsEntry {
-    return decodeEntry(raw, this.#limits)
+    const entry = decodeEntry(raw, this.#limits)
+    if (!isReadable(entry)) return entry
+    const { dataStreamName } = entry.message
+    const problem = reservedNameProblem(this.#keys.service, dataStreamName)
+    return problem === null ? entry : { id: entry.id, problem, reservedName: dataStreamName }
   }
 
   async #pipeline(
