@@ -26,6 +26,7 @@ const TASKS = {
   faults: { redis: 'binary', scripts: ['build', 'faults:run'] },
   soak: { redis: 'binary', scripts: ['build', 'soak:run'] },
   servers: { redis: 'binary', scripts: ['build', 'servers:run'] },
+  tarballs: { redis: 'running', scripts: ['build', 'tarballs:run'] },
 }
 
 /** What npm leaves in the environment for its children, and would change what an npx or pnpm inside it does. */

@@ -8,7 +8,7 @@ import { resolveOptions } from '../src/options.js'
 import { resolveServiceKeys } from '../src/service-keys.js'
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
-const NOT_OURS = new Set(['node_modules', 'dist', 'coverage', 'test-results', '.git'])
+const NOT_OURS = new Set(['node_modules', 'dist', 'cjs', 'coverage', 'test-results', '.git'])
 
 const read = (path: string): Promise<string> => readFile(join(ROOT, path), 'utf8')
 

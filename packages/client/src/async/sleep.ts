@@ -6,14 +6,15 @@ export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return
   // Many may wait with one signal, all the calls of a session for instance; Node would print a warning at the eleventh.
   setMaxListeners(0, signal)
-  await delay(ms, undefined, { signal }).catch(ignoreAbort)
+  try {
+    await delay(ms, undefined, { signal })
+  } catch (error) {
+    // Asked of the signal and not of the error: under Jest, errors of Node are no `instanceof Error`.
+    if (!signal.aborted) throw error
+  }
 }
 
 /** Lets timers and sockets have their turn. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
-}
-
-function ignoreAbort(error: unknown): void {
-  if (!(error instanceof Error) || error.name !== 'AbortError') throw error
 }
