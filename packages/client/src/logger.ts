@@ -1,4 +1,5 @@
 /** Logging through pino, in a wrapper that a broken logger cannot hurt anybody through. */
+import { callGuarded, catchRejection } from '@redis-stream-client/notifs/internal'
 import { type Logger, pino } from 'pino'
 
 export interface SafeLogger {
@@ -15,20 +16,26 @@ export function defaultLogger(): Logger {
   return pino({ name: 'redis-stream-client', level: isKnown ? level : 'warn' })
 }
 
+/** A logger that throws, or whose promises reject, harms nobody: there is nobody left to tell. */
 export function guardLogger(logger: Logger, bindings: Record<string, string>): SafeLogger {
-  const child = quietly(() => logger.child(bindings)) ?? logger
+  const child = childOf(logger, bindings)
   return {
-    debug: (facts, message) => quietly(() => child.debug(facts, message)),
-    info: (facts, message) => quietly(() => child.info(facts, message)),
-    warn: (facts, message) => quietly(() => child.warn(facts, message)),
-    error: (facts, message) => quietly(() => child.error(facts, message)),
+    debug: (facts, message) => callGuarded(() => child.debug(facts, message), ignore),
+    info: (facts, message) => callGuarded(() => child.info(facts, message), ignore),
+    warn: (facts, message) => callGuarded(() => child.warn(facts, message), ignore),
+    error: (facts, message) => callGuarded(() => child.error(facts, message), ignore),
   }
 }
 
-function quietly<T>(act: () => T): T | undefined {
+/** The logger itself where it can make no child, or only the promise of one. */
+function childOf(logger: Logger, bindings: Record<string, string>): Logger {
   try {
-    return act()
+    const child = logger.child(bindings) as unknown
+    const isPromise = catchRejection(child, ignore)
+    return isPromise ? logger : ((child ?? logger) as Logger)
   } catch {
-    return undefined // there is nobody left to tell: the logger itself is broken
+    return logger
   }
 }
+
+function ignore(): void {}

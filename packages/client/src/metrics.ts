@@ -1,7 +1,8 @@
 /** What the client reports about itself, for whatever metrics system an application has. */
 import type { DisownReason } from '@redis-stream-client/notifs'
+import { type Guarded, guardMethods } from './guarded-methods.js'
 
-/** Each method is called with one object of plain values. All are optional; one that throws harms nobody. */
+/** Each method is called with one object of plain values. All are optional; one that throws, or rejects, harms nobody. */
 export interface MetricsRecorder {
   /** Entries of dead sessions that were taken when a session began. */
   startupRecovery?(event: { taken: number; durationMs: number }): void
@@ -44,7 +45,7 @@ export type TakeOutcome =
   | 'failed'
 
 /** A recorder whose every method exists and never throws. */
-export type SafeRecorder = { [K in keyof MetricsRecorder]-?: NonNullable<MetricsRecorder[K]> }
+export type SafeRecorder = Guarded<MetricsRecorder>
 
 const METHODS = [
   'startupRecovery',
@@ -61,20 +62,10 @@ const METHODS = [
   'notificationWait',
 ] as const satisfies readonly (keyof MetricsRecorder)[]
 
-/** Wraps what the application gave: a missing method does nothing, one that throws is reported and forgotten. */
+/** Wraps what the application gave: see {@link guardMethods}. */
 export function guardRecorder(
   recorder: MetricsRecorder | undefined,
   onError: (error: unknown) => void,
 ): SafeRecorder {
-  const guarded = {} as Record<keyof MetricsRecorder, (event: never) => void>
-  for (const method of METHODS) {
-    guarded[method] = (event) => {
-      try {
-        ;(recorder?.[method] as ((event: never) => void) | undefined)?.call(recorder, event)
-      } catch (error) {
-        onError(error)
-      }
-    }
-  }
-  return guarded as SafeRecorder
+  return guardMethods<MetricsRecorder>(METHODS, recorder, onError)
 }

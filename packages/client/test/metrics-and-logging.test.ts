@@ -1,4 +1,4 @@
-import { pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import { describe, expect, it, vi } from 'vitest'
 import { defaultLogger, guardLogger } from '../src/logger.js'
 import { guardRecorder } from '../src/metrics.js'
@@ -29,6 +29,23 @@ describe('a recorder', () => {
     guarded.disowned({ reason: 'session-lost' })
     expect(errors).toEqual([new Error('no disk')])
   })
+
+  it('whose methods are getters that throw, or async and reject, harms nobody', async () => {
+    const errors: unknown[] = []
+    const guarded = guardRecorder(
+      {
+        get probe(): () => void {
+          throw new Error('no such method today')
+        },
+        heartbeat: (() => Promise.reject(new Error('statsd is away'))) as () => void,
+      },
+      (error) => errors.push(error),
+    )
+    guarded.probe({ consumers: 1, dead: 0, durationMs: 1 })
+    guarded.heartbeat({ outcome: 'extended', durationMs: 1, trustLeftMs: 1 })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(errors).toEqual([new Error('no such method today'), new Error('statsd is away')])
+  })
 })
 
 describe('a logger', () => {
@@ -40,6 +57,29 @@ describe('a logger', () => {
     })
     const logger = guardLogger(broken, { service: 's' })
     for (const level of ['debug', 'info', 'warn', 'error'] as const) logger[level]({}, 'text')
+  })
+
+  it('whose methods are async and reject harms nobody', async () => {
+    const unhandled: unknown[] = []
+    const note = (error: unknown): void => void unhandled.push(error)
+    process.on('unhandledRejection', note)
+    const reject = (): Promise<never> => Promise.reject(new Error('no disk'))
+    const broken = { child: reject, debug: reject, info: reject, warn: reject, error: reject }
+    const logger = guardLogger(broken as unknown as Logger, { service: 's' })
+    for (const level of ['debug', 'info', 'warn', 'error'] as const) logger[level]({}, 'text')
+    for (let turns = 0; turns < 3; turns++) await new Promise((resolve) => setImmediate(resolve))
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
+  })
+
+  it('that only promises a child writes without one', () => {
+    const lines: string[] = []
+    const logger = {
+      child: () => Promise.resolve({}),
+      warn: (_: object, message: string) => lines.push(message),
+    }
+    guardLogger(logger as unknown as Logger, { service: 's' }).warn({}, 'text')
+    expect(lines).toEqual(['text'])
   })
 
   it('gets the level of LOG_LEVEL, else warn', () => {

@@ -6,6 +6,8 @@ import { retract as retractFrom, roomAvailable as roomIn } from './notification-
 import type { OwnedStream } from './owned-stream.js'
 
 export { Fifo } from './fifo.js'
+export { callGuarded, catchRejection } from './guarded-call.js'
+export { messageOf } from './message-of.js'
 export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
 
 /**

@@ -1,5 +1,6 @@
 /** An eventemitter3 emitter whose listeners cannot harm the emitting side or each other. */
 import { EventEmitter } from 'eventemitter3'
+import { callGuarded } from './guarded-call.js'
 
 /**
  * Hears of a listener that threw, or returned a promise that rejected. `event` is the event it listened to.
@@ -58,24 +59,9 @@ export class SafeEmitter<
     const { fn, context, once } = registration
     if (once)
       this.removeListener(event, fn as EventEmitter.EventListener<Events, typeof event>, undefined, true)
-    try {
-      const result = fn.apply(context, args)
-      if (isThenable(result)) result.then(undefined, (error: unknown) => this.#report(error, String(event)))
-    } catch (error) {
-      this.#report(error, String(event))
-    }
+    callGuarded(
+      () => fn.apply(context, args),
+      (error) => this.listenerFailed(error, String(event)),
+    )
   }
-
-  #report(error: unknown, event: string): void {
-    try {
-      const result = this.listenerFailed(error, event)
-      if (isThenable(result)) result.then(undefined, () => {})
-    } catch {
-      // There is nobody left to tell.
-    }
-  }
-}
-
-function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 }

@@ -1,4 +1,5 @@
 /** Collects the commands of a transaction: a chainable commander as ioredis has it that executes nothing. */
+import { catchRejection } from '@redis-stream-client/notifs/internal'
 import { type ChainableCommander, Command, Redis } from 'ioredis'
 import type { ScriptCommand } from './redis/worker-scripts.js'
 import { WorkerError } from './worker-error.js'
@@ -36,8 +37,7 @@ export function collectCommands(queue: (multi: TransactionCommands) => unknown):
     },
   })
   const result = queue(commander as TransactionCommands)
-  if (result instanceof Promise) {
-    result.catch(() => undefined)
+  if (catchRejection(result, () => undefined)) {
     throw invalid('the callback must queue its commands at once and not be async')
   }
   if (commands.length > GREATEST_COMMANDS) {

@@ -1,6 +1,7 @@
 /** What the worker reports about itself, for whatever metrics system an application has. */
+import { type Guarded, guardMethods } from '@redis-stream-client/client/internal'
 
-/** Each method is called with one object of plain values. All are optional; one that throws harms nobody. */
+/** Each method is called with one object of plain values. All are optional; one that throws, or rejects, harms nobody. */
 export interface WorkerMetricsRecorder {
   /** The handler came to an end with one record or one batch. */
   handled?(event: { records: number; outcome: HandledOutcome; attempt: number; durationMs: number }): void
@@ -31,9 +32,7 @@ export type HaltReason = 'exhausted' | 'checkpoint-foreign' | 'unreadable'
 export type BreakerState = 'closed' | 'open' | 'half-open'
 
 /** A recorder whose every method exists and never throws. */
-export type SafeWorkerRecorder = {
-  [K in keyof WorkerMetricsRecorder]-?: NonNullable<WorkerMetricsRecorder[K]>
-}
+export type SafeWorkerRecorder = Guarded<WorkerMetricsRecorder>
 
 const METHODS = [
   'handled',
@@ -50,20 +49,10 @@ const METHODS = [
   'totalLag',
 ] as const satisfies readonly (keyof WorkerMetricsRecorder)[]
 
-/** Wraps what the application gave: a missing method does nothing, one that throws is reported and forgotten. */
+/** Wraps what the application gave: see {@link guardMethods}. */
 export function guardWorkerRecorder(
   recorder: WorkerMetricsRecorder | undefined,
   onError: (error: unknown) => void,
 ): SafeWorkerRecorder {
-  const guarded = {} as Record<keyof WorkerMetricsRecorder, (event: never) => void>
-  for (const method of METHODS) {
-    guarded[method] = (event) => {
-      try {
-        ;(recorder?.[method] as ((event: never) => void) | undefined)?.call(recorder, event)
-      } catch (error) {
-        onError(error)
-      }
-    }
-  }
-  return guarded as SafeWorkerRecorder
+  return guardMethods<WorkerMetricsRecorder>(METHODS, recorder, onError)
 }

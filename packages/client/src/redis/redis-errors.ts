@@ -1,5 +1,6 @@
 /** Foreign errors, translated: what can be tried again, and what an application is told. */
 import { StreamClientError } from '@redis-stream-client/notifs'
+import { messageOf } from '@redis-stream-client/notifs/internal'
 import { ReplyError as UntypedReplyError } from 'ioredis'
 
 /**
@@ -12,6 +13,8 @@ const LOOKED_AT = 400
 /** A command in a line of Lua, and its first argument if that is written out. */
 const CALL = /redis\.p?call\(['"](\w+)['"](?:, ['"](\w+)['"])?/g
 const ReplyError = UntypedReplyError as new (...args: unknown[]) => Error
+
+export { messageOf }
 
 /** A command that got no answer in time. It may still be executed. */
 export class DeadlineError extends Error {
@@ -62,10 +65,6 @@ export function isMissingGroup(error: unknown): boolean {
 export function redisError(operation: string, cause: unknown): StreamClientError {
   const problem = messageOf(cause)
   return new StreamClientError('REDIS_ERROR', `${operation}: ${problem}`, { cause: scrub(cause), operation })
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
 
 /**
