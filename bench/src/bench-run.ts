@@ -1,44 +1,97 @@
-/** What one run of the bench has measured so far, and what it says meanwhile. */
-import type { Budget, Figure } from './figure.js'
-import type { Progress } from './progress.js'
+/** What a scenario is given to say what it does and what it has measured. Each line is told at once. */
+import type { Budget, Figure, Limit } from './figure.js'
+import { OURS, type Peer } from './peers.js'
+import type { Scenario } from './scenario.js'
 import { summarize } from './statistics.js'
 
 /** A figure as a scenario knows it: the samples, still to be summarized. */
 export interface Measured {
   readonly what: string
-  readonly peer: string
+  readonly peer: Peer
   readonly unit: string
+  readonly better: Figure['better']
   readonly samples: readonly number[] | number
-  readonly budget?: Budget
   readonly x?: number
 }
 
+export type BenchLine =
+  | { readonly type: 'step'; readonly text: string }
+  | { readonly type: 'figure'; readonly figure: Figure }
+  /** What could not be measured though nothing failed, and why; or what makes figures doubtful. */
+  | { readonly type: 'note'; readonly text: string }
+
 export class BenchRun {
-  readonly figures: Figure[] = []
-  /** What could not be measured, and why. */
-  readonly notes: string[] = []
-  readonly #progress: Progress
-  #scenario = ''
+  readonly #scenario: Pick<Scenario, 'name' | 'budgets'>
+  readonly #tell: (line: BenchLine) => void
+  readonly #unmeasured: Set<Budget>
 
-  constructor(progress: Progress) {
-    this.#progress = progress
-  }
-
-  begin(scenario: string): void {
+  constructor(scenario: Pick<Scenario, 'name' | 'budgets'>, tell: (line: BenchLine) => void) {
     this.#scenario = scenario
+    this.#tell = tell
+    this.#unmeasured = new Set(scenario.budgets)
   }
 
   /** Says what is being done. */
   step(text: string): void {
-    this.#progress.show(`${this.#scenario}: ${text}`)
+    this.#tell({ type: 'step', text: `${this.#scenario.name}: ${text}` })
   }
 
-  record({ samples, ...facts }: Measured): void {
-    const summary = summarize(typeof samples === 'number' ? [samples] : samples)
-    this.figures.push({ scenario: this.#scenario, ...facts, ...summary })
+  /** Records a figure, and with it the budget of the scenario that is meant for it. */
+  record({ peer, samples, ...facts }: Measured): void {
+    const budget = peer === OURS ? this.#budgetOf(facts.what) : undefined
+    this.#add({
+      ...facts,
+      ...named(peer),
+      ...summarize(typeof samples === 'number' ? [samples] : samples),
+      ...(budget === undefined ? {} : { budget: limitOf(budget) }),
+    })
+  }
+
+  /** Measures something that others do not depend on: if it fails, a row says so, and the scenario goes on. */
+  async attempt(what: string, peer: Peer, measure: () => Promise<void>): Promise<void> {
+    this.step(`${peer.name}: ${what}`)
+    try {
+      await measure()
+    } catch (error) {
+      this.fail(what, peer, error)
+    }
+  }
+
+  /** Records that something could not be measured because it failed. */
+  fail(what: string, peer: Peer, error: unknown): void {
+    this.#add(failedFigure(what, peer, error))
   }
 
   note(text: string): void {
-    this.notes.push(`${this.#scenario}: ${text}`)
+    this.#tell({ type: 'note', text: `${this.#scenario.name}: ${text}` })
   }
+
+  /** Says at the end which budgets nothing was measured for. */
+  end(): void {
+    for (const { of } of this.#unmeasured) this.fail(of, OURS, 'nothing was measured that has this budget')
+  }
+
+  #budgetOf(what: string): Budget | undefined {
+    const budget = this.#scenario.budgets.find(({ of }) => what.startsWith(of))
+    if (budget !== undefined) this.#unmeasured.delete(budget)
+    return budget
+  }
+
+  #add(figure: Omit<Figure, 'scenario'>): void {
+    this.#tell({ type: 'figure', figure: { scenario: this.#scenario.name, ...figure } })
+  }
+}
+
+/** The row of something that failed. */
+export function failedFigure(what: string, peer: Peer, error: unknown): Omit<Figure, 'scenario'> {
+  const failure = (error instanceof Error ? error.message : String(error)).split('\n')[0] as string
+  return { what, ...named(peer), unit: '', better: 'lower', ...summarize([]), failure }
+}
+
+function named({ differs, name }: Peer): Pick<Figure, 'peer' | 'differs'> {
+  return { peer: name, differs }
+}
+
+function limitOf({ bound, limit, statistic }: Budget): Limit {
+  return { statistic, bound, limit }
 }

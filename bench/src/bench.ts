@@ -1,16 +1,19 @@
 /**
- * `npm run bench`: all scenarios, or the one that is named; `--out FILE` writes the figures as JSON.
- * The exit code is 1 if a budget is broken.
+ * `npm run bench`: all scenarios, or those that are named; `--out FILE` writes the figures as JSON, each as it comes.
+ * The exit code is 1 if a budget is broken or something failed.
  */
-import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { BenchRun } from './bench-run.js'
-import { verdictOf } from './figure.js'
+import { type BenchLine, failedFigure } from './bench-run.js'
+import { concludeFrom } from './conclusion.js'
+import type { Figure } from './figure.js'
 import { describeMachine } from './machine.js'
 import { coreShare, FAIR_SHARE } from './machine-share.js'
+import { OURS } from './peers.js'
 import { Progress } from './progress.js'
-import { formatTable } from './results-table.js'
+import { writeResults } from './results-file.js'
+import { formatLine, formatTable } from './results-table.js'
 import type { Scenario } from './scenario.js'
+import { runInProcess } from './scenario-process.js'
 import { SCENARIOS } from './scenarios.js'
 
 const { values, positionals } = parseArgs({
@@ -26,43 +29,56 @@ if (values.help) {
     process.stderr.write(`There is no scenario ${positionals.join(' ')}.\n${usage()}\n`)
     process.exitCode = 2
   } else {
-    await runAll(chosen)
+    await runAll(chosen, values.out)
   }
 }
 
-async function runAll(scenarios: readonly Scenario[]): Promise<void> {
+async function runAll(scenarios: readonly Scenario[], out: string | undefined): Promise<void> {
   const progress = new Progress()
-  const bench = new BenchRun(progress)
   const startedAt = new Date().toISOString()
-  for (const scenario of scenarios) {
-    bench.begin(scenario.name)
-    const shares = [coreShare()]
-    try {
-      await scenario.run(bench)
-    } catch (error) {
-      // One that fails leaves the figures of the others.
-      bench.note(`failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
-      process.exitCode = 1
-    }
-    shares.push(coreShare())
-    const share = Math.min(...shares)
-    if (share < FAIR_SHARE) {
-      bench.note(`the machine was busy with other work: a process got ${Math.round(share * 100)} % of a core`)
-    }
-  }
-  progress.clear()
   const machine = await describeMachine()
-  process.stdout.write(`\n${formatTable(bench.figures)}\n\n${machine.summary}\n`)
-  for (const note of bench.notes) process.stdout.write(`Note: ${note}\n`)
-  const broken = bench.figures.filter((figure) => verdictOf(figure) === 'broken')
-  process.stdout.write(
-    broken.length === 0 ? 'Every budget is kept.\n' : `${broken.length} budgets are broken.\n`,
-  )
-  if (broken.length > 0) process.exitCode = 1
-  if (values.out !== undefined) {
-    const results = { startedAt, machine, figures: bench.figures, notes: bench.notes }
-    await writeFile(values.out, `${JSON.stringify(results, null, 1)}\n`)
+  const figures: Figure[] = []
+  const notes: string[] = []
+  const write = (isComplete: boolean): void => {
+    if (out !== undefined) writeResults(out, { startedAt, machine, figures, notes, isComplete })
   }
+  const hear = (line: BenchLine): void => {
+    switch (line.type) {
+      case 'step':
+        progress.show(line.text)
+        return
+      case 'figure':
+        figures.push(line.figure)
+        progress.say(formatLine(line.figure))
+        break
+      case 'note':
+        notes.push(line.text)
+        break
+      default:
+        line satisfies never
+    }
+    write(false)
+  }
+  for (const { limitMs, name } of scenarios) {
+    const shareBefore = coreShare()
+    const failure = await runInProcess(name, { limitMs, hear })
+    if (failure !== null) {
+      hear({ type: 'figure', figure: { scenario: name, ...failedFigure('the scenario', OURS, failure) } })
+    }
+    const share = Math.min(shareBefore, coreShare())
+    if (share < FAIR_SHARE) {
+      const percent = Math.round(share * 100)
+      const text = `${name}: the machine was busy with other work: a process got ${percent} % of a core`
+      hear({ type: 'note', text })
+    }
+  }
+  write(true)
+  progress.clear()
+  const { isWell, lines } = concludeFrom(figures)
+  process.stdout.write(`\n${formatTable(figures)}\n\n${machine.summary}\n`)
+  for (const note of notes) process.stdout.write(`Note: ${note}\n`)
+  process.stdout.write(`${lines.join('\n')}\n`)
+  if (!isWell) process.exitCode = 1
 }
 
 function choose(names: readonly string[]): readonly Scenario[] | null {

@@ -1,8 +1,22 @@
 /** The figures as a table of text. */
 import { type Figure, ratioToOurs, verdictOf } from './figure.js'
 
-const HEADER = ['scenario', 'what', 'peer', 'median', 'p99', 'unit', 'ratio', 'budget', 'kept']
-const LEFT_ALIGNED = new Set([0, 1, 2, 5, 7, 8])
+/** The columns, and whether they hold numbers. */
+const COLUMNS: readonly (readonly [header: string, isNumber: boolean])[] = [
+  ['scenario', false],
+  ['what', false],
+  ['peer', false],
+  ['median', true],
+  ['p99', true],
+  ['unit', false],
+  ['better is', false],
+  ['ratio', true],
+  ['budget', false],
+  ['kept', false],
+  ['the peer differs', false],
+]
+const HEADER = COLUMNS.map(([header]) => header)
+const VERDICTS = { none: '', kept: 'yes', broken: 'NO', failed: 'FAILED' } as const
 
 export function formatTable(figures: readonly Figure[]): string {
   const rows = [HEADER, ...rowsOf(figures)]
@@ -11,7 +25,7 @@ export function formatTable(figures: readonly Figure[]): string {
     row
       .map((cell, column) => {
         const width = widths[column] as number
-        return LEFT_ALIGNED.has(column) ? cell.padEnd(width) : cell.padStart(width)
+        return isNumber(column) ? cell.padStart(width) : cell.padEnd(width)
       })
       .join('  ')
       .trimEnd(),
@@ -23,17 +37,30 @@ export function formatTable(figures: readonly Figure[]): string {
 /** The same for a document. */
 export function formatMarkdown(figures: readonly Figure[]): string {
   const header = HEADER.slice(1)
-  const rule = header.map((_, column) => (LEFT_ALIGNED.has(column + 1) ? '---' : '---:'))
+  const rule = header.map((_, column) => (isNumber(column + 1) ? '---:' : '---'))
   return [header, rule, ...rowsOf(figures).map((row) => row.slice(1))]
     .map((row) => `| ${row.join(' | ')} |`)
     .join('\n')
 }
 
+/** One figure by itself, as it comes. */
+export function formatLine(figure: Figure): string {
+  const { failure, median, p99, peer, samples, scenario, unit, what } = figure
+  const name = `${scenario}: ${what} (${peer})`
+  if (failure !== undefined) return `${name}: FAILED: ${failure}`
+  const worst = samples > 1 ? `, p99 ${formatNumber(p99)}` : ''
+  const verdict = verdictOf(figure) === 'broken' ? ', over its budget' : ''
+  return `${name}: ${formatNumber(median)} ${unit}${worst}${verdict}`
+}
+
+function isNumber(column: number): boolean {
+  return COLUMNS[column]?.[1] === true
+}
+
 function rowsOf(figures: readonly Figure[]): string[][] {
   return figures.map((figure) => {
-    const { budget, median, p99, peer, samples, scenario, unit, what } = figure
+    const { better, budget, differs, failure, median, p99, peer, samples, scenario, unit, what } = figure
     const ratio = ratioToOurs(figure, figures)
-    const verdict = verdictOf(figure)
     return [
       scenario,
       what,
@@ -41,9 +68,11 @@ function rowsOf(figures: readonly Figure[]): string[][] {
       formatNumber(median),
       samples > 1 ? formatNumber(p99) : '',
       unit,
+      failure === undefined ? better : '',
       ratio === null ? '' : `${formatNumber(ratio)}×`,
       budget === undefined ? '' : `${budget.statistic} ${budget.bound} ${formatNumber(budget.limit)}`,
-      verdict === 'none' ? '' : verdict === 'kept' ? 'yes' : 'NO',
+      VERDICTS[verdictOf(figure)],
+      failure ?? differs,
     ]
   })
 }

@@ -1,18 +1,20 @@
 import { describe, expect, it } from 'vitest'
-import { type Budget, type Figure, ratioToOurs, verdictOf } from '../src/figure.js'
+import { type Figure, type Limit, ratioToOurs, verdictOf } from '../src/figure.js'
 
 const FIGURE: Figure = {
   scenario: 'takeover',
   what: 'time',
   peer: 'ours',
+  differs: '',
   unit: 'ms',
+  better: 'lower',
   samples: 3,
   median: 10,
   p99: 20,
   max: 20,
 }
 
-function withBudget(budget: Budget, figure: Partial<Figure> = {}): Figure {
+function withBudget(budget: Limit, figure: Partial<Figure> = {}): Figure {
   return { ...FIGURE, ...figure, budget }
 }
 
@@ -35,6 +37,14 @@ describe('a budget', () => {
   it('is not kept by what could not be measured', () => {
     const budget = { statistic: 'median', bound: 'at most', limit: 1 } as const
     expect(verdictOf(withBudget(budget, { median: Number.NaN }))).toBe('broken')
+    const read = JSON.parse(JSON.stringify(withBudget(budget, { median: Number.NaN }))) as Figure
+    expect(verdictOf(read)).toBe('broken')
+  })
+
+  it('is not kept by a measurement that failed, nor by one without a budget', () => {
+    const budget = { statistic: 'median', bound: 'at most', limit: 1 } as const
+    expect(verdictOf(withBudget(budget, { median: 0, failure: 'no server' }))).toBe('failed')
+    expect(verdictOf({ ...FIGURE, failure: 'no server' })).toBe('failed')
   })
 
   it('is missing where there is none', () => {

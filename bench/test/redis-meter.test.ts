@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { parseCalls, totalCalls } from '../src/redis-meter.js'
-import { isHeartbeat } from '../src/sent-commands.js'
+import { sentAtRest } from '../src/sent-commands.js'
 
 const INFO = [
   '# Commandstats',
@@ -17,10 +17,17 @@ describe('the commands of a server', () => {
     expect(totalCalls(calls)).toBe(15)
   })
 
-  it('are heartbeats if they are scripts with one heartbeat key', () => {
-    const key = 'orders-heartbeat:redis-consumer-a'
-    expect(isHeartbeat(['evalsha', 'hash', '1', key, 'token', '2000'])).toBe(true)
-    expect(isHeartbeat(['evalsha', 'hash', '2', 'orders-input', key])).toBe(false)
-    expect(isHeartbeat(['xreadgroup', 'GROUP', 'orders-group'])).toBe(false)
+  it('that clients at rest have sent are counted without what their scripts call', () => {
+    const calls = {
+      evalsha: 21,
+      xreadgroup: 6,
+      'xinfo|consumers': 11,
+      get: 10,
+      mget: 10,
+      set: 10,
+      pexpire: 10,
+    }
+    expect(sentAtRest(calls)).toEqual({ commands: 27, heartbeats: 10 })
+    expect(sentAtRest({ xclaim: 18, xreadgroup: 5 })).toEqual({ commands: 23, heartbeats: 0 })
   })
 })
