@@ -10,6 +10,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 const MODULE = 'github.com/handcoding-labs/redis-stream-client-go'
+/** The release that bench/peers/go is written for. */
+export const GO_VERSION = 'v0.4.0'
 const SOURCE = fileURLToPath(new URL('../peers/go', import.meta.url))
 const STEP_TIMEOUT_MS = 120_000
 const PROGRAM = 'peer'
@@ -31,7 +33,7 @@ export class GoPeer implements AsyncDisposable {
     }
     try {
       await cp(SOURCE, dir, { recursive: true })
-      await go('get', `${MODULE}@latest`)
+      await go('get', `${MODULE}@${GO_VERSION}`)
       await go('mod', 'tidy')
       await go('build', '-o', PROGRAM, '.')
       return new GoPeer(dir)
