@@ -29,25 +29,31 @@ const WRAPPER = 'redis-server-of-image'
 const PULL_TIMEOUT_MS = 600_000
 
 export const WAYS = `No Redis server was found. Any one of these will do:
-  - put redis-server or valkey-server (6.2 or newer) on PATH: apt install redis-server, brew install redis, ...
+  - put redis-server or valkey-server (6.2 or newer) on PATH: apt install redis-server, brew install redis,
+    apk add redis, ...
   - set REDIS_SERVER_BIN to the path of such a binary
   - on Debian or Ubuntu: let a package mirror be reachable; nothing is installed, the distribution's package is
-    unpacked into a cache folder
+    unpacked into a cache folder (XDG_CACHE_HOME says where)
   - on Linux: let a docker daemon be running that this user may talk to; the server is copied out of its image`
 
 /**
- * @param {{ cacheDir?: string, log?: (line: string) => void }} [options]
+ * @param {{ cacheDir?: string, usualPlaces?: string[], log?: (line: string) => void }} [options]
+ *   `usualPlaces` are searched after PATH.
  * @returns {{ bin: string, env: Record<string, string>, how: string, version: string }}
  *   `env` is what the binary needs beside the caller's environment.
  * @throws an Error naming every way that would work, and what was tried.
  */
-export function findRedisServer({ cacheDir = defaultCacheDir(), log = () => {} } = {}) {
+export function findRedisServer({
+  cacheDir = defaultCacheDir(),
+  usualPlaces = USUAL_PLACES,
+  log = () => {},
+} = {}) {
   const tried = []
   const { REDIS_SERVER_BIN: named, REDIS_SERVER_IMAGE: image } = process.env
   if (named) return demand('REDIS_SERVER_BIN', { bin: named, env: libraryPathFromEnv() })
   if (image) return demand('REDIS_SERVER_IMAGE', fromImage(image, cacheDir, log))
   for (const [how, find] of [
-    ['PATH', () => onPath()],
+    ['PATH', () => onPath(usualPlaces)],
     ['distribution packages', () => unpacked(cacheDir, log)],
     ['docker', () => fromImage(DOCKER_IMAGE, cacheDir, log)],
   ]) {
@@ -66,8 +72,8 @@ function demand(variable, found) {
   return { ...found, how: variable, version: version.text }
 }
 
-function onPath() {
-  const folders = [...(process.env.PATH ?? '').split(delimiter).filter(Boolean), ...USUAL_PLACES]
+function onPath(usualPlaces) {
+  const folders = [...(process.env.PATH ?? '').split(delimiter).filter(Boolean), ...usualPlaces]
   for (const folder of folders) {
     for (const name of NAMES) {
       const bin = join(folder, name)
@@ -86,7 +92,7 @@ function unpacked(cacheDir, log) {
   const bin = join(target, 'usr/bin/redis-server')
   if (!existsSync(bin)) {
     log("No redis-server on PATH: unpacking the distribution's package into a cache folder, once ...")
-    const why = fill(target, cacheDir, (root, scratch) => {
+    const why = fill({ target, bin, cacheDir }, (root, scratch) => {
       downloadPackages(scratch)
       for (const name of readdirSync(scratch).filter((file) => file.endsWith('.deb'))) {
         run('dpkg', ['-x', join(scratch, name), root])
@@ -148,7 +154,7 @@ function fromImage(image, cacheDir, log) {
   if (!existsSync(bin)) {
     if (!runs('docker', ['version', '--format', '{{.Server.Version}}'])) return 'no docker daemon answers'
     log(`Copying the Redis server out of the docker image ${image} into a cache folder, once ...`)
-    const why = fill(target, cacheDir, (root, scratch) => {
+    const why = fill({ target, bin, cacheDir }, (root, scratch) => {
       const container = run('docker', ['create', image], { timeout: PULL_TIMEOUT_MS }).trim()
       const archive = join(scratch, 'image.tar')
       try {

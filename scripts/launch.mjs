@@ -64,6 +64,7 @@ const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.
 class Failure extends Error {}
 
 async function launch(name, args) {
+  checkPlatform()
   checkNode()
   const task = TASKS[name]
   if (task === undefined) throw new Failure(`Which task? One of: ${Object.keys(TASKS).join(', ')}`)
@@ -80,6 +81,14 @@ async function launch(name, args) {
   } finally {
     await redis.stop()
   }
+}
+
+/** Redis has no build for Windows, and the tests stop and continue processes with signals that it does not have. */
+function checkPlatform() {
+  if (process.platform !== 'win32') return
+  throw new Failure(
+    'This does not run on Windows itself. Use WSL: https://learn.microsoft.com/windows/wsl/install, then clone and run it there.',
+  )
 }
 
 function checkNode() {

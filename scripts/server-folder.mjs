@@ -21,21 +21,26 @@ export function defaultCacheDir() {
   return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'redis-stream-client')
 }
 
-/** Makes a folder of the cache, which appears under its name only when it is whole. Returns what went wrong, if so. */
-export function fill(target, cacheDir, write) {
-  mkdirSync(cacheDir, { recursive: true })
-  const scratch = mkdtempSync(join(cacheDir, 'fetch-'))
-  const root = join(scratch, 'root')
+/**
+ * Makes a folder of the cache, which appears under its name only when it is whole. Returns what went wrong, if so.
+ * Two runs may do so at the same time: the second keeps what the first has put there, because it may be in use already.
+ */
+export function fill({ target, bin, cacheDir }, write) {
+  let scratch
   try {
+    mkdirSync(cacheDir, { recursive: true })
+    scratch = mkdtempSync(join(cacheDir, 'fetch-'))
+    const root = join(scratch, 'root')
     mkdirSync(root)
     write(root, scratch)
-    rmSync(target, { recursive: true, force: true })
+    if (existsSync(bin)) return undefined
+    rmSync(target, { recursive: true, force: true }) // left there without a server in it
     renameSync(root, target)
     return undefined
   } catch (error) {
-    return reasonOf(error)
+    return existsSync(bin) ? undefined : `${reasonOf(error)} (cache folder: ${cacheDir})`
   } finally {
-    rmSync(scratch, { recursive: true, force: true })
+    if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true })
   }
 }
 
