@@ -270,3 +270,14 @@ async function anchors(page: string): Promise<Set<string>> {
     ),
   )
 }
+
+describe('workflows', () => {
+  it('name every action by the digest of a commit, with its version beside it', async () => {
+    const files = await readdir(join(ROOT, '.github/workflows'))
+    const uses = (await Promise.all(files.map((file) => read(join('.github/workflows', file)))))
+      .flatMap((text) => text.split('\n'))
+      .filter((line) => /^\s*(?:- )?uses:/.test(line))
+    expect(uses.length).toBeGreaterThan(0)
+    for (const line of uses) expect(line).toMatch(/uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/)
+  })
+})
