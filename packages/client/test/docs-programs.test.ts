@@ -11,6 +11,8 @@ import { LbsProducer } from '../src/index.js'
 
 const ROOT = new URL('../../../', import.meta.url)
 const RECORDS = 5
+/** Two processes that begin on a busy machine. */
+const START_TIMEOUT_MS = 20_000
 
 let server: RedisServer
 let redis: Redis
@@ -41,9 +43,9 @@ async function block(page: string, language: string, from = ''): Promise<string>
 }
 
 /** Runs a module as a process of its own, as an application of the built package would. */
-function run(code: string, podName: string): Program {
+function run(code: string, podName: string, folder = 'packages/client/'): Program {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', code], {
-    cwd: fileURLToPath(new URL('packages/client/', ROOT)),
+    cwd: fileURLToPath(new URL(folder, ROOT)),
     env: { ...process.env, REDIS_URL: server.url, POD_NAME: podName },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -58,7 +60,7 @@ function run(code: string, podName: string): Program {
 }
 
 it('the program of the README works through what is added, hands over at SIGTERM, and ends', async () => {
-  const program = await block('README.md', 'js', '## Twenty lines')
+  const program = await block('README.md', 'js', '## Ownership alone')
   const add = await block('README.md', 'js', 'function begin')
   expect(add).toContain("new LbsProducer(redis, 'orders').add('sensor-1', { unit: 'C' })")
   for (let value = 1; value <= RECORDS; value++) await redis.xadd('sensor-1', '*', 'value', value)
@@ -68,6 +70,7 @@ it('the program of the README works through what is added, hands over at SIGTERM
     'both are ready',
     () => redis.keys('orders-heartbeat:*'),
     (keys) => keys.length === 2,
+    { timeoutMs: START_TIMEOUT_MS },
   )
 
   await new LbsProducer(redis, 'orders').add('sensor-1', { unit: 'C' })
@@ -88,6 +91,37 @@ it('the program of the README works through what is added, hands over at SIGTERM
   expect(await redis.keys('orders-heartbeat:*')).toEqual([])
 })
 
+it('the service of the README handles what the producer adds, hands over at SIGTERM, and ends', async () => {
+  const service = await block('README.md', 'js', '## A service')
+  const producer = (await block('README.md', 'js', 'A producer adds records')).replace(
+    "import { RecordProducer } from '@redis-stream-client/worker'",
+    `$&\nimport { Redis } from 'ioredis'\nconst redis = new Redis(process.env.REDIS_URL)`,
+  )
+  const services = ['pod-3', 'pod-4'].map((podName) => run(service, podName, 'packages/worker/'))
+  await eventually(
+    'both are ready',
+    () => redis.keys('orders-heartbeat:*'),
+    (keys) => keys.length === 2,
+    { timeoutMs: START_TIMEOUT_MS },
+  )
+  const { child } = run(`${producer}\nredis.disconnect()`, 'producer', 'packages/worker/')
+  expect(await once(child, 'exit')).toEqual([0, null])
+  const wholeOutput = (): string => services.map(({ output }) => output).join('')
+  await eventually(
+    'the record is handled',
+    wholeOutput,
+    (text) => /^orders-eu \S+ \{ item: 7 \}$/m.test(text),
+    { timeoutMs: START_TIMEOUT_MS },
+  )
+  for (const each of services) {
+    each.child.kill('SIGTERM')
+    expect(await once(each.child, 'exit')).toEqual([0, null])
+  }
+  expect(wholeOutput()).not.toMatch(/error/i)
+  expect(await redis.xlen('orders-input')).toBe(1) // handed over, not done
+  await redis.del('orders-input', 'orders-locks')
+})
+
 it('the script of the guide writes for the owner of the moment, and refuses a former one', async () => {
   const script = await block('docs/guides/idempotent-work.md', 'lua')
   const write = (fence: number, position: string): Promise<unknown> =>
@@ -98,4 +132,29 @@ it('the script of the guide writes for the owner of the moment, and refuses a fo
   expect(await write(1_763_770_000_123_455, '4-0')).toBe(0)
   expect(await redis.hgetall('position:sensor-1')).toEqual({ fence: '1763770000123456', position: '3-0' })
   expect(await redis.hget('totals', 'amount')).toBe('30')
+})
+
+it('the program of the guide for Go moves what is pending and what is undelivered to another service', async () => {
+  const program = await block('docs/guides/moving-from-redis-stream-client-go.md', 'js', '## Service names')
+  const lbs = 'prod:orders-input'
+  const assign = (n: number): Promise<unknown> =>
+    redis.xadd(lbs, '*', 'lbs-input', JSON.stringify({ DataStreamName: `sensor-${n}` }))
+  await redis.xgroup('CREATE', lbs, 'prod:orders-group', '$', 'MKSTREAM')
+  for (let n = 0; n < 5; n++) await assign(n)
+  const read = (await redis.xreadgroup(
+    ...(['GROUP', 'prod:orders-group', 'redis-consumer-pod-1', 'COUNT', 3, 'STREAMS', lbs, '>'] as const),
+  )) as [string, [id: string, fields: string[]][]][]
+  const [done, , deleted] = (read[0]?.[1] ?? []).map(([id]) => id)
+  await redis.xack(lbs, 'prod:orders-group', done as string)
+  await redis.xdel(lbs, deleted as string)
+
+  const { child } = run(program, 'mover')
+  expect(await once(child, 'exit')).toEqual([0, null])
+  const moved = await redis.xrange('prod-orders-input', '-', '+')
+  expect(moved.map(([, fields]) => JSON.parse(fields[1] as string).DataStreamName)).toEqual([
+    'sensor-1',
+    'sensor-3',
+    'sensor-4',
+  ])
+  expect((await redis.xpending(lbs, 'prod:orders-group'))[0]).toBe(0)
 })

@@ -271,6 +271,16 @@ async function anchors(page: string): Promise<Set<string>> {
   )
 }
 
+describe('the READMEs of the packages', () => {
+  it('lead to whole addresses, because a tarball has no other page', async () => {
+    for (const page of (await pages()).filter((each) => /^packages\/\w+\/README\.md$/.test(each))) {
+      for (const [, target] of (await read(page)).matchAll(/\]\(([^)]+)\)/g)) {
+        expect(target, page).toMatch(/^(https:\/\/|#)/)
+      }
+    }
+  })
+})
+
 describe('workflows', () => {
   it('name every action by the digest of a commit, with its version beside it', async () => {
     const files = await readdir(join(ROOT, '.github/workflows'))

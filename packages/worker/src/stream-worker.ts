@@ -7,7 +7,12 @@
  * What it consists of: the client owns streams; a StreamRun keeps what was read, handled and committed of each; a few
  * StreamReaders read them all; the Scheduler gives each its Turns; StreamEndings leave them.
  */
-import { type OwnedStream, type RedisStreamClient, StreamClientError } from '@redis-stream-client/client'
+import {
+  type ClientHealth,
+  type OwnedStream,
+  type RedisStreamClient,
+  StreamClientError,
+} from '@redis-stream-client/client'
 import {
   defaultLogger,
   guardLogger,
@@ -128,6 +133,14 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   /** `await using`: as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  /**
+   * The session and connections of the client underneath, from memory: for readiness, which asks often. Ready is
+   * `health().session === 'held'`. Before `run` and after `close` it is not.
+   */
+  health(): ClientHealth {
+    return this.#client.health()
   }
 
   /** What this worker does now, with the lag of its streams. Never rejects: without Redis, lag is null. */

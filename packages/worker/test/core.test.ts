@@ -327,6 +327,16 @@ describe('committing', () => {
     },
   )
 
+  test('says from memory whether it has a session, for readiness', async () => {
+    const worker = world.worker('a', { process: () => undefined })
+    expect(worker.health().session).not.toBe('held')
+    const running = worker.run()
+    await eventually('its session is held', () => worker.health().session === 'held')
+    await worker.close()
+    expect(worker.health().session).toBe('closed')
+    await running
+  })
+
   test('leaves no connection open when it cannot start', async () => {
     await world.redis.set('orders-heartbeat:redis-consumer-a', 'another process')
     const worker = world.worker('a', { process: () => undefined, client: { heartbeatTtlMs: 200 } })
