@@ -15,7 +15,7 @@ export interface ClientHealth {
   readonly trustLeftMs: number
   /** Streams owned now. */
   readonly owned: number
-  /** Streams it may own beyond that; Infinity without a limit. */
+  /** Streams it may own beyond that; Infinity without a limit, which JSON shows as the text `Infinity`. */
   readonly capacity: number
   /** Free places in the notification queue. */
   readonly queueRoom: number

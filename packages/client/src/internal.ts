@@ -52,6 +52,6 @@ export function fenceOf(stream: OwnedStream): Fence {
     fencingToken: stream.fencingToken,
     sessionSignal: stream.session.signal,
     isHeld: () => stream.owned,
-    nextCommit: () => ++stream.commits,
+    nextCommit: () => stream.nextCommit(),
   }
 }

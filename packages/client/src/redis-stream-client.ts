@@ -15,7 +15,7 @@ import {
   type StreamTerminated,
   type TerminationReason,
 } from '@redis-stream-client/notifs'
-import { SafeEmitter } from '@redis-stream-client/notifs/internal'
+import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
 import { Deadline } from './async/deadline.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
@@ -51,8 +51,6 @@ const INFO: Record<TerminationReason, string> = {
 }
 
 export class RedisStreamClient extends SafeEmitter<ClientEvents> implements AsyncDisposable {
-  /** `redis-consumer-<POD_NAME>`. */
-  readonly id: string
   readonly #options: ResolvedOptions
   readonly #logger: SafeLogger
   readonly #broker: NotificationBroker
@@ -76,7 +74,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const onListenerError = (error: unknown, event: string): void =>
       logger.error({ event, error: messageOf(error) }, 'a listener has thrown')
     super({ onListenerError })
-    this.id = resolved.clientId
     this.#options = resolved
     this.#logger = logger
     this.#broker = new NotificationBroker({ capacity: resolved.notificationBufferSize, onListenerError })
@@ -109,6 +106,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     })
     // An application that closes the broker does not listen any more.
     void this.#broker.closed.then(() => this.close())
+  }
+
+  /** `redis-consumer-<POD_NAME>`. */
+  get id(): string {
+    return this.#options.clientId
   }
 
   /**
@@ -173,7 +175,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       throw isCutOff ? closed() : error
     })
     if (this.#closing !== undefined) throw closed() // closing gives the stream back
-    stream.isAnnounced = true
+    stream.announce()
     return stream
   }
 
@@ -214,7 +216,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     return this.close()
   }
 
-  /** The streams owned now, by name. */
+  /** The streams owned now, by name: one object that always shows the present state and cannot be changed. */
   get owned(): ReadonlyMap<string, OwnedStream> {
     return this.#parts.ownership.streams
   }
@@ -222,7 +224,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   health(): ClientHealth {
     const { commands, heartbeats, hints, ownership, reader } = this.#parts
     const { session, state } = this.#supervisor
-    return {
+    return withJsonForm({
       id: this.id,
       session: state,
       consumer: session?.consumer ?? null,
@@ -238,7 +240,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         reader: reader.status,
         hints: hints.statuses,
       },
-    }
+    })
   }
 
   #shutDown(reason: TerminationReason, error?: Error): Promise<void> {
@@ -301,10 +303,11 @@ function closed(): StreamClientError {
 function terminated(reason: TerminationReason, left: number, error: Error | undefined): StreamTerminated {
   const rest =
     left === 0 ? '' : `; ${left} streams could not be given back and go to others when the session expires`
-  return {
+  const notification: StreamTerminated = {
     type: 'StreamTerminated',
-    additionalInfo: { info: INFO[reason] + rest },
+    additionalInfo: Object.freeze({ info: INFO[reason] + rest }),
     reason,
     ...(error === undefined ? {} : { error }),
   }
+  return Object.freeze(withJsonForm(notification))
 }

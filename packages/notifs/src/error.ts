@@ -2,6 +2,7 @@
  * The one error class of redis-stream-client, and the list of its codes. It lives in this package because
  * the codec throws it too; the client package hands it on.
  */
+import { errorJson } from './json-form.js'
 
 /** Every code a {@link StreamClientError} can carry. Codes are stable: callers branch on them, never on messages. */
 export const ERROR_CODES = [
@@ -65,6 +66,12 @@ export class StreamClientError extends Error {
     for (const [name, value] of facts) {
       if (!(name in this)) Object.defineProperty(this, name, { value, enumerable: true })
     }
+  }
+
+  /** What JSON.stringify shows: name, code, message, cause, and the facts in both places. */
+  toJSON(): object {
+    const json = errorJson(this)
+    return { ...json.facts, ...json }
   }
 }
 

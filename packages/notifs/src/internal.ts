@@ -6,7 +6,9 @@ import { retract as retractFrom, roomAvailable as roomIn } from './notification-
 import type { OwnedStream } from './owned-stream.js'
 
 export { Fifo } from './fifo.js'
+export { freezeJson } from './freeze-json.js'
 export { callGuarded, catchRejection } from './guarded-call.js'
+export { errorJson, withJsonForm } from './json-form.js'
 export { messageOf } from './message-of.js'
 export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
 

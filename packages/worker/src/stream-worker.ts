@@ -22,7 +22,7 @@ import {
   type SafeLogger,
 } from '@redis-stream-client/client/internal'
 import type { Notification, StreamTerminated } from '@redis-stream-client/notifs'
-import { SafeEmitter } from '@redis-stream-client/notifs/internal'
+import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
 import { DeadLetters } from './dead-letters.js'
 import { WorkerError } from './worker-error.js'
 import type { WorkerEvents } from './worker-events.js'
@@ -80,7 +80,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
       ),
       logger: this.#logger,
       emit: (event, payload) => {
-        this.emit(event, ...([payload] as never))
+        this.emit(event, ...([shown(payload)] as never))
       },
       signal: this.#stop.signal,
     })
@@ -249,4 +249,9 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
       this.#logger.debug({ error: messageOf(error) }, 'the wake keys were not removed, they expire')
     }
   }
+}
+
+/** What listeners get: all the same object, which none of them can change. */
+function shown(payload: object): object {
+  return payload instanceof Error ? payload : Object.freeze(withJsonForm(payload))
 }

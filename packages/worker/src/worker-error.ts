@@ -1,4 +1,5 @@
 /** Errors of the worker that the client has no code for. */
+import { errorJson } from '@redis-stream-client/notifs/internal'
 
 /** Every code a {@link WorkerError} can carry. Codes are stable: callers branch on them, never on messages. */
 export const WORKER_ERROR_CODES = [
@@ -32,5 +33,10 @@ export class WorkerError extends Error {
     this.name = 'WorkerError'
     this.code = code
     this.facts = facts
+  }
+
+  /** What JSON.stringify shows: name, code, message, facts and cause. */
+  toJSON(): object {
+    return errorJson(this)
   }
 }

@@ -62,6 +62,7 @@ export class DeadLetters {
   /** Says that an entry has gone to the dead letters. */
   report(letter: DeadLetter): void {
     const { logger, onDeadLetter, recorder } = this.#context
+    Object.freeze(letter)
     logger.warn(letter, 'an entry cannot be served: it is in the dead letters now')
     recorder.deadLettered({ reason: letter.reason })
     onDeadLetter(letter)

@@ -2,6 +2,7 @@
 import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
+import { added, expired } from './notices.js'
 import type { StreamHandle } from './stream-handle.js'
 
 export class Deliveries {
@@ -23,16 +24,12 @@ export class Deliveries {
   /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */
   async streamAdded(stream: StreamHandle, signal: AbortSignal): Promise<void> {
     if (stream.hasEnded) return // while it waited for its turn: StreamDisowned has gone ahead
-    const { dataStreamName, idInLbs, additionalInfo, recovered } = stream
-    stream.isAnnounced = await this.#send(
-      { type: 'StreamAdded', payload: { dataStreamName, idInLbs }, additionalInfo, stream, recovered },
-      signal,
-    )
+    if (await this.#send(added(stream), signal)) stream.announce()
   }
 
   /** Resolves when it is queued, or will never be because the signal aborted or the broker closed. */
   async streamExpired(facts: Omit<StreamExpired, 'type'>, signal: AbortSignal): Promise<void> {
-    await this.#send({ type: 'StreamExpired', ...facts }, signal)
+    await this.#send(expired(facts), signal)
   }
 
   async #send(notification: Notification, signal: AbortSignal): Promise<boolean> {

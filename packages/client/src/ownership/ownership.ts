@@ -15,6 +15,8 @@ import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Session } from '../session/session.js'
+import { disowned } from './notices.js'
+import { ReadOnlyMap } from './read-only-map.js'
 import type { StreamHandle } from './stream-handle.js'
 
 /** Longest stretch of disowning without letting the event loop go on. */
@@ -30,17 +32,15 @@ export interface OwnershipContext {
 
 export class Ownership {
   readonly #context: OwnershipContext
-  #streams = new Map<string, StreamHandle>()
+  readonly #streams = new Map<string, StreamHandle>()
+  /** What others may look at, the application among them. */
+  readonly streams: ReadonlyMap<string, StreamHandle> = new ReadOnlyMap(this.#streams)
   /** Places for streams that are being taken. */
   #reserved = 0
   #onChange: (() => void)[] = []
 
   constructor(context: OwnershipContext) {
     this.#context = context
-  }
-
-  get streams(): ReadonlyMap<string, StreamHandle> {
-    return this.#streams
   }
 
   /** How many more streams this client may own. */
@@ -101,16 +101,11 @@ export class Ownership {
     this.#remove(stream, 'disowned')
     stream.end(reason)
     recorder.disowned({ reason })
-    const { dataStreamName, idInLbs, additionalInfo } = stream
+    const { dataStreamName, idInLbs } = stream
     logger.debug({ dataStreamName, idInLbs, reason }, 'disowned')
     if (!retract(broker, stream)) {
       // StreamDisowned is exempt from the limit of the queue: this does not wait.
-      void broker.send({
-        type: 'StreamDisowned',
-        payload: { dataStreamName, idInLbs },
-        additionalInfo,
-        reason,
-      })
+      void broker.send(disowned(stream, reason))
     }
     this.#changed()
   }

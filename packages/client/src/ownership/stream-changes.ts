@@ -72,8 +72,8 @@ export class StreamChanges implements StreamOperations {
   }
 
   async commit(stream: StreamHandle, checkpoint: string): Promise<void> {
-    stream.commits++
-    this.#accept(stream, 'commit', await this.#commits.add({ stream, number: stream.commits, checkpoint }))
+    const number = stream.nextCommit()
+    this.#accept(stream, 'commit', await this.#commits.add({ stream, number, checkpoint }))
   }
 
   async finish(stream: StreamHandle, keepCheckpoint: boolean): Promise<void> {

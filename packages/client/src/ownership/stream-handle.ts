@@ -5,6 +5,7 @@ import {
   type OwnedStream,
   StreamClientError,
 } from '@redis-stream-client/notifs'
+import { freezeJson } from '@redis-stream-client/notifs/internal'
 import type { Tenure } from '../redis/service-scripts.js'
 import type { Session } from '../session/session.js'
 
@@ -32,21 +33,19 @@ export interface StreamFacts extends Tenure {
  */
 export type OwnershipEnd = 'done' | 'release' | DisownReason
 
+/** Frozen, because the application holds it: what changes is private. */
 export class StreamHandle implements OwnedStream, Tenure {
   readonly dataStreamName: string
   readonly idInLbs: string
-  readonly additionalInfo: JsonObject
   readonly fencingToken: number
   readonly checkpoint: string | null
   readonly recovered: boolean
-  /** Monotonic. */
-  readonly takenAtMs: number
-  readonly session: Session
-  /** Number of the last commit sent. */
-  commits: number
-  /** True once the application can know of the stream: only then `done()` of the client may finish it. */
-  isAnnounced = false
+  readonly #additionalInfo: JsonObject
+  readonly #takenAtMs: number
+  readonly #session: Session
   readonly #operations: StreamOperations
+  #commits: number
+  #isAnnounced = false
   #controller: AbortController | undefined
   #stopReason: StreamClientError | undefined
   #ended: OwnershipEnd | undefined
@@ -60,14 +59,20 @@ export class StreamHandle implements OwnedStream, Tenure {
   constructor(facts: StreamFacts, session: Session, operations: StreamOperations) {
     this.dataStreamName = facts.dataStreamName
     this.idInLbs = facts.idInLbs
-    this.additionalInfo = facts.additionalInfo ?? EMPTY_INFO
     this.fencingToken = facts.fencingToken
     this.checkpoint = facts.checkpoint
     this.recovered = facts.recovered
-    this.takenAtMs = facts.takenAtMs
-    this.commits = facts.commits
-    this.session = session
+    this.#additionalInfo = facts.additionalInfo ?? EMPTY_INFO
+    this.#takenAtMs = facts.takenAtMs
+    this.#commits = facts.commits
+    this.#session = session
     this.#operations = operations
+    Object.freeze(this)
+  }
+
+  /** Frozen when somebody looks at it, for that takes as long as it is large. */
+  get additionalInfo(): JsonObject {
+    return freezeJson(this.#additionalInfo)
   }
 
   get owned(): boolean {
@@ -100,6 +105,36 @@ export class StreamHandle implements OwnedStream, Tenure {
 
   release(): Promise<void> {
     return this.#inOrder(() => this.#operations.release(this), 'release')
+  }
+
+  toJSON(): object {
+    const { checkpoint, dataStreamName, fencingToken, idInLbs, owned, recovered } = this
+    const additionalInfo = this.#additionalInfo
+    return { dataStreamName, idInLbs, additionalInfo, fencingToken, checkpoint, recovered, owned }
+  }
+
+  get session(): Session {
+    return this.#session
+  }
+
+  /** Monotonic. */
+  get takenAtMs(): number {
+    return this.#takenAtMs
+  }
+
+  /** Draws the number of the next commit. */
+  nextCommit(): number {
+    return ++this.#commits
+  }
+
+  /** True once the application can know of the stream: only then `done()` of the client may finish it. */
+  get isAnnounced(): boolean {
+    return this.#isAnnounced
+  }
+
+  /** Notes that the application can know of the stream. */
+  announce(): void {
+    this.#isAnnounced = true
   }
 
   /** True while a call is under way: what Redis says of the stream may be about to change. */
