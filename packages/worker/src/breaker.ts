@@ -14,7 +14,7 @@ import {
   handleWhenResult,
 } from 'cockatiel'
 import type { AttemptOutcome } from './attempt.js'
-import { NonRetryableError } from './failures.js'
+import { isNonRetryable } from './failures.js'
 import type { BreakerState } from './worker-metrics.js'
 import type { CircuitBreakerOptions } from './worker-options.js'
 
@@ -29,9 +29,23 @@ export class Breaker {
   #isProbing = false
   #timer: NodeJS.Timeout | undefined
 
-  /** `onChange` is also called when a closed or half-open breaker lets records begin again. */
-  constructor(options: CircuitBreakerOptions, onChange: (state: BreakerState) => void) {
-    const isFailure = options.isFailure ?? ((error: unknown) => !(error instanceof NonRetryableError))
+  /**
+   * `onChange` is also called when a closed or half-open breaker lets records begin again. `onProblem` hears of an
+   * `isFailure` that has thrown; then the default decides.
+   */
+  constructor(
+    options: CircuitBreakerOptions,
+    onChange: (state: BreakerState) => void,
+    onProblem: (error: unknown) => void,
+  ) {
+    const isFailure = (error: unknown): boolean => {
+      try {
+        return options.isFailure?.(error) ?? !isNonRetryable(error)
+      } catch (problem) {
+        onProblem(problem)
+        return !isNonRetryable(error)
+      }
+    }
     this.#halfOpenAfterMs = options.halfOpenAfterMs ?? DEFAULT_HALF_OPEN_AFTER_MS
     this.#onChange = onChange
     this.#policy = circuitBreaker(

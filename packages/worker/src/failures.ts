@@ -1,5 +1,8 @@
 /** What a handler throws to say how it wants to be treated. Anything else it throws is retried as configured. */
 
+/** setTimeout fires at once for anything longer. */
+export const GREATEST_DELAY_MS: number = 2 ** 31 - 1
+
 /** Trying again is useless: the record goes to the dead letters at once. */
 export class NonRetryableError extends Error {
   constructor(message: string, options?: ErrorOptions) {
@@ -34,5 +37,22 @@ export function retryAfter(
   return new RetryAfterError(delayMs, message, options)
 }
 
-/** setTimeout fires at once for anything longer. */
-const GREATEST_DELAY_MS = 2 ** 31 - 1
+/** True if what was thrown asks for no further attempt. Anything can be thrown, also what throws when looked at. */
+export function isNonRetryable(thrown: unknown): boolean {
+  return readOr(false, () => thrown instanceof NonRetryableError)
+}
+
+/** The delay that what was thrown asks for; null if it asks for none that a timer can keep. */
+export function askedDelayMs(thrown: unknown): number | null {
+  const delayMs = readOr(null, () => (thrown instanceof RetryAfterError ? thrown.delayMs : null))
+  return typeof delayMs === 'number' && delayMs >= 0 && delayMs <= GREATEST_DELAY_MS ? delayMs : null
+}
+
+/** What `read` answers, or `otherwise` if it throws. */
+export function readOr<T>(otherwise: T, read: () => T): T {
+  try {
+    return read()
+  } catch {
+    return otherwise
+  }
+}

@@ -1,5 +1,5 @@
 /** How often and when a record that failed is tried again. Pure: chance is given. */
-import { NonRetryableError, RetryAfterError } from './failures.js'
+import { askedDelayMs, isNonRetryable } from './failures.js'
 
 export interface RetryPolicy {
   /** Attempts in all, the first included. */
@@ -13,7 +13,7 @@ export interface RetryPolicy {
 
 /** True if a record that has failed this often, the last time with this error, is not to be tried again. */
 export function isExhausted(policy: RetryPolicy, attempts: number, error: unknown): boolean {
-  return error instanceof NonRetryableError || attempts >= policy.attempts
+  return isNonRetryable(error) || attempts >= policy.attempts
 }
 
 /** Milliseconds until the attempt after failure number `attempts` (from 1). */
@@ -23,7 +23,8 @@ export function retryDelayMs(
   error: unknown,
   chance: number = Math.random(),
 ): number {
-  if (error instanceof RetryAfterError) return error.delayMs
+  const askedMs = askedDelayMs(error)
+  if (askedMs !== null) return askedMs
   const exponential = policy.initialDelayMs * policy.factor ** Math.min(attempts - 1, 1000)
   const capped = Math.min(exponential, policy.maxDelayMs)
   return capped * (1 - policy.jitter * chance)

@@ -1,6 +1,6 @@
 /** What a worker consists of, put together: who is told what by whom. */
 import { RedisStreamClient } from '@redis-stream-client/client'
-import { Connection, type RedisLike, type SafeLogger } from '@redis-stream-client/client/internal'
+import { Connection, messageOf, type RedisLike, type SafeLogger } from '@redis-stream-client/client/internal'
 import type { Logger } from 'pino'
 import { Breaker } from './breaker.js'
 import { LagMonitor } from './lag-monitor.js'
@@ -18,7 +18,7 @@ import { Trimmer } from './trimmer.js'
 import { Turns } from './turns.js'
 import type { WorkerEvents } from './worker-events.js'
 import type { WorkerKeys } from './worker-keys.js'
-import type { SafeWorkerRecorder } from './worker-metrics.js'
+import type { BreakerState, SafeWorkerRecorder } from './worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './worker-options.js'
 
 export interface PartsContext {
@@ -110,13 +110,16 @@ export class WorkerParts {
   #makeBreaker(): Breaker | null {
     const { emit, logger, options, recorder } = this.#context
     if (options.circuitBreaker === null) return null
-    return new Breaker(options.circuitBreaker, (state) => {
+    const onChange = (state: BreakerState): void => {
       recorder.breaker({ state })
       logger.warn({ state }, 'the circuit breaker has changed its state')
       emit('breaker', { state })
       // In half-open the first of these probes, and the others wait for what comes of it.
       this.scheduler.pump()
-    })
+    }
+    return new Breaker(options.circuitBreaker, onChange, (error) =>
+      logger.error({ error: messageOf(error) }, 'circuitBreaker.isFailure has thrown, the default decides'),
+    )
   }
 
   #makeRuns(scripts: WorkerScripts): OwnedRuns {
