@@ -9,7 +9,7 @@
  * kept ignores the mark and goes on from the position.
  */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
-import { messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import { backoffMs, messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
 import type { WorkerScripts } from './redis/worker-scripts.js'
 import { comparePositions } from './stream-position.js'
 import type { StreamRun } from './stream-run.js'
@@ -27,6 +27,7 @@ export interface StreamEndingsContext {
 }
 
 const RETRY_PAUSE_MS = 200
+const GREATEST_PAUSE_MS = 5000
 
 export class StreamEndings {
   readonly #context: StreamEndingsContext
@@ -42,6 +43,7 @@ export class StreamEndings {
   async finish(run: StreamRun, isCertain: boolean): Promise<void> {
     if (!run.beginEnding()) return
     await run.whenIdle()
+    let isClosed = false
     await this.#persist(run, 'finished', async () => {
       run.markFinished(isCertain)
       await run.commit()
@@ -50,9 +52,10 @@ export class StreamEndings {
       const isDeleted = await this.#deleteData(run)
       run.isHandedBack = true
       await run.stream.done({ keepCheckpoint: !isDeleted })
+      isClosed = true
       this.#context.onEnd(run, 'finished')
-      if (!isCertain && (await this.#hasNewer(run))) await this.#context.announce(run.stream)
     })
+    if (isClosed && !isCertain) await this.#assignAnew(run)
   }
 
   /** Commits and gives the stream to somebody else. Never rejects. */
@@ -65,6 +68,28 @@ export class StreamEndings {
       await run.stream.release()
       this.#context.onEnd(run, 'released')
     })
+  }
+
+  /**
+   * Looks once more after an idle stream was closed: a record that came between the look before and the closing lies in
+   * a stream that nobody will look at, until it is assigned again. Repeats what Redis refuses until the worker closes.
+   */
+  async #assignAnew(run: StreamRun): Promise<void> {
+    const { announce, logger, signal } = this.#context
+    for (let failures = 0; ; failures++) {
+      try {
+        if (await this.#hasNewer(run)) await announce(run.stream)
+        return
+      } catch (error) {
+        const facts = { dataStreamName: run.name, error: messageOf(error) }
+        if (signal.aborted) {
+          const problem = 'records may have come after the end of a stream: assign it to the LBS again'
+          return logger.error(facts, problem)
+        }
+        logger.warn(facts, 'an idle stream was closed and cannot be looked at once more, trying again')
+        await sleep(backoffMs(failures, RETRY_PAUSE_MS, GREATEST_PAUSE_MS), signal)
+      }
+    }
   }
 
   /** Goes on; or, if the worker was told to close in the meantime, gives the stream to somebody else. */

@@ -1,14 +1,18 @@
-/** Endings that meet: an idle stream whose end is called off while the worker closes. */
+/** Endings that meet: an idle stream whose end is called off while the worker closes, or that gets a record meanwhile. */
 import type { OwnedStream } from '@redis-stream-client/client'
-import { expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from 'vitest'
 import type { CheckpointWriter, Draft } from '../src/checkpoint-writer.js'
 import type { WorkerScripts } from '../src/redis/worker-scripts.js'
-import { StreamEndings } from '../src/stream-endings.js'
+import { StreamEndings, type StreamEndingsContext } from '../src/stream-endings.js'
 import { StreamRun } from '../src/stream-run.js'
 
-test('an end that is called off while the worker closes hands the stream over', async () => {
-  const calls: string[] = []
-  const closing = new AbortController()
+let calls: string[]
+let closing: AbortController
+let run: StreamRun
+
+beforeEach(() => {
+  calls = []
+  closing = new AbortController()
   const stream = {
     dataStreamName: 's',
     idInLbs: '1-0',
@@ -20,7 +24,7 @@ test('an end that is called off while the worker closes hands the stream over', 
   const writer = {
     save: async (draft: () => Draft | null) => draft()?.stored(),
   } as unknown as CheckpointWriter
-  const run = new StreamRun(stream, {} as never, writer, {
+  run = new StreamRun(stream, {} as never, writer, {
     bufferUse: { records: 0 },
     readCount: 100,
     nowMs: () => performance.now(),
@@ -28,24 +32,84 @@ test('an end that is called off while the worker closes hands the stream over', 
     onReady: () => undefined,
     onCommitted: () => undefined,
   })
-  const endings = new StreamEndings({
+})
+
+/** Endings of a worker that is told of the last id of the stream, look by look. */
+function endings(look: () => string | null, context: Partial<StreamEndingsContext> = {}): StreamEndings {
+  const note = (_: object, message: string): void => void calls.push(message)
+  return new StreamEndings({
     scripts: {
-      lag: async () => {
-        closing.abort() // the worker is told to close while Redis is asked
-        void endings.release(run)
-        return [{ records: 1, lastId: '5-0' }]
-      },
+      lag: async () => [{ records: 1, lastId: look() }],
     } as unknown as WorkerScripts,
     onDone: 'keep',
-    logger: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+    logger: { debug: note, info: note, warn: note, error: note },
     signal: new AbortController().signal,
     announce: async () => void calls.push('announce'),
     onEnd: (ended, how) => {
       calls.push(how)
       ended.end()
     },
+    ...context,
   })
-  await endings.finish(run, false)
+}
+
+test('an end that is called off while the worker closes hands the stream over', async () => {
+  const ending = endings(() => {
+    closing.abort() // the worker is told to close while Redis is asked
+    void ending.release(run)
+    return '5-0'
+  })
+  await ending.finish(run, false)
   expect(run.state).toBe('ended')
   expect(calls.filter((call) => call !== 'hungry')).toEqual(['release', 'released'])
+})
+
+describe('a record that comes while an idle stream is being closed', () => {
+  /** Nothing before the assignment is closed, one record afterwards. */
+  const late = (): string | null => (calls.includes('done') ? '5-0' : null)
+
+  test('has the stream assigned again', async () => {
+    await endings(late).finish(run, false)
+    expect(calls).toEqual(['done', 'finished', 'announce'])
+  })
+
+  test('is not looked for where somebody has said that the stream is finished', async () => {
+    await endings(late).finish(run, true)
+    expect(calls).toEqual(['done', 'finished'])
+  })
+
+  test('has it assigned again as soon as Redis lets it', async () => {
+    const refusals = ['the look', 'the look', 'the announcement']
+    const refuse = (what: string): void => {
+      if (refusals[0] === what && calls.includes('done')) throw new Error(`${refusals.shift()} was refused`)
+    }
+    const ending = endings(
+      () => {
+        refuse('the look')
+        return late()
+      },
+      {
+        announce: async () => {
+          refuse('the announcement')
+          calls.push('announce')
+        },
+      },
+    )
+    await ending.finish(run, false)
+    const again = 'an idle stream was closed and cannot be looked at once more, trying again'
+    expect(calls).toEqual(['done', 'finished', again, again, again, 'announce'])
+  })
+
+  test('is named as lost from sight when the worker closes before Redis lets it', async () => {
+    const stop = new AbortController()
+    const ending = endings(late, {
+      signal: stop.signal,
+      announce: () => {
+        stop.abort()
+        return Promise.reject(new Error('refused'))
+      },
+    })
+    await ending.finish(run, false)
+    expect(calls.at(-1)).toBe('records may have come after the end of a stream: assign it to the LBS again')
+  })
 })
