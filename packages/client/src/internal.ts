@@ -12,7 +12,7 @@ export { type Guarded, guardMethods } from './guarded-methods.js'
 export { refuseKeyPrefix } from './lbs-producer.js'
 export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 export { Connection, isCluster, type RedisLike } from './redis/connection.js'
-export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
+export { isForbidden, isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
 export { Script } from './redis/script.js'
 export {
   familyPrefix,

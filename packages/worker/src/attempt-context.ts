@@ -53,7 +53,8 @@ export class AttemptContext implements RecordContext {
   get done(): () => void {
     return () => {
       refuseLate('done', this.#attempt)
-      this.#run.isLastDone = true
+      this.#attempt.isLast = true
+      this.#finishIfPassed()
     }
   }
 
@@ -93,6 +94,17 @@ export class AttemptContext implements RecordContext {
     return passed.length
   }
 
+  /** True if the stream ends with this record. */
+  #isEnd(record: StreamRecord): boolean {
+    return this.#attempt.isLast && record === this.#attempt.records.at(-1)
+  }
+
+  /** `done` may come after the transaction of the last record, whose commit did not say that it is the last one. */
+  #finishIfPassed(): void {
+    const last = this.#attempt.records.at(-1) as StreamRecord
+    if (this.#isEnd(last) && comparePositions(last.id, this.#run.position) <= 0) this.#run.markFinished(true)
+  }
+
   async #transact(
     record: StreamRecord,
     commands: readonly ScriptCommand[],
@@ -101,13 +113,16 @@ export class AttemptContext implements RecordContext {
     const before = this.#transaction ?? Promise.resolve(null)
     const replies = before.then(() =>
       // An earlier transaction of the attempt has moved the position since the call.
-      this.#run.writer.transact(commands, () => this.#run.draftThrough(record.id, this.#countPassed(record))),
+      this.#run.writer.transact(commands, () =>
+        this.#run.draftThrough(record.id, this.#countPassed(record), this.#isEnd(record)),
+      ),
     )
     this.#transaction = replies.then(
       () => null,
       (error: unknown) => error,
     )
     const answer = await replies
+    this.#finishIfPassed()
     this.#surroundings.recorder.transaction({
       commands: commands.length,
       durationMs: performance.now() - startedAtMs,

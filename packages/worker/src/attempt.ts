@@ -6,6 +6,7 @@
  *   aborted ── handler settles ──> over: ok, failed, interrupted
  *   aborted ── it does not within the grace ──> over: abandoned. What it still does through its context is refused.
  */
+import type { Portion } from './portion.js'
 import type { RecordContext } from './record-context.js'
 import type { StreamRecord } from './stream-record.js'
 import { WorkerError } from './worker-error.js'
@@ -36,6 +37,12 @@ export class Attempt {
   readonly records: readonly StreamRecord[]
   /** From 1. */
   readonly number: number
+  /** The stream ends with the last of the records: `isLast` or the handler has said so. */
+  isLast: boolean
+  /** Of the monotonic clock. */
+  readonly startedAtMs: number = performance.now()
+  /** True when it was said that the handler takes long. */
+  isKnownSlow = false
   readonly #limits: AttemptLimits
   #controller: AbortController | undefined
   #abort: { readonly kind: AbortKind; readonly reason: Error } | undefined
@@ -43,8 +50,9 @@ export class Attempt {
   #settle: ((outcome: AttemptOutcome) => void) | undefined
   #isOver = false
 
-  constructor(records: readonly StreamRecord[], number: number, limits: AttemptLimits) {
-    this.records = records
+  constructor(portion: Pick<Portion, 'records' | 'isLast'>, number: number, limits: AttemptLimits) {
+    this.records = portion.records
+    this.isLast = portion.isLast
     this.number = number
     this.#limits = limits
   }

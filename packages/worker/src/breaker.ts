@@ -15,6 +15,7 @@ import {
 } from 'cockatiel'
 import type { AttemptOutcome } from './attempt.js'
 import { isNonRetryable } from './failures.js'
+import { plainAnswer } from './plain-answer.js'
 import type { BreakerState } from './worker-metrics.js'
 import type { CircuitBreakerOptions } from './worker-options.js'
 
@@ -31,7 +32,7 @@ export class Breaker {
 
   /**
    * `onChange` is also called when a closed or half-open breaker lets records begin again. `onProblem` hears of an
-   * `isFailure` that has thrown; then the default decides.
+   * `isFailure` that has not answered; then the default decides.
    */
   constructor(
     options: CircuitBreakerOptions,
@@ -40,11 +41,13 @@ export class Breaker {
   ) {
     const isFailure = (error: unknown): boolean => {
       try {
-        return options.isFailure?.(error) ?? !isNonRetryable(error)
+        if (options.isFailure !== undefined) {
+          return plainAnswer('circuitBreaker.isFailure', options.isFailure(error))
+        }
       } catch (problem) {
         onProblem(problem)
-        return !isNonRetryable(error)
       }
+      return !isNonRetryable(error)
     }
     this.#halfOpenAfterMs = options.halfOpenAfterMs ?? DEFAULT_HALF_OPEN_AFTER_MS
     this.#onChange = onChange

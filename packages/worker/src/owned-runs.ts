@@ -1,14 +1,16 @@
 /** The streams a worker works on: how they come in, and what happens on time rather than on a record. */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
-import { fenceOf, messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import { backoffMs, fenceOf, isForbidden, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
 import { CheckpointWriter } from './checkpoint-writer.js'
 import type { ReadTarget } from './named-streams.js'
 import type { WorkerScripts } from './redis/worker-scripts.js'
+import type { SlowHandlers } from './slow-handlers.js'
 import type { StreamEndings } from './stream-endings.js'
 import type { StreamReader } from './stream-reader.js'
 import { type RunContext, StreamRun } from './stream-run.js'
 import { isLoss } from './turns.js'
-import { decodeCheckpoint } from './worker-checkpoint.js'
+import { decodeCheckpoint, describeError } from './worker-checkpoint.js'
+import { WorkerError } from './worker-error.js'
 import type { WorkerEvents } from './worker-events.js'
 import type { HaltReason, SafeWorkerRecorder, StreamEnd } from './worker-metrics.js'
 
@@ -19,6 +21,7 @@ export interface OwnedRunsContext {
   readonly endings: StreamEndings
   readonly commitIntervalMs: number
   readonly idleMs: number
+  readonly slowHandlers: SlowHandlers
   readonly recorder: SafeWorkerRecorder
   readonly logger: SafeLogger
   readonly emit: <Name extends keyof WorkerEvents>(
@@ -31,10 +34,15 @@ const LEAST_TICK_MS = 5
 const GREATEST_TICK_MS = 250
 /** After Redis has refused a commit. */
 const COMMIT_RETRY_MS = 500
+/** After Redis has forbidden to read a stream. */
+const FIRST_FORBIDDEN_MS = 1000
+const GREATEST_FORBIDDEN_MS = 10_000
 
 export class OwnedRuns {
   readonly #context: OwnedRunsContext
   readonly #runs = new Map<string, StreamRun>()
+  /** Runs that have ended while their handler was busy, by stream. */
+  readonly #leaving = new Map<string, StreamRun>()
   readonly #readerOf = new Map<StreamRun, StreamReader>()
   /** Everything started here and not settled. */
   readonly #underWay = new Set<Promise<unknown>>()
@@ -49,13 +57,12 @@ export class OwnedRuns {
 
   /** Works on a stream from now on; once an earlier ownership of it has come to its end in this process. */
   add(stream: OwnedStream): void {
+    if (!stream.owned) return
     const earlier = this.#runs.get(stream.dataStreamName)
-    if (earlier === undefined) {
-      this.#start(stream)
-    } else {
-      this.#lose(earlier)
-      this.track(earlier.over.then(() => this.#start(stream)))
-    }
+    if (earlier !== undefined) this.#lose(earlier)
+    const leaving = this.#leaving.get(stream.dataStreamName)
+    if (leaving === undefined) this.#start(stream)
+    else this.track(leaving.over.then(() => this.add(stream)))
   }
 
   /** Redis says that the stream is not ours. */
@@ -70,6 +77,7 @@ export class OwnedRuns {
     this.#readerOf.get(run)?.remove(run)
     this.#readerOf.delete(run)
     if (this.#runs.get(run.name) === run) this.#runs.delete(run.name)
+    if (run.isBusy) this.#awaitHandler(run)
     this.#context.recorder.streamEnded({ how })
     this.#context.emit('streamEnded', { dataStreamName: run.name, position: run.position, how })
   }
@@ -88,14 +96,19 @@ export class OwnedRuns {
   announceHalt(run: StreamRun, reason: HaltReason, error: unknown): void {
     const { emit, logger, recorder } = this.#context
     recorder.streamHalted({ reason })
-    logger.error({ dataStreamName: run.name, reason, error: messageOf(error) }, 'a stream is halted')
+    logger.error({ dataStreamName: run.name, reason, error: describeError(error) }, 'a stream is halted')
     emit('streamHalted', { dataStreamName: run.name, reason, recordId: run.failure?.id ?? null, error })
   }
 
-  /** A reader has found out that Redis does not let it read a stream. */
-  haltUnreadable(target: ReadTarget, error: Error): void {
+  /**
+   * A reader has found out that Redis does not let it read a stream. A missing permission is about this login and may be
+   * granted at any moment, so it is tried again; what is no stream will not become one by itself.
+   */
+  onUnreadable(target: ReadTarget, error: Error): void {
     const run = this.#runs.get(target.name)
-    if (run === target && run.state !== 'halted') this.halt(run, 'unreadable', error)
+    if (run !== target || run.state === 'halted') return
+    if (isForbidden(error)) this.#putOffReading(run, error)
+    else this.halt(run, 'unreadable', error)
   }
 
   /** Does what is due, again and again, until the signal aborts. */
@@ -120,9 +133,27 @@ export class OwnedRuns {
     void work.then(() => this.#underWay.delete(work))
   }
 
+  /** The stream may be ours again at once: the handler of its next run must not begin beside this one. */
+  #awaitHandler(run: StreamRun): void {
+    this.#leaving.set(run.name, run)
+    this.track(
+      run.over.then(() => {
+        if (this.#leaving.get(run.name) === run) this.#leaving.delete(run.name)
+      }),
+    )
+  }
+
+  #putOffReading(run: StreamRun, error: Error): void {
+    const { emit, logger } = this.#context
+    run.putOffReading(backoffMs(run.refusedReads, FIRST_FORBIDDEN_MS, GREATEST_FORBIDDEN_MS))
+    if (++run.refusedReads > 1) return
+    const problem = `reading ${run.name} is forbidden, and is tried again until it is allowed: ${error.message}`
+    logger.error({ dataStreamName: run.name }, problem)
+    emit('error', new WorkerError('STREAM_UNREADABLE', problem, { cause: error }))
+  }
+
   #start(stream: OwnedStream): void {
     const { emit, recorder, run: shared, scripts } = this.#context
-    if (!stream.owned) return
     const fence = fenceOf(stream)
     const writer = new CheckpointWriter(stream, fence, scripts)
     const run = new StreamRun(stream, fence, writer, {
@@ -135,6 +166,7 @@ export class OwnedRuns {
     emit('streamStarted', { dataStreamName: run.name, position: run.position, recovered: stream.recovered })
     this.#listen(run)
     if (run.state !== 'active') return
+    run.isForeign = problem !== null
     if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
     else if (run.progress.checkpoint.isHalted)
       this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
@@ -142,10 +174,10 @@ export class OwnedRuns {
   }
 
   #begin(run: StreamRun): void {
-    const { finished } = run.progress.checkpoint
-    const isFinished = finished?.idInLbs === run.stream.idInLbs
-    if (!isFinished || !finished.isCertain) this.#read(run)
-    if (isFinished) this.finish(run, finished.isCertain)
+    const { finished } = run.progress
+    run.pauseUntilDue()
+    if (!run.isLastDone) this.#read(run)
+    if (finished !== null) this.finish(run, finished.isCertain)
   }
 
   #restore(run: StreamRun): unknown {
@@ -176,10 +208,22 @@ export class OwnedRuns {
     reader.add(run)
   }
 
-  /** Begins to read a stream that was halted when it came in. */
-  resume(run: StreamRun, skip: boolean): void {
+  /**
+   * Lets a halted stream go on, and resolves when that is committed. One that was halted because of its checkpoint goes on
+   * where the checkpoint is now. Rejects with CHECKPOINT_FOREIGN if that is still not a worker's, with STREAM_NOT_HALTED,
+   * and as StreamRun.commit does.
+   */
+  async resume(run: StreamRun, skip: boolean): Promise<void> {
+    const found = run.isForeign ? await this.#context.scripts.checkpoint(run.name) : undefined
+    if (run.state !== 'halted') {
+      throw new WorkerError('STREAM_NOT_HALTED', `${run.name} is not halted but ${run.state}`)
+    }
+    if (found !== undefined) run.restore(decodeCheckpoint(found))
+    run.isForeign = false
     run.resume(skip)
     if (!this.#readerOf.has(run)) this.#read(run)
+    if (run.isLastDone) this.finish(run, true)
+    await run.commit()
   }
 
   #lose(run: StreamRun): void {
@@ -194,13 +238,13 @@ export class OwnedRuns {
   }
 
   #watch(run: StreamRun, nowMs: number): void {
-    const { commitIntervalMs, idleMs } = this.#context
+    const { commitIntervalMs, idleMs, slowHandlers } = this.#context
+    slowHandlers.check(run, nowMs)
     if (run.state !== 'active' && run.state !== 'retrying') return
     if (run.progress.dirtyForMs(nowMs) >= commitIntervalMs && nowMs >= run.commitNotBeforeMs) {
       this.track(this.#commit(run))
     }
-    const isIdle = run.state === 'active' && !run.isBusy && run.buffer.length === 0
-    if (isIdle && nowMs - run.lastActivityMs >= idleMs) this.finish(run, false)
+    if (run.isIdle && nowMs - run.lastActivityMs >= idleMs) this.finish(run, false)
   }
 
   async #commit(run: StreamRun): Promise<void> {

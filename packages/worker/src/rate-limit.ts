@@ -22,7 +22,6 @@ export interface RateLimitContext {
   /** Where the service's records are counted. */
   readonly connection: Connection
   readonly keyPrefix: string
-  readonly signal: AbortSignal
   readonly logger: SafeLogger
   readonly onWait: (event: { scope: Scope; waitMs: number }) => void
 }
@@ -54,20 +53,23 @@ export class RateLimit {
     }
   }
 
-  /** Waits until a record may begin. Resolves at the end of the worker too; never rejects. */
-  enter(): Promise<void> {
-    const entered = this.#tail.then(() => this.#enter())
+  /**
+   * Waits until a record may begin. Resolves as soon as `signal` aborts, too, and then the record must not begin: its
+   * stream is to be left, and must not wait for those before it in the queue. Never rejects.
+   */
+  async enter(signal: AbortSignal): Promise<void> {
+    const entered = this.#tail.then(() => this.#enter(signal))
     this.#tail = entered
-    return entered
+    await unlessAborted(entered, signal)
   }
 
-  async #enter(): Promise<void> {
+  async #enter(signal: AbortSignal): Promise<void> {
     for (const { scope, limiter } of this.#limiters) {
-      for (let failures = 0; !this.#context.signal.aborted; ) {
+      for (let failures = 0; !signal.aborted; ) {
         const waitMs = await this.#consume(scope, limiter, failures)
         if (waitMs === null) break
         failures++
-        await sleep(waitMs, this.#context.signal)
+        await sleep(waitMs, signal)
       }
     }
   }
@@ -87,6 +89,19 @@ export class RateLimit {
       return backoffMs(failures, FIRST_RETRY_MS, GREATEST_RETRY_MS)
     }
   }
+}
+
+/** Waits for `work`, but not beyond the abort. */
+function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const finish = (): void => {
+      signal.removeEventListener('abort', finish)
+      resolve()
+    }
+    if (signal.aborted) return resolve()
+    signal.addEventListener('abort', finish, { once: true })
+    void work.then(finish)
+  })
 }
 
 function perSeconds({ records, perMs }: Rate): { points: number; duration: number } {

@@ -1,6 +1,7 @@
 /** What becomes of a record whose handler failed: another attempt later, or the dead letters. */
 import { StreamClientError } from '@redis-stream-client/client'
 import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
+import { readOr } from './failures.js'
 import type { ScriptCommand } from './redis/worker-scripts.js'
 import { isExhausted, type RetryPolicy, retryDelayMs } from './retry-policy.js'
 import type { StreamRecord } from './stream-record.js'
@@ -34,24 +35,33 @@ export class RecordFailures {
     this.#context = context
   }
 
-  /** The first record of a stream has failed. Rejects with what committing the failure rejects with. */
-  async handle(run: StreamRun, record: StreamRecord, error: unknown): Promise<void> {
+  /**
+   * The first record of a stream has failed; `isLast`: the stream ends with it. Rejects with what committing the failure
+   * rejects with; the stream waits nevertheless.
+   */
+  async handle(run: StreamRun, record: StreamRecord, error: unknown, isLast: boolean): Promise<void> {
     const { emit, recorder, retry } = this.#context
-    const failure = nextFailure(run.failure, record.id, error)
-    const isFinal = isExhausted(retry, failure.attempts, error) || hasLeftEffects(error)
-    run.fail(failure, isFinal)
+    const attempts = run.failure?.id === record.id ? run.failure.attempts + 1 : 1
+    const isFinal = isExhausted(retry, attempts, error) || hasLeftEffects(error)
+    const delayMs = isFinal ? 0 : retryDelayMs(retry, attempts, error)
+    run.fail(nextFailure(run.failure, { id: record.id, attempts, delayMs, error, isLast }), isFinal)
     if (isFinal) return await this.bury(run, record, error)
-    const delayMs = retryDelayMs(retry, failure.attempts, error)
-    recorder.retry({ attempt: failure.attempts, delayMs })
+    recorder.retry({ attempt: attempts, delayMs })
     emit('retry', {
       dataStreamName: run.name,
       recordId: record.id,
-      attempt: failure.attempts,
+      attempt: attempts,
       delayMs,
       error,
     })
-    await run.commit()
-    run.pause(delayMs)
+    await this.#waitUntilDue(run)
+  }
+
+  /** A batch asks to be given again later. Nobody knows which of its records is to blame, so no attempt is counted. */
+  async delay(run: StreamRun, first: StreamRecord, error: unknown, delayMs: number): Promise<void> {
+    const attempts = run.failure?.id === first.id ? run.failure.attempts : 0
+    run.fail(nextFailure(run.failure, { id: first.id, attempts, delayMs, error, isLast: false }), false)
+    await this.#waitUntilDue(run)
   }
 
   /** True if the first record has used up its attempts, under this owner or an earlier one. */
@@ -71,7 +81,7 @@ export class RecordFailures {
     const isHalting = onExhausted === 'halt'
     try {
       await run.writer.transact([this.#letter(record, failure)], () =>
-        isHalting ? run.draftHalt() : run.draftThrough(record.id, 1),
+        isHalting ? run.draftHalt() : run.draftThrough(record.id, 1, failure.isLast),
       )
     } catch (problem) {
       if (problem instanceof StreamClientError && problem.code !== 'REDIS_ERROR') throw problem
@@ -84,6 +94,15 @@ export class RecordFailures {
     recorder.deadLettered({ attempts })
     emit('deadLetter', { dataStreamName: run.name, recordId: record.id, attempts, error })
     if (isHalting) onHalted(run, 'exhausted', error)
+  }
+
+  /** The next owner waits for the same moment, so it is committed first. */
+  async #waitUntilDue(run: StreamRun): Promise<void> {
+    try {
+      await run.commit()
+    } finally {
+      run.pauseUntilDue()
+    }
   }
 
   #letter(record: StreamRecord, failure: RecordFailure): ScriptCommand {
@@ -102,21 +121,29 @@ export class RecordFailures {
   }
 }
 
-function nextFailure(before: RecordFailure | null, id: string, error: unknown): RecordFailure {
+interface SeenFailure extends Pick<RecordFailure, 'id' | 'attempts' | 'isLast'> {
+  readonly delayMs: number
+  readonly error: unknown
+}
+
+function nextFailure(before: RecordFailure | null, { delayMs, error, ...seen }: SeenFailure): RecordFailure {
   const nowMs = Date.now()
-  const isSame = before?.id === id
   return {
-    id,
-    attempts: isSame ? before.attempts + 1 : 1,
-    firstAtMs: isSame ? before.firstAtMs : nowMs,
+    ...seen,
+    firstAtMs: before?.id === seen.id ? before.firstAtMs : nowMs,
     lastAtMs: nowMs,
+    dueAtMs: nowMs + Math.ceil(delayMs),
     error: describeError(error),
   }
 }
 
 /** A transaction that Redis broke off: the commands before the one it refused would be executed twice. */
 function hasLeftEffects(error: unknown): boolean {
-  return (
-    error instanceof WorkerError && error.code === 'TRANSACTION_FAILED' && Number(error.facts['executed']) > 0
+  return readOr(
+    false,
+    () =>
+      error instanceof WorkerError &&
+      error.code === 'TRANSACTION_FAILED' &&
+      Number(error.facts['executed']) > 0,
   )
 }

@@ -64,6 +64,10 @@ export class StreamProgress {
     return this.#failure
   }
 
+  get finished(): Finish | null {
+    return this.#finished
+  }
+
   get checkpoint(): WorkerCheckpoint {
     return {
       position: this.#position,
@@ -83,9 +87,9 @@ export class StreamProgress {
     return this.#dirtySinceMs === null ? 0 : nowMs - this.#dirtySinceMs
   }
 
-  /** Everything up to and including `position` is done with. */
-  pass(position: string, records: number): void {
-    this.#move(position, records)
+  /** Everything up to and including `position` is done with; `finished`: and nothing comes after it. */
+  pass(position: string, records: number, finished: Finish | null): void {
+    this.#move(position, records, finished)
     this.#touch()
   }
 
@@ -101,7 +105,7 @@ export class StreamProgress {
     this.#touch()
   }
 
-  /** No halt any more: goes on with the record that failed or, if `skip`, the one after it. */
+  /** No halt any more: goes on with the record that failed or, if `skip`, after it. */
   resume(skip: boolean): void {
     if (skip && this.#failure !== null) this.#position = this.#failure.id
     this.#failure = null
@@ -125,15 +129,16 @@ export class StreamProgress {
     }
   }
 
-  /** What a script is to store that passes `records` more, up to `position`. */
-  draftThrough(position: string, records: number): Draft {
+  /** What a script is to store that passes `records` more, up to `position`; `finished` as for `pass`. */
+  draftThrough(position: string, records: number, finished: Finish | null): Draft {
     const startedAtMs = this.#context.nowMs()
+    const changes = this.#changes
     return {
-      checkpoint: { ...this.checkpoint, position, failure: null },
+      checkpoint: { ...this.checkpoint, position, failure: null, finished: finished ?? this.#finished },
       stored: () => {
-        this.#move(position, records)
+        this.#move(position, records, finished)
         this.#stored(position, this.#uncommitted, startedAtMs)
-        this.#dirtySinceMs = null
+        this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
       },
     }
   }
@@ -152,9 +157,10 @@ export class StreamProgress {
     }
   }
 
-  #move(position: string, records: number): void {
+  #move(position: string, records: number, finished: Finish | null): void {
     this.#position = position
     this.#failure = null
+    this.#finished = finished ?? this.#finished
     this.#uncommitted += records
   }
 

@@ -14,11 +14,12 @@ import type { OwnedStream } from '@redis-stream-client/client'
 import type { Fence } from '@redis-stream-client/client/internal'
 import type { Attempt } from './attempt.js'
 import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
+import { GREATEST_DELAY_MS } from './failures.js'
 import { type BufferUse, RecordBuffer } from './record-buffer.js'
 import { comparePositions } from './stream-position.js'
 import { type CommitFacts, StreamProgress } from './stream-progress.js'
 import { type RawRecord, StreamRecord } from './stream-record.js'
-import type { RecordFailure, WorkerCheckpoint } from './worker-checkpoint.js'
+import type { Finish, RecordFailure, WorkerCheckpoint } from './worker-checkpoint.js'
 
 export type RunState = 'active' | 'retrying' | 'halted' | 'ending' | 'ended'
 
@@ -51,14 +52,16 @@ export class StreamRun {
   /** True while it waits for its turn. */
   isQueued = false
   attempt: Attempt | null = null
-  /** Set by the handler or by `isLast`: nothing comes after the position. */
-  isLastDone = false
   /** Set when ownership is about to end by our own will. */
   isHandedBack = false
   /** No commit on time before this moment: one is under way, or was refused a moment ago. */
   commitNotBeforeMs = 0
+  /** How often in a row Redis has forbidden to read the stream. */
+  refusedReads = 0
   handled = 0
   lastActivityMs: number
+  /** True while the checkpoint that was found is not a worker's: then nothing may be committed over it. */
+  isForeign = false
   readonly #context: RunContext
   #state: RunState = 'active'
   #readPosition: string
@@ -67,6 +70,8 @@ export class StreamRun {
   /** The first record has failed for good and has to go to the dead letters. */
   #isDoomed = false
   #retryTimer: NodeJS.Timeout | undefined
+  /** While it is set, the stream is not read. */
+  #readTimer: NodeJS.Timeout | undefined
   #resolveOver!: () => void
   #onIdle: (() => void)[] = []
 
@@ -87,10 +92,12 @@ export class StreamRun {
     })
   }
 
-  /** Goes on where the last owner has committed. */
+  /** Goes on where the last owner has committed. That an earlier assignment was finished says nothing about this one. */
   restore(checkpoint: WorkerCheckpoint): void {
-    this.progress.restore(checkpoint)
-    this.#readPosition = checkpoint.position
+    const { finished, position } = checkpoint
+    const isOurs = finished?.idInLbs === this.stream.idInLbs
+    this.progress.restore({ ...checkpoint, finished: isOurs ? finished : null })
+    this.#readPosition = position
   }
 
   get name(): string {
@@ -117,17 +124,28 @@ export class StreamRun {
     return this.progress.failure
   }
 
+  /** True if nothing comes after the position: the handler or `isLast` has said so. */
+  get isLastDone(): boolean {
+    return this.progress.finished?.isCertain === true
+  }
+
   get isRunnable(): boolean {
     return this.#state === 'active' && this.buffer.length > 0 && !this.isLastDone
   }
 
   /** True if the stream should be read. */
   get isHungry(): boolean {
-    return this.#state === 'active' && this.buffer.length <= this.#context.readCount
+    if (this.#state !== 'active' || this.#readTimer !== undefined) return false
+    return this.buffer.length <= this.#context.readCount
   }
 
   get isEmpty(): boolean {
     return this.buffer.length === 0
+  }
+
+  /** True if nothing is to be done for the stream but to wait for its next record. */
+  get isIdle(): boolean {
+    return this.#state === 'active' && !this.isBusy && this.isEmpty && this.#readTimer === undefined
   }
 
   get isDoomed(): boolean {
@@ -141,6 +159,7 @@ export class StreamRun {
     if (this.#state !== 'active' && this.#state !== 'retrying') return
     for (const each of raw) this.buffer.push(new StreamRecord(this.name, each))
     this.#readPosition = last[0]
+    this.refusedReads = 0
     this.lastActivityMs = this.#context.nowMs()
     this.#context.onReady(this)
   }
@@ -150,15 +169,19 @@ export class StreamRun {
     return this.buffer.peek(this.#singlyThrough === null ? limit : 1)
   }
 
-  /** Everything up to and including `position` is done with. */
-  pass(position: string, records: number): void {
-    this.progress.pass(position, records)
+  /**
+   * Everything up to and including `position` is done with. That nothing comes after it (`isLast`) is committed with the
+   * position: the next owner would wait for more records, and never find the last one again.
+   */
+  pass(position: string, records: number, isLast: boolean): void {
+    this.progress.pass(position, records, this.#finish(isLast))
     this.#drop(position, records)
   }
 
-  /** A script that is about to store `position` together with its effects. */
-  draftThrough(position: string, records: number): Draft {
-    return afterwards(this.progress.draftThrough(position, records), () => this.#drop(position, records))
+  /** A script that is about to store `position` together with its effects; `isLast` as for `pass`. */
+  draftThrough(position: string, records: number, isLast: boolean): Draft {
+    const draft = this.progress.draftThrough(position, records, this.#finish(isLast))
+    return afterwards(draft, () => this.#drop(position, records))
   }
 
   /** A script that is about to store that the stream halts here. */
@@ -179,6 +202,7 @@ export class StreamRun {
 
   /** The assignment is finished as far as its records go; a next owner only has to close it. */
   markFinished(isCertain: boolean): void {
+    if (this.progress.finished?.isCertain === isCertain) return
     this.progress.finish({ idInLbs: this.stream.idInLbs, isCertain })
   }
 
@@ -201,6 +225,25 @@ export class StreamRun {
     }, delayMs)
   }
 
+  /** Waits until the next attempt at the record that has failed is due, as the last owner has promised. */
+  pauseUntilDue(): void {
+    if (this.failure === null) return
+    const { dueAtMs, lastAtMs } = this.failure
+    // The clock of the last owner may have been ahead of ours: never for longer than it wanted to wait.
+    const delayMs = Math.min(dueAtMs - Date.now(), dueAtMs - lastAtMs, GREATEST_DELAY_MS)
+    if (delayMs > 0) this.pause(delayMs)
+  }
+
+  /** Does not read for some time. What was read is worked on meanwhile. */
+  putOffReading(delayMs: number): void {
+    clearTimeout(this.#readTimer)
+    this.#readTimer = setTimeout(() => {
+      this.#readTimer = undefined
+      this.lastActivityMs = this.#context.nowMs()
+      if (this.isHungry) this.#context.onHungry(this)
+    }, delayMs)
+  }
+
   /** Nothing more happens until `resume`. What was read is dropped. The next owner finds out by itself. */
   halt(): void {
     if (this.#state === 'ending' || this.#state === 'ended') return
@@ -209,9 +252,11 @@ export class StreamRun {
     this.#forgetRead()
   }
 
-  /** Goes on after a halt, with the record that failed or, if `skip`, the one after it. */
+  /** Goes on after a halt, with the record that failed or, if `skip`, after it. */
   resume(skip: boolean): void {
+    const isOver = skip && this.failure?.isLast === true
     this.progress.resume(skip)
+    if (isOver) this.markFinished(true)
     this.#readPosition = this.position
     this.#setState('active')
     this.lastActivityMs = this.#context.nowMs()
@@ -229,7 +274,6 @@ export class StreamRun {
   /** An ending that did not come about, because records came in between. */
   cancelEnding(): void {
     if (this.#state !== 'ending') return
-    this.isLastDone = false
     this.progress.finish(null)
     this.#readPosition = this.position
     this.lastActivityMs = this.#context.nowMs()
@@ -266,13 +310,21 @@ export class StreamRun {
 
   #setState(state: RunState): void {
     clearTimeout(this.#retryTimer)
+    clearTimeout(this.#readTimer)
+    this.#readTimer = undefined
     this.#state = state
+  }
+
+  #finish(isLast: boolean): Finish | null {
+    return isLast ? { idInLbs: this.stream.idInLbs, isCertain: true } : null
   }
 
   /** Takes what is done with out of memory. */
   #drop(position: string, records: number): void {
     const wasHungry = this.isHungry
     this.handled += records
+    // What was read may have been forgotten while the handler was still busy with it.
+    if (comparePositions(this.#readPosition, position) < 0) this.#readPosition = position
     this.#isDoomed = false
     if (this.#singlyThrough !== null && comparePositions(this.#singlyThrough, position) <= 0) {
       this.#singlyThrough = null

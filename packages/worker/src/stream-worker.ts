@@ -160,10 +160,11 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
 
   /**
    * Lets a halted stream go on: with the record it was halted at, which gets all its attempts again, or, with
-   * `skip`, with the one after it.
+   * `skip`, with the one after it; if there is none because it was the last record, the stream is finished. A stream that was
+   * halted because of its checkpoint goes on where that says now: it has to be set right first.
    *
    * Resolves when that is committed. Rejects with STREAM_NOT_OWNED (ask the worker that owns it), STREAM_NOT_HALTED,
-   * SESSION_LOST, REDIS_ERROR.
+   * CHECKPOINT_FOREIGN (it is not set right; the stream stays halted), SESSION_LOST, REDIS_ERROR.
    */
   async resume(dataStreamName: string, { skip = false }: { skip?: boolean } = {}): Promise<void> {
     const run = this.#parts.runs.all.get(dataStreamName)
@@ -172,11 +173,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
         dataStreamName,
       })
     }
-    if (run.state !== 'halted') {
-      throw new WorkerError('STREAM_NOT_HALTED', `${dataStreamName} is not halted but ${run.state}`)
-    }
-    this.#parts.runs.resume(run, skip)
-    await run.commit()
+    await this.#parts.runs.resume(run, skip)
     this.emit('streamResumed', { dataStreamName })
   }
 

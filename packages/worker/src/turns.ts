@@ -7,13 +7,16 @@ import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal
 import { Attempt, type AttemptOutcome } from './attempt.js'
 import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
 import type { Breaker } from './breaker.js'
-import { RetryAfterError } from './failures.js'
+import { askedDelayMs } from './failures.js'
+import { choosePortion, type Portion } from './portion.js'
 import type { RateLimit } from './rate-limit.js'
 import type { RecordFailures } from './record-failures.js'
+import type { SlowHandlers } from './slow-handlers.js'
 import { comparePositions } from './stream-position.js'
 import type { StreamRecord } from './stream-record.js'
 import type { StreamRun } from './stream-run.js'
 import { TimeSlice } from './time-slice.js'
+import { describeError } from './worker-checkpoint.js'
 import type { WorkerEvents } from './worker-events.js'
 import type { HandledOutcome } from './worker-metrics.js'
 import type { ResolvedWorkerOptions } from './worker-options.js'
@@ -23,6 +26,7 @@ export interface TurnsContext extends AttemptSurroundings {
   readonly failures: RecordFailures
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
+  readonly slowHandlers: SlowHandlers
   readonly logger: SafeLogger
   readonly emit: <Name extends 'abandoned' | 'error'>(
     event: Name,
@@ -63,7 +67,9 @@ export class Turns {
     let nowMs = performance.now()
     const endsAtMs = nowMs + TURN_MS
     while (run.isRunnable) {
-      if (run.progress.uncommitted >= commitEvery) await run.commit()
+      // A failure that is not committed yet: Redis has refused it, or would not know of it after a crash.
+      const mustCommit = run.failure !== null && run.progress.isDirty
+      if (mustCommit || run.progress.uncommitted >= commitEvery) await run.commit()
       if (failures.isDoomed(run)) {
         const [record] = run.next(1) as [StreamRecord]
         await failures.bury(run, record, new Error(run.failure?.error))
@@ -73,15 +79,14 @@ export class Turns {
         await this.#slice.next()
         nowMs = performance.now()
       }
-      if (rateLimit !== null) await rateLimit.enter()
+      if (rateLimit !== null) await rateLimit.enter(run.stream.signal)
       if (!run.isRunnable) break
-      const records = this.#next(run)
-      const outcome =
-        breaker === null
-          ? await this.#attempt(run, records)
-          : await breaker.run(() => this.#attempt(run, records))
+      const portion = choosePortion(this.#next(run), options.isLast)
+      const attempt = new Attempt(portion, attemptNumber(run, portion), options)
+      const call = (): Promise<AttemptOutcome> => this.#attempt(run, attempt)
+      const outcome = portion.refusal ?? (breaker === null ? await call() : await breaker.run(call))
       if (outcome === null) break
-      const concluding = this.#conclude(run, records, outcome)
+      const concluding = this.#conclude(run, attempt, outcome)
       if (concluding !== undefined) await concluding
       nowMs = performance.now()
       if (nowMs >= endsAtMs) break
@@ -89,28 +94,25 @@ export class Turns {
     if (run.progress.uncommitted >= commitEvery) await run.commit()
   }
 
-  /** What the handler gets: one record, or a batch, which ends with the last record of the stream. */
+  /** What the handler may get: one record, or a batch. */
   #next(run: StreamRun): StreamRecord[] {
-    const { batchSize, commitEvery, isLast, processBatch } = this.#context.options
+    const { batchSize, commitEvery, processBatch } = this.#context.options
     if (processBatch === null) return run.next(1)
-    const batch = run.next(Math.min(batchSize, commitEvery - run.progress.uncommitted))
-    const last = isLast === null ? -1 : batch.findIndex((record) => isLast(record))
-    return last === -1 ? batch : batch.slice(0, last + 1)
+    return run.next(Math.min(batchSize, commitEvery - run.progress.uncommitted))
   }
 
-  async #attempt(run: StreamRun, records: readonly StreamRecord[]): Promise<AttemptOutcome> {
-    const { options, recorder } = this.#context
+  async #attempt(run: StreamRun, attempt: Attempt): Promise<AttemptOutcome> {
+    const { options, recorder, slowHandlers } = this.#context
     const { process, processBatch } = options
+    const { number, records, startedAtMs } = attempt
     const [first] = records as [StreamRecord]
-    const number = run.failure?.id === first.id ? run.failure.attempts + 1 : 1
-    const attempt = new Attempt(records, number, options)
     const context = new AttemptContext(run, attempt, this.#context)
-    const startedAtMs = performance.now()
     run.attempt = attempt
     let outcome =
       process === null
         ? await attempt.run(processBatch as NonNullable<typeof processBatch>, records, context)
         : await attempt.run(process, first, context)
+    slowHandlers.check(run, performance.now())
     run.attempt = null
     if (context.hasTransaction) outcome = await context.settle(outcome)
     recorder.handled({
@@ -123,34 +125,36 @@ export class Turns {
   }
 
   /** A promise only where there is something to wait for: this happens after each record. */
-  #conclude(
-    run: StreamRun,
-    records: readonly StreamRecord[],
-    outcome: AttemptOutcome,
-  ): Promise<void> | undefined {
+  #conclude(run: StreamRun, attempt: Attempt, outcome: AttemptOutcome): Promise<void> | undefined {
+    const { isLast, records } = attempt
     if (run.state === 'ended') return undefined
     if (outcome.type !== 'ok' && outcome.isAbandoned) this.#reportAbandoned(run, records, outcome)
     const left = after(records, run.position)
     const last = records.at(-1) as StreamRecord
-    if (outcome.type === 'failed' && left.length > 0) return this.#onFailed(run, left, outcome.error)
+    if (outcome.type === 'failed' && left.length > 0) return this.#onFailed(run, left, outcome.error, isLast)
     if (outcome.type === 'interrupted' && left.length > 0) return undefined
-    if (left.length > 0) run.pass(last.id, left.length)
+    if (left.length > 0) run.pass(last.id, left.length, isLast)
     if (outcome.type === 'failed') {
-      const facts = { dataStreamName: run.name, record: last.id, error: messageOf(outcome.error) }
+      const facts = { dataStreamName: run.name, record: last.id, error: describeError(outcome.error) }
       this.#context.logger.warn(facts, 'the handler failed after its transaction: the record is done with')
     }
-    if (this.#context.options.isLast?.(last) === true) run.isLastDone = true
     return undefined
   }
 
-  async #onFailed(run: StreamRun, left: readonly StreamRecord[], error: unknown): Promise<void> {
-    run.isLastDone = false
+  async #onFailed(
+    run: StreamRun,
+    left: readonly StreamRecord[],
+    error: unknown,
+    isLast: boolean,
+  ): Promise<void> {
+    const { failures, logger } = this.#context
     const [first] = left as [StreamRecord]
-    if (left.length === 1) return await this.#context.failures.handle(run, first, error)
-    const facts = { dataStreamName: run.name, records: left.length, error: messageOf(error) }
-    this.#context.logger.warn(facts, 'a batch failed, its records are handled one at a time')
+    if (left.length === 1) return await failures.handle(run, first, error, isLast)
+    const facts = { dataStreamName: run.name, records: left.length, error: describeError(error) }
+    logger.warn(facts, 'a batch failed, its records are handled one at a time')
     run.goSinglyThrough((left.at(-1) as StreamRecord).id)
-    if (error instanceof RetryAfterError) run.pause(error.delayMs)
+    const delayMs = askedDelayMs(error)
+    if (delayMs !== null) await failures.delay(run, first, error, delayMs)
   }
 
   #reportAbandoned(
@@ -161,7 +165,7 @@ export class Turns {
     const error = outcome.type === 'failed' ? outcome.error : new Error('the worker is closing')
     const recordId = (first as StreamRecord).id
     this.#context.logger.warn(
-      { dataStreamName: run.name, record: recordId, error: messageOf(error) },
+      { dataStreamName: run.name, record: recordId, error: describeError(error) },
       'a handler did not come to an end and is left to itself',
     )
     this.#context.emit('abandoned', { dataStreamName: run.name, recordId, error })
@@ -174,10 +178,16 @@ export class Turns {
       onLost(run)
       return
     }
-    emit('error', error instanceof Error ? error : new Error(String(error)))
+    emit('error', error instanceof Error ? error : new Error(messageOf(error)))
     logger.error({ dataStreamName: run.name, error: messageOf(error) }, 'a stream cannot go on, trying again')
     run.pause(COMMIT_PAUSE_MS)
   }
+}
+
+/** 1 for the first attempt, counted over crashes and owners. */
+function attemptNumber(run: StreamRun, { records }: Portion): number {
+  const [first] = records as [StreamRecord]
+  return run.failure?.id === first.id ? run.failure.attempts + 1 : 1
 }
 
 /** What a transaction has committed is done with, whatever the handler did afterwards: the records behind `position`. */

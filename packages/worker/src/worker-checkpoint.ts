@@ -2,6 +2,7 @@
  * What the worker commits as checkpoint of a data stream: JSON with the id of the last record that is done with,
  * and what the next owner has to know beyond that. Short names, because Redis keeps one for every stream.
  */
+import { readOr } from './failures.js'
 import { isPosition, START } from './stream-position.js'
 import { WorkerError } from './worker-error.js'
 
@@ -11,7 +12,11 @@ export interface RecordFailure {
   readonly attempts: number
   readonly firstAtMs: number
   readonly lastAtMs: number
+  /** When the next attempt is due, by the clock of the worker that saw the failure. */
+  readonly dueAtMs: number
   readonly error: string
+  /** The stream ends with this record, even if it goes to the dead letters. */
+  readonly isLast: boolean
 }
 
 export interface WorkerCheckpoint {
@@ -31,7 +36,7 @@ export interface Finish {
   readonly isCertain: boolean
 }
 
-const GREATEST_ERROR_CHARS = 1000
+const GREATEST_ERROR_BYTES = 1000
 
 export const FRESH: WorkerCheckpoint = { position: START, failure: null, isHalted: false, finished: null }
 
@@ -39,7 +44,7 @@ export function encodeCheckpoint({ position, failure, isHalted, finished }: Work
   if (failure === null && !isHalted && finished === null) return `{"id":"${position}"}`
   return JSON.stringify({
     id: position,
-    ...(failure === null ? {} : { failed: failure }),
+    ...(failure === null ? {} : { failed: encodeFailure(failure) }),
     ...(isHalted ? { halted: true } : {}),
     ...(finished === null ? {} : { finished: finished.idInLbs }),
     ...(finished?.isCertain === false ? { idle: true } : {}),
@@ -64,10 +69,32 @@ export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
   }
 }
 
-/** The text of an error, short and storable. */
+/**
+ * The text of whatever a handler threw, as it is stored and logged: well-formed, and at most 1000 bytes of UTF-8.
+ * Never throws itself, although looking at a hostile value may.
+ */
 export function describeError(error: unknown): string {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
-  return Buffer.from(text.slice(0, GREATEST_ERROR_CHARS)).toString() // lone surrogates become U+FFFD
+  const text = readOr('an error that cannot be shown', () =>
+    error instanceof Error ? `${shorten(error.name)}: ${shorten(error.message)}` : shorten(error),
+  )
+  const bytes = Buffer.from(text) // lone surrogates become U+FFFD
+  return bytes.length <= GREATEST_ERROR_BYTES ? bytes.toString() : cutBytes(bytes)
+}
+
+/** No text has fewer bytes than UTF-16 units, so nothing that could be shown is lost. */
+function shorten(value: unknown): string {
+  return String(value).slice(0, GREATEST_ERROR_BYTES)
+}
+
+/** The longest beginning that ends with a whole character. */
+function cutBytes(bytes: Buffer): string {
+  let end = GREATEST_ERROR_BYTES
+  while (((bytes[end] as number) & 0xc0) === 0x80) end--
+  return bytes.toString('utf8', 0, end)
+}
+
+function encodeFailure({ isLast, ...failure }: RecordFailure): object {
+  return isLast ? { ...failure, isLast } : failure
 }
 
 function parseObject(text: string): Record<string, unknown> {
@@ -82,7 +109,8 @@ function parseObject(text: string): Record<string, unknown> {
 }
 
 function readFailure(value: unknown, text: string): RecordFailure {
-  const { id, attempts, firstAtMs, lastAtMs, error } = value as Partial<RecordFailure>
+  const { id, attempts, firstAtMs, lastAtMs, dueAtMs, error, isLast } = (value ??
+    {}) as Partial<RecordFailure>
   const isWhole =
     typeof id === 'string' &&
     typeof attempts === 'number' &&
@@ -90,12 +118,23 @@ function readFailure(value: unknown, text: string): RecordFailure {
     typeof lastAtMs === 'number' &&
     typeof error === 'string'
   if (!isWhole) throw foreign(text)
-  return { id, attempts, firstAtMs, lastAtMs, error }
+  return {
+    id,
+    attempts,
+    firstAtMs,
+    lastAtMs,
+    dueAtMs: typeof dueAtMs === 'number' ? dueAtMs : lastAtMs,
+    error,
+    isLast: isLast === true,
+  }
 }
 
 function foreign(text: string, cause?: unknown): WorkerError {
   const shown = text.length > 100 ? `${text.slice(0, 100)}...` : text
-  return new WorkerError('CHECKPOINT_FOREIGN', `the checkpoint was not written by a worker: ${shown}`, {
-    cause,
-  })
+  return new WorkerError(
+    'CHECKPOINT_FOREIGN',
+    `the checkpoint was not written by a worker: ${shown}. Set it to the id of the last record that is done with, ` +
+      'or remove it to begin with the first record; then resume the stream',
+    { cause },
+  )
 }

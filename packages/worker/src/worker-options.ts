@@ -28,11 +28,16 @@ export interface WorkerOptions {
   readonly onExhausted?: 'skip' | 'halt' | undefined
   /** How long the handler may take. Default: no limit. */
   readonly timeoutMs?: number | undefined
+  /** A handler that runs for longer is named in the log on level warn, once for each call. Default 60000. */
+  readonly warnAfterMs?: number | undefined
   /** How long a handler that was told to stop may go on before it is left to itself. Default 1000. */
   readonly abandonAfterMs?: number | undefined
   /** How long running handlers may go on when the worker closes. Default 10000. */
   readonly drainMs?: number | undefined
-  /** True for the last record of a stream: the stream is finished with it. */
+  /**
+   * True for the last record of a stream: the stream is finished with it, also if it goes to the dead letters. Asked before
+   * the handler is called; what it throws counts as if the handler had thrown it.
+   */
   readonly isLast?: ((record: StreamRecord) => boolean) | undefined
   /** A stream without a record for so long is finished. Default: never. */
   readonly idleMs?: number | undefined
@@ -65,9 +70,9 @@ export interface WorkerOptions {
 }
 
 export interface RetryOptions {
-  /** Attempts in all, the first included. Default 5. */
+  /** Attempts in all, the first included. Default 16: with the default delays they take two to five minutes. */
   readonly attempts?: number | undefined
-  /** Default 100. */
+  /** Default 200. */
   readonly initialDelayMs?: number | undefined
   /** Default 30000. */
   readonly maxDelayMs?: number | undefined
@@ -111,6 +116,7 @@ export interface ResolvedWorkerOptions {
   readonly retry: RetryPolicy
   readonly onExhausted: 'skip' | 'halt'
   readonly timeoutMs: number
+  readonly warnAfterMs: number
   readonly abandonAfterMs: number
   readonly drainMs: number
   readonly isLast: ((record: StreamRecord) => boolean) | null
@@ -184,6 +190,7 @@ const schema = z.strictObject({
     .optional(),
   onExhausted: choice('skip', 'halt').optional(),
   timeoutMs: duration(1).optional(),
+  warnAfterMs: duration(1).optional(),
   abandonAfterMs: duration(0).optional(),
   drainMs: duration(0).optional(),
   isLast: callable.optional(),
@@ -228,7 +235,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
       option: 'process',
     })
   }
-  const initialDelayMs = retry.initialDelayMs ?? 100
+  const initialDelayMs = retry.initialDelayMs ?? 200
   const maxDelayMs = retry.maxDelayMs ?? Math.max(30_000, initialDelayMs)
   if (maxDelayMs < initialDelayMs) {
     throw invalid('retry.maxDelayMs', maxDelayMs, `must be at least retry.initialDelayMs (${initialDelayMs})`)
@@ -243,7 +250,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     commitEvery,
     commitIntervalMs: options.commitIntervalMs ?? 1000,
     retry: {
-      attempts: retry.attempts ?? 5,
+      attempts: retry.attempts ?? 16,
       initialDelayMs,
       maxDelayMs,
       factor: retry.factor ?? 2,
@@ -251,6 +258,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     },
     onExhausted: options.onExhausted ?? 'skip',
     timeoutMs: options.timeoutMs ?? Infinity,
+    warnAfterMs: options.warnAfterMs ?? 60_000,
     abandonAfterMs: options.abandonAfterMs ?? 1000,
     drainMs: options.drainMs ?? 10_000,
     isLast: options.isLast ?? null,

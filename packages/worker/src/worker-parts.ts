@@ -11,6 +11,7 @@ import { RecordFailures } from './record-failures.js'
 import { RecordProducer } from './record-producer.js'
 import { WorkerScripts } from './redis/worker-scripts.js'
 import { Scheduler } from './scheduler.js'
+import { SlowHandlers } from './slow-handlers.js'
 import { StreamEndings } from './stream-endings.js'
 import { StreamReader } from './stream-reader.js'
 import type { StreamRun } from './stream-run.js'
@@ -65,10 +66,12 @@ export class WorkerParts {
   readonly lag: LagMonitor
   readonly bufferUse: BufferUse = { records: 0 }
   readonly #context: PartsContext
+  readonly #slowHandlers: SlowHandlers
 
   constructor(context: PartsContext) {
     this.#context = context
     const { keys, logger, options, recorder } = context
+    this.#slowHandlers = new SlowHandlers({ warnAfterMs: options.warnAfterMs, logger })
     this.commands = new Connection(context.redis, {
       name: this.#connectionName('worker'),
       commandTimeoutMs: COMMAND_TIMEOUT_MS,
@@ -103,7 +106,7 @@ export class WorkerParts {
       greatestBufferUse: options.maxBufferedRecords,
       greatestRead: Math.ceil(options.maxBufferedRecords / options.readConnections),
       logger,
-      onUnreadable: (target, error) => this.runs.haltUnreadable(target, error),
+      onUnreadable: (target, error) => this.runs.onUnreadable(target, error),
     })
   }
 
@@ -118,7 +121,10 @@ export class WorkerParts {
       this.scheduler.pump()
     }
     return new Breaker(options.circuitBreaker, onChange, (error) =>
-      logger.error({ error: messageOf(error) }, 'circuitBreaker.isFailure has thrown, the default decides'),
+      logger.error(
+        { error: messageOf(error) },
+        'circuitBreaker.isFailure has not answered, the default decides',
+      ),
     )
   }
 
@@ -142,6 +148,7 @@ export class WorkerParts {
       scripts,
       readers: this.readers,
       endings,
+      slowHandlers: this.#slowHandlers,
       run: {
         bufferUse: this.bufferUse,
         readCount: options.readCount,
@@ -168,6 +175,7 @@ export class WorkerParts {
       ...this.#context,
       failures,
       breaker: this.breaker,
+      slowHandlers: this.#slowHandlers,
       rateLimit: this.#makeRateLimit(),
       logOf: (run, record) => withFacts(logger, { dataStreamName: run.name, record: record.id }),
       onLastDone: (run) => this.runs.finish(run, true),
@@ -176,13 +184,12 @@ export class WorkerParts {
   }
 
   #makeRateLimit(): RateLimit | null {
-    const { emit, keys, logger, options, recorder, signal } = this.#context
+    const { emit, keys, logger, options, recorder } = this.#context
     if (options.rateLimit === null) return null
     return new RateLimit({
       options: options.rateLimit,
       connection: this.commands,
       keyPrefix: keys.ratePrefix,
-      signal,
       logger,
       onWait: (event) => {
         recorder.rateLimited(event)

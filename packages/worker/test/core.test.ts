@@ -198,6 +198,60 @@ describe('reading', () => {
     })
   })
 
+  test('does not write over the checkpoint of somebody else, and goes on once it is set right', async () => {
+    const handled = new Handled()
+    const ids = await world.fill('s', 4, { assign: false })
+    await world.redis.hset('orders-checkpoints', { s: 'page 7' })
+    await world.assign('s')
+    const started = world.start('a', { process: ({ id }) => handled.note('s', id) })
+    await seen(started, 'streamHalted')
+    for (const skip of [false, true]) {
+      await expect(started.worker.resume('s', { skip })).rejects.toMatchObject({
+        code: 'CHECKPOINT_FOREIGN',
+        message: expect.stringContaining('page 7. Set it to the id of the last record that is done with'),
+      })
+    }
+    expect(await world.redis.hget('orders-checkpoints', 's')).toBe('page 7')
+    expect((await started.worker.status()).streams).toMatchObject([{ state: 'halted' }])
+    await world.redis.hset('orders-checkpoints', { s: ids[1] as string })
+    await started.worker.resume('s')
+    expect(await handled.has('s', 2)).toEqual(ids.slice(2))
+    await world.committedIs('s', ids[3])
+  })
+
+  test('tries a stream again that it may not read, until it may, while others go on', async () => {
+    await world.redis.acl('SETUSER', 'w', 'on', '>secret', '+@all', '&*', '~orders*', '~free*')
+    const redis = world.server.client({ username: 'w', password: 'secret' })
+    const handled = new Handled()
+    const started = world.start(
+      'a',
+      {
+        idleMs: 200,
+        readConnections: 1,
+        process: ({ dataStreamName, id }) => handled.note(dataStreamName, id),
+      },
+      redis,
+    )
+    const ids = await world.fill('locked', 2)
+    expect(await seen(started, 'error')).toMatchObject({
+      error: { code: 'STREAM_UNREADABLE', message: expect.stringContaining('reading locked is forbidden') },
+    })
+    await world.fill('free', 2)
+    await handled.has('free', 2)
+    await eventually(
+      'the idle one ends, which the other is not',
+      () => started.events.filter(({ event }) => event === 'streamEnded'),
+      (ends) => ends.length > 0,
+    )
+    await world.redis.acl('SETUSER', 'w', '~locked')
+    expect(await handled.has('locked', 2)).toEqual(ids)
+    const ended = started.events.filter(({ event }) => event === 'streamEnded')
+    expect(ended[0]).toMatchObject({ dataStreamName: 'free' })
+    expect(started.events.filter(({ event }) => event === 'streamHalted' || event === 'error')).toHaveLength(
+      1,
+    )
+  })
+
   test('reads on after its connections were cut', async () => {
     const { proxy, redis } = await world.proxied()
     const handled = new Handled()

@@ -1,6 +1,8 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { NonRetryableError, retryAfter } from '@redis-stream-client/worker'
+import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { hostileValues } from './support/hostile-values.js'
 import { Handled, type Running, seen, World } from './support/world.js'
 
 const QUICK = { attempts: 3, initialDelayMs: 5, maxDelayMs: 20, factor: 2, jitter: 0 }
@@ -151,6 +153,43 @@ describe('retries', () => {
   })
 })
 
+describe('a value that cannot be read', () => {
+  test.each(hostileValues)('is an error like any other: %s', async (_, thrown) => {
+    const ids = await world.fill('s', 3)
+    const attempts: number[] = []
+    const started = world.start('a', {
+      retry: { ...QUICK, attempts: 2 },
+      process: ({ id }, { attempt }) => {
+        if (id !== ids[1]) return
+        attempts.push(attempt)
+        throw thrown
+      },
+    })
+    await world.committedIs('s', ids[2])
+    expect(attempts).toEqual([1, 2])
+    const letters = await started.worker.deadLetters.list()
+    expect(letters).toMatchObject([{ recordId: ids[1], attempts: 2 }])
+    expect(Buffer.byteLength(letters[0]?.error as string)).toBeLessThanOrEqual(1000)
+    expect(started.events.filter(({ event }) => event === 'error')).toEqual([])
+  })
+
+  test.each(hostileValues)('breaks no batch, breaker or recorder: %s', async (_, thrown) => {
+    const ids = await world.fill('s', 2)
+    const refuse = (): never => {
+      throw thrown
+    }
+    const started = world.start('a', {
+      retry: { ...QUICK, attempts: 2 },
+      circuitBreaker: { failures: 100, isFailure: refuse },
+      metrics: { handled: refuse, committed: refuse },
+      processBatch: refuse,
+    })
+    await world.committedIs('s', ids[1])
+    expect((await started.worker.deadLetters.list()).map(({ recordId }) => recordId)).toEqual(ids)
+    expect(started.events.filter(({ event }) => event === 'error')).toEqual([])
+  })
+})
+
 describe('dead letters', () => {
   test('says everything about the record, and goes on with the next', async () => {
     await world.redis.xadd('s', '7-0', 'a', '1', 'b', 'ü', 'a', '2')
@@ -290,6 +329,31 @@ describe('time limits', () => {
     expect(reasons).toMatchObject([{ code: 'RECORD_TIMEOUT', facts: { recordId: ids[0] } }])
     expect(await seen(started, 'retry')).toMatchObject({ error: { code: 'RECORD_TIMEOUT' } })
     expect(started.events.some(({ event }) => event === 'abandoned')).toBe(false)
+  })
+
+  test.each([
+    ['one that waits', (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 60))],
+    [
+      'one that computes',
+      (): void => {
+        for (const until = performance.now() + 60; performance.now() < until; );
+      },
+    ],
+  ])('writes one line about a handler that takes long, also %s', async (_, handle) => {
+    const [id] = await world.fill('s', 1)
+    const lines: object[] = []
+    const logger = pino({ level: 'warn' }, { write: (line) => void lines.push(JSON.parse(line) as object) })
+    world.start('a', { logger, warnAfterMs: 20, process: handle })
+    await world.committedIs('s', id)
+    expect(lines.filter((line) => 'record' in line)).toMatchObject([
+      {
+        dataStreamName: 's',
+        record: id,
+        attempt: 1,
+        runningMs: expect.any(Number),
+        msg: 'a handler takes long: its stream waits until it ends',
+      },
+    ])
   })
 
   test('leaves a handler to itself that ignores its signal, and refuses what it does later', async () => {

@@ -1,5 +1,12 @@
 import { readFileSync } from 'node:fs'
-import { NonRetryableError, retryAfter, StreamWorker, WORKER_ERROR_CODES } from '@redis-stream-client/worker'
+import { messageOf } from '@redis-stream-client/client/internal'
+import {
+  NonRetryableError,
+  RetryAfterError,
+  retryAfter,
+  StreamWorker,
+  WORKER_ERROR_CODES,
+} from '@redis-stream-client/worker'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
@@ -14,6 +21,9 @@ import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from '../src/worker
 import { guardWorkerRecorder } from '../src/worker-metrics.js'
 import { resolveWorkerOptions } from '../src/worker-options.js'
 import { describeLag } from '../src/worker-status.js'
+import { hostileValues } from './support/hostile-values.js'
+
+const ignore = (): void => undefined
 
 const position = fc
   .tuple(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 2n ** 64n - 2n))
@@ -43,7 +53,9 @@ describe('checkpoints', () => {
       attempts: fc.nat(),
       firstAtMs: fc.nat(),
       lastAtMs: fc.nat(),
+      dueAtMs: fc.nat(),
       error: fc.string(),
+      isLast: fc.boolean(),
     })
     fc.assert(
       fc.property(
@@ -69,6 +81,7 @@ describe('checkpoints', () => {
     '{}',
     '{"id":"x"}',
     '{"id":"1-0","failed":{}}',
+    '{"id":"1-0","failed":null}',
     'x'.repeat(200),
   ])('of somebody else are refused: %s', (text) =>
     expect(() => decodeCheckpoint(text)).toThrow('was not written by a worker'),
@@ -77,6 +90,24 @@ describe('checkpoints', () => {
   test('keep the text of an error short and storable', () => {
     expect(describeError(new TypeError('x'.repeat(5000)))).toHaveLength(1000)
     expect(describeError('\ud800')).toBe('\ufffd')
+  })
+
+  test('keep at most 1000 bytes of an error, and only whole characters', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }), fc.nat(3), (text, filler) => {
+        const whole = 'x'.repeat(filler) + text.repeat(1000)
+        const kept = describeError(whole)
+        expect(Buffer.byteLength(kept)).toBeLessThanOrEqual(1000)
+        expect(Buffer.byteLength(kept)).toBeGreaterThan(1000 - 4)
+        expect(whole.startsWith(kept)).toBe(true)
+      }),
+    )
+    expect(describeError('€'.repeat(1000))).toBe('€'.repeat(333))
+  })
+
+  test.each(hostileValues)('keep some text of %s', (_, thrown) => {
+    expect(describeError(thrown)).toEqual(expect.any(String))
+    expect(messageOf(thrown)).toEqual(expect.any(String))
   })
 })
 
@@ -88,6 +119,18 @@ describe('retries', () => {
     expect([1, 2, 3, 9].map((n) => retryDelayMs(policy, n, null, 1))).toEqual([50, 150, 450, 500])
     expect(retryDelayMs(policy, 1, retryAfter(7))).toBe(7)
     expect(retryDelayMs({ ...policy, factor: 2 }, 5000, null, 0)).toBe(1000)
+  })
+
+  test('with the defaults last for more than two minutes, whatever chance says', () => {
+    const { retry } = resolveWorkerOptions({ process: () => undefined })
+    const delays = Array.from({ length: retry.attempts - 1 }, (_, n) => retryDelayMs(retry, n + 1, null, 1))
+    expect(delays.reduce((sum, delayMs) => sum + delayMs, 0)).toBeGreaterThan(125_000)
+  })
+
+  test('do not believe a delay that no timer can keep', () => {
+    for (const delayMs of [Number.NaN, Infinity, -1, '5']) {
+      expect(retryDelayMs(policy, 1, new RetryAfterError(delayMs as number, 'later'), 0)).toBe(100)
+    }
   })
 
   test('end after the last attempt, or when they are useless', () => {
@@ -120,7 +163,7 @@ describe('records', () => {
 test('a circuit breaker does not take a probe that was interrupted for a success', async () => {
   onTestFinished(() => void vi.useRealTimers())
   vi.useFakeTimers()
-  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, () => undefined)
+  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, ignore, ignore)
   const end = (outcome: AttemptOutcome) => (): Promise<AttemptOutcome> => Promise.resolve(outcome)
   const error = new Error('down')
   await breaker.run(end({ type: 'failed', error, isTimeout: false, isAbandoned: false }))
@@ -139,7 +182,7 @@ test('a circuit breaker whose clock is set back rests again instead of trying on
   onTestFinished(() => void vi.useRealTimers())
   vi.useFakeTimers()
   const states: string[] = []
-  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, (state) => states.push(state))
+  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, (state) => states.push(state), ignore)
   const fail = (): Promise<AttemptOutcome> =>
     Promise.resolve({ type: 'failed', error: new Error('down'), isTimeout: false, isAbandoned: false })
   await breaker.run(fail)
@@ -163,6 +206,26 @@ test('no key of a worker may be a data stream of its service', () => {
     if (notKeys.includes(role as keyof WorkerKeys)) continue
     expect(() => checkStreamName(nameOf(role, value), 'orders'), role).toThrow('a key of the service orders')
   }
+})
+
+test.each([
+  ['throws', (error: unknown): boolean => (error as Error).message === 'down'],
+  ['answers a promise', () => Promise.reject(new Error('nobody waits for this'))],
+])('a circuit breaker whose isFailure %s decides by itself, and says so', async (_, isFailure) => {
+  const problems: unknown[] = []
+  const breaker = new Breaker(
+    { failures: 1, halfOpenAfterMs: 60_000, isFailure: isFailure as () => boolean },
+    ignore,
+    (problem) => problems.push(problem),
+  )
+  const fail = (error: unknown) => (): Promise<AttemptOutcome> =>
+    Promise.resolve({ type: 'failed', error, isTimeout: false, isAbandoned: false })
+  await breaker.run(fail(new NonRetryableError('not what the breaker is for')))
+  expect(breaker.state).toBe('closed')
+  await breaker.run(fail(undefined))
+  expect(breaker.state).toBe('open')
+  expect(problems.at(-1)).toBeInstanceOf(Error)
+  breaker.stop()
 })
 
 test('hash tags are shared or not', () => {
@@ -204,7 +267,8 @@ describe('options', () => {
       concurrency: 100,
       commitEvery: 100,
       commitIntervalMs: 1000,
-      retry: { attempts: 5, initialDelayMs: 100, maxDelayMs: 30_000, factor: 2, jitter: 0.5 },
+      retry: { attempts: 16, initialDelayMs: 200, maxDelayMs: 30_000, factor: 2, jitter: 0.5 },
+      warnAfterMs: 60_000,
       onExhausted: 'skip',
       drainMs: 10_000,
       circuitBreaker: null,

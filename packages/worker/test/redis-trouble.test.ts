@@ -38,6 +38,30 @@ describe('Redis in trouble', () => {
     await world.committedIs('s', ids[9])
   })
 
+  test('no attempt is made while the failure of the last one cannot be committed', async () => {
+    const [first] = await world.fill('s', 1)
+    const attempts: number[] = []
+    const started = world.start('a', {
+      retry: { attempts: 100, initialDelayMs: 5, maxDelayMs: 5 },
+      process: ({ id }, { attempt }) => {
+        if (id === first) return
+        attempts.push(attempt)
+        throw new Error('no')
+      },
+    })
+    await world.committedIs('s', first)
+    const repair = await breakCheckpoints()
+    await world.fill('s', 1, { assign: false })
+    await eventually(
+      'Redis has refused some commits',
+      () => started.events.filter(({ event }) => event === 'error').length >= 5,
+    )
+    expect(attempts).toEqual([1])
+    await repair()
+    await eventually('attempts go on', () => attempts.length >= 3)
+    expect(attempts.slice(0, 3)).toEqual([1, 2, 3])
+  })
+
   test('a stream is finished once Redis lets it', async () => {
     const first = await world.fill('s', 1)
     let isLast = false

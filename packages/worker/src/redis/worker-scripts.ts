@@ -1,5 +1,5 @@
 /** The worker's scripts, typed. lua/*.lua say what each does and answers. All are safe to send again. */
-import { type Connection, type Fence, Script } from '@redis-stream-client/client/internal'
+import { type Connection, type Fence, redisError, Script } from '@redis-stream-client/client/internal'
 import { afterPosition } from '../stream-position.js'
 import type { WorkerKeys } from '../worker-keys.js'
 import * as lua from './lua.generated.js'
@@ -76,6 +76,15 @@ export class WorkerScripts {
       [keys.heartbeat(fence.clientId), keys.locks, fence.dataStreamName],
       [...fenceArgs(fence), position],
     )
+  }
+
+  /** The checkpoint of a data stream as it is now, null if there is none. Rejects with REDIS_ERROR. */
+  async checkpoint(dataStreamName: string): Promise<string | null> {
+    try {
+      return await this.#connection.run((redis) => redis.hget(this.#keys.checkpoints, dataStreamName))
+    } catch (error) {
+      throw redisError(`reading the checkpoint of ${dataStreamName}`, error)
+    }
   }
 
   /** What lies behind the positions of these streams. */
