@@ -14,6 +14,8 @@ export interface ProducerOptions {
   readonly idempotencyWindowMs?: number | undefined
   /** Records on their way to Redis; more wait. Default 1000. */
   readonly maxInFlight?: number | undefined
+  /** Bytes of the records on their way to Redis; more wait. One record always goes. Default 64 MiB. */
+  readonly maxInFlightBytes?: number | undefined
   /** Deadline of each command. Default 10000. */
   readonly commandTimeoutMs?: number | undefined
 }
@@ -25,6 +27,7 @@ export interface ResolvedProducerOptions {
   readonly mayCutUncommitted: boolean
   readonly idempotencyWindowMs: number
   readonly maxInFlight: number
+  readonly maxInFlightBytes: number
   readonly commandTimeoutMs: number
 }
 
@@ -39,6 +42,7 @@ const KNOWN: ReadonlySet<string> = new Set([
   'mayCutUncommitted',
   'idempotencyWindowMs',
   'maxInFlight',
+  'maxInFlightBytes',
   'commandTimeoutMs',
 ])
 
@@ -68,6 +72,7 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
     maxLen: options.maxLen === undefined ? null : whole('maxLen', 1, Number.MAX_SAFE_INTEGER),
     idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_DURATION_MS),
     maxInFlight: whole('maxInFlight', 1000, 1_000_000),
+    maxInFlightBytes: whole('maxInFlightBytes', 64 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
     commandTimeoutMs: whole('commandTimeoutMs', 10_000, GREATEST_DURATION_MS),
   }
 }

@@ -14,6 +14,8 @@ export interface NewRecord {
 /** A record as the script takes it. */
 export interface CheckedRecord {
   readonly words: readonly string[]
+  /** Of all words. */
+  readonly bytes: number
   readonly idempotencyKey: string
 }
 
@@ -40,7 +42,7 @@ export function checkRecord(record: NewRecord, maxRecordBytes: number): CheckedR
     throw invalid(`an idempotency key is a text of at most ${GREATEST_KEY_BYTES} bytes`)
   }
   if (record.idempotencyKey === '') throw invalid('an idempotency key must not be empty')
-  return { words, idempotencyKey }
+  return { words, bytes, idempotencyKey }
 }
 
 /** @throws WorkerError RECORD_INVALID: it is no name of a data stream, or that of a key of the service. */

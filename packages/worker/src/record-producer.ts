@@ -13,6 +13,7 @@ import {
   refuseKeyPrefix,
   Script,
 } from '@redis-stream-client/client/internal'
+import { type AddedRecord, Outbox, type RecordSequence, type WaitingRecord } from './outbox.js'
 import {
   type ProducerOptions,
   type ResolvedProducerOptions,
@@ -30,12 +31,6 @@ import { Room } from './room.js'
 import { WorkerError } from './worker-error.js'
 import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './worker-keys.js'
 
-export interface AddedRecord {
-  readonly id: string
-  /** False if the idempotency key was known: `id` is the earlier record's. */
-  readonly isNew: boolean
-}
-
 export interface AddOptions {
   readonly idempotencyKey?: string | undefined
   /** `Info` of the LBS message, should this record be the one that assigns the stream. */
@@ -43,22 +38,6 @@ export interface AddOptions {
   /** Ends the wait for room: the call rejects and nothing was sent. */
   readonly signal?: AbortSignal | undefined
 }
-
-interface Waiting {
-  readonly record: CheckedRecord
-  readonly resolve: (added: AddedRecord) => void
-  readonly reject: (error: unknown) => void
-}
-
-interface Outbox {
-  info: JsonObject | undefined
-  readonly waiting: Waiting[]
-  isSending: boolean
-}
-
-/** Keeps a script short; Lua hands over about 8000 values at most. */
-const RECORDS_PER_CALL = 100
-const WORDS_PER_CALL = 6500
 
 const addRecords = new Script(addRecordsLua)
 const announce = new Script(announceLua)
@@ -69,6 +48,8 @@ export class RecordProducer {
   readonly #options: ResolvedProducerOptions
   readonly #outboxes = new Map<string, Outbox>()
   readonly #room: Room
+  /** Commands whose deadline has passed and that ioredis still keeps. */
+  #overdue = 0
 
   /**
    * Works on the connection it is given, which stays the caller's: it is never closed here.
@@ -79,7 +60,8 @@ export class RecordProducer {
     this.#redis = redis
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
     this.#options = resolveProducerOptions(options)
-    this.#room = new Room(this.#options.maxInFlight)
+    const { maxInFlight, maxInFlightBytes } = this.#options
+    this.#room = new Room({ records: maxInFlight, bytes: maxInFlightBytes })
   }
 
   /** Records on their way to Redis. */
@@ -98,8 +80,8 @@ export class RecordProducer {
     const { idempotencyKey, info, signal } = options
     this.#checkStream(dataStreamName)
     const record = checkRecord({ fields, idempotencyKey }, this.#options.maxRecordBytes)
-    await this.#room.enter(signal)
-    return await this.#enqueue(dataStreamName, record, info)
+    await this.#enter(record, signal)
+    return await this.#enqueue(dataStreamName, record, info, null)
   }
 
   /** As `add`, with the value as JSON in the field `data`, where `record.json()` finds it. */
@@ -112,8 +94,11 @@ export class RecordProducer {
   }
 
   /**
-   * Adds many records, in their order. If one is invalid, none is sent. They are sent in parts: after a REDIS_ERROR
-   * the first parts may have been added.
+   * Adds many records, in their order. If one is invalid, none is sent.
+   *
+   * They are sent in parts, each when the one before is in Redis, so that whatever happens those in Redis are the first
+   * ones, without a hole. Rejects as `add` does; a REDIS_ERROR says how many were added (`added`) and how many after them
+   * may have been (`unsure`). If the signal aborts, those that had room by then are added and the others are not.
    */
   async addMany(
     dataStreamName: string,
@@ -122,19 +107,23 @@ export class RecordProducer {
   ): Promise<AddedRecord[]> {
     this.#checkStream(dataStreamName)
     const checked = records.map((record) => checkRecord(record, this.#options.maxRecordBytes))
-    const added: Promise<AddedRecord>[] = []
+    const sequence: RecordSequence = { failure: null, unsure: 0 }
+    const adding: Promise<AddedRecord>[] = []
     for (const record of checked) {
       try {
-        await this.#room.enter(signal)
+        await this.#enter(record, signal)
       } catch (error) {
-        await Promise.allSettled(added)
-        throw error
+        await Promise.allSettled(adding)
+        if (signal?.aborted) throw error
+        sequence.failure ??= error as Error
       }
-      const adding = this.#enqueue(dataStreamName, record, info)
-      adding.catch(() => undefined) // Promise.all rejects with the first of them
-      added.push(adding)
+      if (sequence.failure !== null) break
+      adding.push(this.#enqueue(dataStreamName, record, info, sequence))
     }
-    return await Promise.all(added)
+    const results = await Promise.allSettled(adding)
+    const added = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    if (sequence.failure === null) return added
+    throw partlyAdded(dataStreamName, records.length, added.length, sequence as FailedSequence)
   }
 
   /**
@@ -144,7 +133,8 @@ export class RecordProducer {
   async announce(dataStreamName: string, info?: JsonObject): Promise<string | null> {
     this.#checkStream(dataStreamName)
     const { announced, checkpoints, lbs, locks } = this.#keys
-    const id = await this.#send(`announce ${dataStreamName}`, () =>
+    const id = await this.#withDeadline(
+      `announce ${dataStreamName}`,
       announce.run(
         this.#redis,
         [lbs, locks, announced, checkpoints],
@@ -154,93 +144,128 @@ export class RecordProducer {
     return typeof id === 'string' ? id : null
   }
 
+  /** Waits for room. What holds it may be without an answer for as long as Redis is away: then this does not wait. */
+  async #enter({ bytes }: CheckedRecord, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#overdue > 0 && this.#room.isFull(bytes)) throw this.#noAnswer()
+    await this.#room.enter(bytes, signal)
+  }
+
   #enqueue(
     dataStreamName: string,
     record: CheckedRecord,
     info: JsonObject | undefined,
+    sequence: RecordSequence | null,
   ): Promise<AddedRecord> {
-    let outbox = this.#outboxes.get(dataStreamName)
-    if (outbox === undefined) {
-      outbox = { info, waiting: [], isSending: false }
-      this.#outboxes.set(dataStreamName, outbox)
-    }
+    const outbox = this.#outboxes.get(dataStreamName) ?? new Outbox()
+    this.#outboxes.set(dataStreamName, outbox)
     outbox.info ??= info
-    const { waiting } = outbox
-    const added = new Promise<AddedRecord>((resolve, reject) => waiting.push({ record, resolve, reject }))
+    const added = new Promise<AddedRecord>((resolve, reject) => {
+      outbox.push({ record, sequence, resolve, reject })
+    })
     if (!outbox.isSending) {
       outbox.isSending = true
-      const opened = outbox
-      setImmediate(() => void this.#drain(dataStreamName, opened))
+      setImmediate(() => void this.#drain(dataStreamName, outbox))
     }
     return added
   }
 
   /** Sends what waits for a stream, part by part. */
   async #drain(dataStreamName: string, outbox: Outbox): Promise<void> {
-    while (outbox.waiting.length > 0) {
-      const part = outbox.waiting.splice(0, partLength(outbox.waiting))
+    for (let part = outbox.takePart(); part.length > 0; part = outbox.takePart()) {
       try {
         const added = await this.#addPart(dataStreamName, part, outbox.info)
         for (const [index, { resolve }] of part.entries()) resolve(added[index] as AddedRecord)
       } catch (error) {
-        for (const { reject } of part) reject(error)
+        for (const { reject, sequence } of part) {
+          if (sequence !== null) fail(sequence, error as Error)
+          reject(error)
+        }
+        const unsent = outbox.takeFailed()
+        for (const { reject } of unsent) reject(error)
+        this.#leave(unsent)
       }
-      for (const _ of part) this.#room.leave()
     }
     outbox.isSending = false
-    if (this.#outboxes.get(dataStreamName) === outbox) this.#outboxes.delete(dataStreamName)
+    this.#outboxes.delete(dataStreamName)
+  }
+
+  #leave(records: readonly WaitingRecord[]): void {
+    for (const { record } of records) this.#room.leave(record.bytes)
   }
 
   async #addPart(
     dataStreamName: string,
-    part: readonly Waiting[],
+    part: readonly WaitingRecord[],
     info: JsonObject | undefined,
   ): Promise<AddedRecord[]> {
     const keys = this.#keys
     const { announce: when, idempotencyWindowMs, maxLen, mayCutUncommitted } = this.#options
-    const [, ...added] = (await this.#send(`add to ${dataStreamName}`, () =>
-      addRecords.run(
-        this.#redis,
-        [
-          dataStreamName,
-          keys.lbs,
-          keys.locks,
-          keys.announced,
-          keys.checkpoints,
-          keys.idempotency(dataStreamName),
-          keys.idempotencyTimes(dataStreamName),
-        ],
-        [
-          dataStreamName,
-          LBS_FIELD,
-          when === 'never' ? '' : message(dataStreamName, info),
-          maxLen === null ? '' : String(maxLen),
-          mayCutUncommitted ? '1' : '0',
-          String(idempotencyWindowMs),
-          ...part.flatMap(({ record: { idempotencyKey, words } }) => [
-            idempotencyKey,
-            String(words.length),
-            ...words,
-          ]),
-        ],
-      ),
-    )) as [lbsId: unknown, ...added: [id: string, isNew: number][]]
+    const answer = addRecords.run(
+      this.#redis,
+      [
+        dataStreamName,
+        keys.lbs,
+        keys.locks,
+        keys.announced,
+        keys.checkpoints,
+        keys.idempotency(dataStreamName),
+        keys.idempotencyTimes(dataStreamName),
+      ],
+      [
+        dataStreamName,
+        LBS_FIELD,
+        when === 'never' ? '' : message(dataStreamName, info),
+        maxLen === null ? '' : String(maxLen),
+        mayCutUncommitted ? '1' : '0',
+        String(idempotencyWindowMs),
+        ...part.flatMap(({ record: { idempotencyKey, words } }) => [
+          idempotencyKey,
+          String(words.length),
+          ...words,
+        ]),
+      ],
+    )
+    // Not when its deadline has passed: ioredis keeps the records of a command until it has an answer or gives up.
+    const leave = (): void => this.#leave(part)
+    answer.then(leave, leave)
+    const [, ...added] = (await this.#withDeadline(`add to ${dataStreamName}`, answer)) as [
+      lbsId: unknown,
+      ...added: [id: string, isNew: number][],
+    ]
     return added.map(([id, isNew]) => ({ id, isNew: isNew === 1 }))
   }
 
-  async #send<T>(operation: string, command: () => Promise<T>): Promise<T> {
+  async #withDeadline<T>(operation: string, answer: Promise<T>): Promise<T> {
     const { commandTimeoutMs } = this.#options
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`no answer within ${commandTimeoutMs} ms`)), commandTimeoutMs)
+      timer = setTimeout(() => {
+        this.#noteOverdue(answer)
+        reject(new Error(`no answer within ${commandTimeoutMs} ms`))
+      }, commandTimeoutMs)
     })
     try {
-      return await Promise.race([command(), deadline])
+      return await Promise.race([answer, deadline])
     } catch (error) {
       throw redisError(operation, error)
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /** Nobody waits for room that may not come. */
+  #noteOverdue(answer: Promise<unknown>): void {
+    const end = (): void => void this.#overdue--
+    this.#overdue++
+    answer.then(end, end)
+    this.#room.refuseWaiting(this.#noAnswer())
+  }
+
+  #noAnswer(): StreamClientError {
+    return redisError(
+      'add',
+      new Error('Redis does not answer what was sent before; nothing of this was sent'),
+    )
   }
 
   #checkStream(dataStreamName: string): void {
@@ -259,14 +284,23 @@ function message(dataStreamName: string, info: JsonObject | undefined): string {
   return encodeLbsMessage(info === undefined ? { dataStreamName } : { dataStreamName, info })
 }
 
-/** How many of them fit into one call. */
-function partLength(waiting: readonly Waiting[]): number {
-  let words = 0
-  let length = 0
-  for (const { record } of waiting) {
-    words += record.words.length + 2
-    if (length === RECORDS_PER_CALL || (length > 0 && words > WORDS_PER_CALL)) break
-    length++
-  }
-  return length
+type FailedSequence = RecordSequence & { readonly failure: Error }
+
+function fail(sequence: RecordSequence, error: Error): void {
+  sequence.failure ??= error
+  sequence.unsure++
+}
+
+function partlyAdded(
+  dataStreamName: string,
+  records: number,
+  added: number,
+  { failure, unsure }: FailedSequence,
+): StreamClientError {
+  return new StreamClientError(
+    'REDIS_ERROR',
+    `addMany to ${dataStreamName}: ${added} of ${records} records were added, ${unsure} after them may have been, ` +
+      `the others were not sent: ${failure.message}`,
+    { operation: 'addMany', dataStreamName, added, unsure, cause: failure },
+  )
 }

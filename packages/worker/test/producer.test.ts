@@ -70,6 +70,28 @@ describe('RecordProducer', () => {
     expect(await world.redis.pttl('orders-idempotency:s')).toBeGreaterThan(0)
   })
 
+  test('forgets idempotency keys whose window is over, some with each record that has one', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { idempotencyWindowMs: 60_000 })
+    const ids = 'orders-idempotency:s'
+    const times = 'orders-idempotency-times:s'
+    const add = (n: number) => producer.add('s', { n }, { idempotencyKey: `new-${n}` })
+    await add(0)
+    const longAgo = Date.now() - 3_600_000
+    for (let n = 0; n < 10_000; n += 1000) {
+      const keys = Array.from({ length: 1000 }, (_, i) => `old-${n + i}`)
+      await world.redis.zadd(times, ...keys.flatMap((key) => [longAgo, key]))
+      await world.redis.hset(ids, ...keys.flatMap((key) => [key, '1-0']))
+    }
+    await add(1)
+    const forgotten = 10_002 - (await world.redis.zcard(times))
+    expect(forgotten).toBe(200) // so that one call stays short
+    expect(await world.redis.hlen(ids)).toBe(10_002 - forgotten)
+    for (let n = 2; n <= 60; n++) await add(n)
+    expect(await world.redis.zcard(times)).toBe(61)
+    expect(await world.redis.hlen(ids)).toBe(61)
+    expect(await add(0)).toMatchObject({ isNew: false })
+  })
+
   test('cuts what is committed, and nothing else', async () => {
     const producer = new RecordProducer(world.redis, 'orders', { maxLen: 50 })
     const records = Array.from({ length: 300 }, (_, n) => ({ fields: { n } }))
@@ -139,6 +161,84 @@ describe('RecordProducer', () => {
     await expect(producer.addMany('s', [{ fields: { a: 'b' } }], { signal: aborted })).rejects.toThrow(
       'before',
     )
+  })
+
+  test('sends nothing of a sequence behind a part that failed', async () => {
+    const redis = world.server.client()
+    const send = redis.evalsha.bind(redis) as (...words: unknown[]) => Promise<unknown>
+    let calls = 0
+    redis.evalsha = ((...words: unknown[]) =>
+      ++calls === 2 ? Promise.reject(new Error('refused')) : send(...words)) as never
+    const producer = new RecordProducer(redis, 'orders')
+    const records = Array.from({ length: 450 }, (_, n) => ({ fields: { n } }))
+    const adding = producer.addMany('s', records)
+    const [single] = await Promise.all([producer.add('s', { n: 'single' }), expect(adding).rejects.toThrow()])
+    await expect(adding).rejects.toMatchObject({ code: 'REDIS_ERROR', added: 99, unsure: 100 })
+    await expect(adding).rejects.toThrow(
+      'addMany to s: 99 of 450 records were added, 100 after them may have been, the others were not sent: ',
+    )
+    const entries = await world.redis.xrange('s', '-', '+')
+    const values = entries.filter(([id]) => id !== single.id).map(([, fields]) => fields[1])
+    expect(values).toEqual(Array.from({ length: 99 }, (_, n) => String(n)))
+    expect(producer.inFlight).toBe(0)
+    expect(await producer.addMany('s', records)).toHaveLength(450)
+  })
+
+  test('sends at most about a mebibyte in one call', async () => {
+    const redis = world.server.client()
+    const send = redis.evalsha.bind(redis) as (...words: unknown[]) => Promise<unknown>
+    const sizes: number[] = []
+    redis.evalsha = ((...words: unknown[]) => {
+      sizes.push(words.join('').length)
+      return send(...words)
+    }) as never
+    const producer = new RecordProducer(redis, 'orders', { maxRecordBytes: 3_000_000 })
+    const lengths = [400_000, 400_000, 400_000, 2_000_000, 10, 10]
+    await producer.addMany(
+      's',
+      lengths.map((length) => ({ fields: { data: 'x'.repeat(length) } })),
+    )
+    const inRedis = (await world.redis.xrange('s', '-', '+')).map(([, [, data = '']]) => data.length)
+    expect(inRedis).toEqual(lengths)
+    expect(sizes.map((size) => Math.floor(size / 100_000))).toEqual([8, 4, 20, 0])
+  })
+
+  test('lets no more bytes be on their way than it may, but always one record', async () => {
+    const { proxy, redis } = await world.proxied()
+    const producer = new RecordProducer(redis, 'orders', { maxInFlightBytes: 100 })
+    await redis.ping()
+    proxy.freeze()
+    const large = producer.add('s', { n: 'x'.repeat(200) })
+    const small = Array.from({ length: 5 }, (_, n) => producer.add('s', { n: `${n}${'y'.repeat(30)}` }))
+    await eventually('one is on its way', () => producer.inFlight === 1)
+    proxy.thaw()
+    await large
+    proxy.freeze()
+    await eventually('three are on their way', () => producer.inFlight === 3)
+    proxy.thaw()
+    await Promise.all(small)
+    const entries = await world.redis.xrange('s', '-', '+')
+    expect(entries.map(([, [, value = '']]) => value[0])).toEqual(['x', '0', '1', '2', '3', '4'])
+  })
+
+  test('takes nothing more while what has filled it gets no answer', async () => {
+    const { proxy, redis } = await world.proxied()
+    const producer = new RecordProducer(redis, 'orders', { maxInFlight: 3, commandTimeoutMs: 100 })
+    await redis.ping()
+    proxy.freeze()
+    const results = await Promise.allSettled([1, 2, 3, 4, 5].map((n) => producer.add('s', { n })))
+    const messages = results.map((result) => (result.status === 'rejected' ? String(result.reason) : ''))
+    expect(messages.slice(0, 3).every((text) => text.includes('no answer within 100 ms'))).toBe(true)
+    expect(messages.slice(3).every((text) => text.includes('nothing of this was sent'))).toBe(true)
+    expect(producer.inFlight).toBe(3)
+    await expect(producer.add('s', { n: 6 })).rejects.toMatchObject({ code: 'REDIS_ERROR' })
+    await expect(producer.addMany('s', [{ fields: { n: 7 } }])).rejects.toMatchObject({ added: 0, unsure: 0 })
+    expect(producer.inFlight).toBe(3)
+    proxy.thaw()
+    await eventually('all are answered', () => producer.inFlight === 0)
+    await producer.add('s', { n: 8 })
+    const entries = await world.redis.xrange('s', '-', '+')
+    expect(entries.map(([, fields]) => fields[1])).toEqual(['1', '2', '3', '8'])
   })
 
   test('says when Redis refuses or does not answer', async () => {
