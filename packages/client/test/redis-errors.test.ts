@@ -1,6 +1,8 @@
+import { runInNewContext } from 'node:vm'
+import { StreamClientError } from '@redis-stream-client/notifs'
 import { ReplyError } from 'ioredis'
 import { describe, expect, it } from 'vitest'
-import { isForbidden, isTransient, nameForbidden } from '../src/redis/redis-errors.js'
+import { isForbidden, isMistake, isReply, isTransient, nameForbidden } from '../src/redis/redis-errors.js'
 
 const LUA = `local lbs = KEYS[1]
 local entry = redis.call('XRANGE', lbs, id, id)[1]
@@ -50,5 +52,52 @@ describe('a permission that is missing', () => {
     expect((nameForbidden(nowhere, LUA) as Error).message).toBe(
       'ERR The user executing the script, on @user_script:9.',
     )
+  })
+})
+
+/** As ioredis has it, of another version or copy. */
+class RedisError extends Error {
+  override get name(): string {
+    return this.constructor.name
+  }
+}
+
+describe('an answer of Redis', () => {
+  it('is told from other errors whatever ioredis it comes from, and under any name of its class', () => {
+    class ReplyError extends RedisError {}
+    class a extends RedisError {}
+    for (const Class of [ReplyError, a]) {
+      expect(isReply(new Class('NOSCRIPT No matching script.'), 'NOSCRIPT')).toBe(true)
+      expect(isTransient(new Class('WRONGTYPE Operation against a key'))).toBe(false)
+      expect(isTransient(new Class('LOADING Redis is loading the dataset in memory'))).toBe(true)
+    }
+  })
+
+  it('is not what ioredis, Node or this library says', () => {
+    class AbortError extends RedisError {}
+    const others = [
+      new AbortError('Command aborted due to connection close'),
+      new Error('ERR of the application'),
+      Object.assign(new Error('EPROTO of OpenSSL'), { code: 'EPROTO' }),
+      new StreamClientError('SESSION_LOST', 'ERR is over'),
+      new TypeError('JSON is no function'),
+    ]
+    expect(others.filter((error) => isReply(error))).toEqual([])
+  })
+})
+
+describe('a mistake of a program', () => {
+  it('is not tried again; a lost connection is, also where its error is of another realm', () => {
+    const ofNode: unknown = runInNewContext("new Error('read ECONNRESET')")
+    expect(isTransient(ofNode)).toBe(true)
+    const mistakes = [
+      new TypeError('x'),
+      new RangeError('x'),
+      runInNewContext("new TypeError('x')"),
+      'text',
+      null,
+    ]
+    expect(mistakes.map(isMistake)).toEqual(mistakes.map(() => true))
+    expect(mistakes.some(isTransient)).toBe(false)
   })
 })

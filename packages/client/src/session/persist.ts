@@ -4,7 +4,7 @@ import { sleep } from '../async/sleep.js'
 import { backoffMs } from '../decisions/backoff.js'
 import type { SafeLogger } from '../logger.js'
 import type { Lbs } from '../redis/lbs.js'
-import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
+import { isMissingGroup, isMistake, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import type { Session } from './session.js'
 
 const FIRST_PAUSE_MS = 10
@@ -21,7 +21,8 @@ export class Persistence {
 
   /**
    * Sends until there is an answer; a group that has vanished is made again in between. What is sent must be safe
-   * to send twice. Rejects with SESSION_LOST when the session ends first, with REDIS_ERROR when Redis refuses.
+   * to send twice. Rejects with SESSION_LOST when the session ends first, with REDIS_ERROR when Redis refuses, and with
+   * a mistake of this library as it is: nothing else must look like the reason.
    */
   async send<T>(operation: string, session: Session, command: () => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
@@ -29,7 +30,7 @@ export class Persistence {
       try {
         return await command()
       } catch (error) {
-        if (error instanceof StreamClientError) throw error
+        if (error instanceof StreamClientError || isMistake(error)) throw error
         if (isMissingGroup(error)) {
           await this.send('make the group', session, () => this.#lbs.ensureConsumer(session.consumer))
         } else if (!isTransient(error)) {
