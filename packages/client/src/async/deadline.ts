@@ -1,5 +1,6 @@
 /** A moment after which something is not waited for any more; it comes early when a signal aborts. */
 import { setMaxListeners } from 'node:events'
+import { startTimer } from './timer.js'
 
 export class Deadline {
   readonly #controller = new AbortController()
@@ -14,7 +15,7 @@ export class Deadline {
     this.over = new Promise((resolve) => {
       this.signal.addEventListener('abort', () => resolve(), { once: true })
     })
-    this.#timer = setTimeout(this.#expire, ms)
+    this.#timer = startTimer(ms, this.#expire)
     this.#parent = parent
     parent?.addEventListener('abort', this.#expire, { once: true })
     if (parent?.aborted) this.#expire()
