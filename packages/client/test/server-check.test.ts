@@ -20,7 +20,8 @@ function lines(info: Record<string, string>): string {
 }
 
 const healthy = { redis_version: '7.0.15', maxmemory_policy: 'noeviction', aof_enabled: '1' }
-const refused = new (ReplyError as new (message: string) => Error)('NOPERM this user has no permissions')
+const reply = (message: string): Error => new (ReplyError as new (message: string) => Error)(message)
+const refused = reply('NOPERM this user has no permissions')
 
 describe('a server', () => {
   it.each(['6.2.0', '7.0.15', '8.2.1', '10.0.0'])('of version %s is fine', async (version) => {
@@ -41,6 +42,22 @@ describe('a server', () => {
       expect(warnings.map((each) => each.facts)).toEqual([{ 'maxmemory-policy': policy }])
     },
   )
+
+  it.each(['volatile-lru', 'volatile-lfu', 'volatile-random', 'volatile-ttl'])(
+    'that may evict heartbeat keys is warned of: %s',
+    async (policy) => {
+      const [warning] = await checkServer(server({ ...healthy, maxmemory_policy: policy }, ''))
+      expect(warning?.message).toContain('heartbeat keys')
+    },
+  )
+
+  it('that has no INFO is taken as it is, with a warning', async () => {
+    const warnings = await checkServer(server(reply("ERR unknown command 'info'"), ''))
+    expect(warnings.map(({ message }) => message)).toEqual([expect.stringContaining('does not answer INFO')])
+    await expect(checkServer(server(reply('NOAUTH Authentication required.'), ''))).rejects.toMatchObject({
+      code: 'REDIS_ERROR',
+    })
+  })
 
   it('that keeps nothing on disk is warned of, one with snapshots is not', async () => {
     const [warning] = await checkServer(server({ ...healthy, aof_enabled: '0' }, ''))

@@ -3,9 +3,14 @@ import { StreamClientError } from '@redis-stream-client/notifs'
 import { sleep } from '../async/sleep.js'
 import { backoffMs } from '../decisions/backoff.js'
 import type { Connection } from './connection.js'
-import { isReply, isTransient, redisError } from './redis-errors.js'
+import { isRefusal, isReply, isTransient, messageOf, redisError } from './redis-errors.js'
 
 const LEAST_VERSION = [6, 2] as const
+/** What each kind of maxmemory-policy deletes of ours. */
+const VICTIMS = {
+  'allkeys-': 'locks, checkpoints and whole streams',
+  'volatile-': 'heartbeat keys, which have a TTL, so that owners lose their streams,',
+}
 const FIRST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 200
 
@@ -21,12 +26,13 @@ export interface ServerWarning {
 }
 
 /**
- * Reads the server's version and settings; what it may not read it leaves out.
+ * Reads the server's version and settings; what the server does not tell is left out, with a warning.
  * Rejects with REDIS_UNSUPPORTED if the server is older than 6.2, which has neither XPENDING IDLE nor exclusive ranges;
  * with REDIS_ERROR if there is no answer, without `patience` at the first try.
  */
 export async function checkServer(connection: Connection, patience?: Patience): Promise<ServerWarning[]> {
-  const info = await readInfo(connection, patience)
+  const warnings: ServerWarning[] = []
+  const info = await readInfo(connection, warnings, patience)
   const version = info.get('redis_version')
   if (version !== undefined && isOlder(version)) {
     throw new StreamClientError(
@@ -35,15 +41,11 @@ export async function checkServer(connection: Connection, patience?: Patience): 
       { version },
     )
   }
-  const warnings: ServerWarning[] = []
-  const policy = info.get('maxmemory_policy')
-  if (policy?.startsWith('allkeys-')) {
-    warnings.push({
-      facts: { 'maxmemory-policy': policy },
-      message:
-        `maxmemory-policy ${policy} lets Redis delete locks, checkpoints and whole streams when memory is short: ` +
-        'set it to noeviction',
-    })
+  const policy = info.get('maxmemory_policy') ?? ''
+  const victims = Object.entries(VICTIMS).find(([prefix]) => policy.startsWith(prefix))?.[1]
+  if (victims !== undefined) {
+    const message = `maxmemory-policy ${policy} lets Redis delete ${victims} when memory is short: set it to noeviction`
+    warnings.push({ facts: { 'maxmemory-policy': policy }, message })
   }
   if (info.get('aof_enabled') === '0' && (await readSavePoints(connection, patience)) === '') {
     warnings.push({
@@ -55,18 +57,31 @@ export async function checkServer(connection: Connection, patience?: Patience): 
   return warnings
 }
 
-async function readInfo(connection: Connection, patience?: Patience): Promise<Map<string, string>> {
+async function readInfo(
+  connection: Connection,
+  warnings: ServerWarning[],
+  patience?: Patience,
+): Promise<Map<string, string>> {
   try {
     const text = await persistently(() => connection.run((redis) => redis.info()), patience)
     return new Map(
-      text.split(/\r?\n/).flatMap((line) => {
-        const colon = line.indexOf(':')
-        return colon > 0 ? [[line.slice(0, colon), line.slice(colon + 1)] as const] : []
-      }),
+      String(text)
+        .split(/\r?\n/)
+        .flatMap((line) => {
+          const colon = line.indexOf(':')
+          return colon > 0 ? [[line.slice(0, colon), line.slice(colon + 1)] as const] : []
+        }),
     )
   } catch (error) {
-    if (isReply(error, 'NOPERM')) return new Map()
-    throw redisError('read what kind of server this is', error)
+    if (!isRefusal(error)) throw redisError('read what kind of server this is', error)
+    // A permission that was left out was left out on purpose.
+    if (!isReply(error, 'NOPERM')) {
+      warnings.push({
+        facts: { error: messageOf(error) },
+        message: 'the server does not answer INFO: its version and its maxmemory-policy are not checked',
+      })
+    }
+    return new Map()
   }
 }
 
@@ -77,7 +92,7 @@ async function readSavePoints(connection: Connection, patience?: Patience): Prom
     const reply = (await persistently(ask, patience)) as string[]
     return reply[1] ?? null
   } catch (error) {
-    if (isReply(error)) return null
+    if (isRefusal(error)) return null
     throw redisError("read the server's settings", error)
   }
 }
