@@ -1,4 +1,5 @@
 /** The option `replicas`: what owners write is waited for, and it is said when it did not arrive. */
+import type { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { RedisServer } from './src/support/redis-server.js'
@@ -28,6 +29,31 @@ afterAll(async () => {
 })
 
 describe('with replicas to wait for', () => {
+  test('without any replica hundreds of streams are owned and committed, on the same connections', async () => {
+    await using lonely = await RedisServer.start()
+    const redis = lonely.client()
+    const names = Array.from({ length: 500 }, (_, index) => `stream-${index}`)
+    await using crew = new TopologyCrew(redis, 'orders', {
+      heartbeatTtlMs: 2000,
+      replicas: { count: 1, timeoutMs: 500 },
+    })
+    await Promise.all(names.map((name) => crew.add(name)))
+    const { client } = await crew.join('first')
+    await eventually(
+      'all are owned',
+      () => client.owned.size,
+      (size) => size === names.length,
+      { timeoutMs: 20_000 },
+    )
+    const made = await connectionsOf(redis)
+    const calls = [...client.owned.values()].map((stream) => stream.commit('1'))
+    for (const call of await Promise.allSettled(calls)) {
+      expect(call).toMatchObject({ reason: { code: 'REPLICAS_BEHIND' } })
+    }
+    expect(await connectionsOf(redis)).toBe(made)
+    expect(await redis.hlen('orders-checkpoints')).toBe(names.length)
+  })
+
   test('what was committed is on a replica when commit resolves', async () => {
     const copy = replica.client({ readOnly: true })
     await using crew = new TopologyCrew(master.client(), 'orders', WAITING)
@@ -56,7 +82,7 @@ describe('with replicas to wait for', () => {
       const stream = await member.given(name)
       replica.pause()
       try {
-        proxy.dropReplies((request) => /evalsha/i.test(request) && request.includes(name))
+        proxy.dropReplies((request) => /eval/i.test(request) && request.includes(name))
         const call = operation === 'commit' ? stream.commit('1') : stream[operation]()
         await expect(call).rejects.toMatchObject({ code: 'REPLICAS_BEHIND', operation })
         expect(proxy.repliesDropped).toBe(1)
@@ -90,3 +116,8 @@ describe('with replicas to wait for', () => {
     }
   })
 })
+
+/** How many connections the server has been asked for. */
+async function connectionsOf(redis: Redis): Promise<number> {
+  return Number(/total_connections_received:(\d+)/.exec(await redis.info('stats'))?.[1])
+}

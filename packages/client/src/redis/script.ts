@@ -1,6 +1,7 @@
 /** One Lua script: sent by its hash, and whole to a server that does not know it yet. */
 import { createHash } from 'node:crypto'
-import type { RedisLike } from './connection.js'
+import type { ChainableCommander } from 'ioredis'
+import type { RedisLike } from './duplicate.js'
 import { isReply, nameForbidden } from './redis-errors.js'
 
 export class Script {
@@ -12,28 +13,20 @@ export class Script {
     this.#hash = createHash('sha1').update(lua).digest('hex')
   }
 
-  /**
-   * Runs it and waits until `count` replicas have what it wrote, for `timeoutMs` at most, on the same connection.
-   * Answers what the script did, and how many replicas have it.
-   */
-  async runReplicated(
-    redis: RedisLike,
+  /** Adds it to a pipeline: by its hash if the server knows it already. */
+  addTo(
+    pipeline: ChainableCommander,
     keys: readonly (string | Buffer)[],
     args: readonly (string | Buffer)[],
-    { count, timeoutMs }: { readonly count: number; readonly timeoutMs: number },
-  ): Promise<{ answer: unknown; acknowledged: number }> {
-    for (const isKnown of [true, false]) {
-      const pipeline = redis.pipeline()
-      if (isKnown) pipeline.evalsha(this.#hash, keys.length, ...keys, ...args)
-      else pipeline.eval(this.#lua, keys.length, ...keys, ...args)
-      const results = (await pipeline.wait(count, timeoutMs).exec()) ?? []
-      const [[error, answer] = [], [waitError, acknowledged] = []] = results
-      if (isKnown && isReply(error, 'NOSCRIPT')) continue
-      const problem = error ?? waitError
-      if (problem) throw nameForbidden(problem, this.#lua)
-      return { answer, acknowledged: Number(acknowledged) }
-    }
-    throw new TypeError('a server that does not know a script it was sent')
+    isKnown: boolean,
+  ): void {
+    if (isKnown) pipeline.evalsha(this.#hash, keys.length, ...keys, ...args)
+    else pipeline.eval(this.#lua, keys.length, ...keys, ...args)
+  }
+
+  /** Names the command that an error of this script is about, where Redis does not. */
+  explain(error: unknown): unknown {
+    return nameForbidden(error, this.#lua)
   }
 
   async run(
@@ -44,7 +37,7 @@ export class Script {
     try {
       return await this.#send(redis, keys, args)
     } catch (error) {
-      throw nameForbidden(error, this.#lua)
+      throw this.explain(error)
     }
   }
 

@@ -6,6 +6,7 @@ import type { ConsumerName } from '../decisions/consumer-name.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import * as lua from './lua.generated.js'
+import { ReplicatedWrites, type ReplicaWait } from './replicated-writes.js'
 import { Script } from './script.js'
 
 export const BATCH_LIMIT = 50
@@ -27,9 +28,7 @@ const scripts = {
 }
 
 /** How many replicas have to have what owners write, and how long to wait for them. */
-export interface Replicas {
-  readonly count: number
-  readonly timeoutMs: number
+export interface Replicas extends ReplicaWait {
   /** Called after each wait. */
   readonly onAnswer: (operation: string, acknowledged: number) => void
 }
@@ -113,13 +112,14 @@ export class ServiceScripts {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
   readonly #silentMs: number
-  readonly #replicas: Replicas | null
+  readonly #replicas: (Replicas & { readonly writes: ReplicatedWrites }) | null
 
   constructor(connection: Connection, keys: ServiceKeys, settings: ScriptSettings = {}) {
     this.#connection = connection
     this.#keys = keys
     this.#silentMs = settings.silentMs ?? SILENT_MS
-    this.#replicas = settings.replicas ?? null
+    const { replicas = null } = settings
+    this.#replicas = replicas && { ...replicas, writes: new ReplicatedWrites(connection, replicas) }
   }
 
   async take(
@@ -321,9 +321,7 @@ export class ServiceScripts {
   ): Promise<{ answer: T; isBehind: boolean }> {
     const replicas = this.#replicas
     if (replicas === null) return { answer: await this.#run<T>(script, keys, args), isBehind: false }
-    const { answer, acknowledged } = await this.#connection.run((redis) =>
-      script.runReplicated(redis, keys, args, replicas),
-    )
+    const { answer, acknowledged } = await replicas.writes.run(script, keys, args)
     replicas.onAnswer(operation, acknowledged)
     return { answer: answer as T, isBehind: acknowledged < replicas.count }
   }
