@@ -34,7 +34,10 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 30_000,
-    reporters: ['default', ['json', { outputFile: 'test-results/vitest.json' }]],
+    reporters: [
+      'default',
+      ['json', { outputFile: process.env['VITEST_RESULTS'] ?? 'test-results/vitest.json' }],
+    ],
     coverage: {
       provider: 'v8',
       include: ['packages/*/src/**/*.ts'],

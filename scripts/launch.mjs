@@ -20,6 +20,7 @@ import { startRedis } from './start-redis.mjs'
  */
 const TASKS = {
   test: { redis: 'binary', scripts: ['check', 'test:vitest'] },
+  ioredis5: { redis: 'binary', scripts: ['build', 'ioredis5:run'] },
   demo: { redis: 'running', scripts: ['build', 'demo:run'] },
   examples: { redis: 'running', scripts: ['build', 'examples:run'] },
   bench: { redis: 'binary', scripts: ['build', 'bench:run'] },
