@@ -7,7 +7,7 @@ import {
 } from '@redis-stream-client/notifs'
 import { type LbsLimits, limitProblem } from './decisions/lbs-limits.js'
 import { type ProducerOptions, resolveProducerOptions } from './options.js'
-import { isCluster, type RedisLike } from './redis/connection.js'
+import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { DeadlineError, redisError } from './redis/redis-errors.js'
 import { LBS_FIELD, reservedNameProblem, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
 

@@ -20,7 +20,8 @@ import { Ownership } from './ownership/ownership.js'
 import { formatOffer, ReleasedStreams } from './ownership/released-streams.js'
 import { StreamChanges } from './ownership/stream-changes.js'
 import { StreamTaker } from './ownership/stream-taker.js'
-import { Connection, databaseOf, type RedisLike } from './redis/connection.js'
+import { Connection } from './redis/connection.js'
+import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs } from './redis/lbs.js'
 import { LockRecords } from './redis/lock-records.js'
 import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
@@ -69,6 +70,7 @@ export function assemble(context: PartsContext): Parts {
   const { broker, keys, logger, options, recorder, redis } = context
   const clock = systemClock
   const commandTimeoutMs = Math.max(options.heartbeatTtlMs / 2, LEAST_COMMAND_TIMEOUT_MS)
+  const timeoutOrigin = `set by heartbeatTtlMs, which is ${options.heartbeatTtlMs}`
   const name = (role: string): string => `${keys.service}:${options.clientId}:${role}`
   const replicas = options.replicas && {
     ...options.replicas,
@@ -77,8 +79,10 @@ export function assemble(context: PartsContext): Parts {
   const commands = new Connection(redis, {
     name: name('commands'),
     commandTimeoutMs: commandTimeoutMs + (replicas?.timeoutMs ?? 0),
+    timeoutOrigin:
+      timeoutOrigin + (replicas === null ? '' : `, and replicas.timeoutMs, ${replicas.timeoutMs}`),
   })
-  const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs })
+  const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs, timeoutOrigin })
 
   const silentMs = Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs)
   const scripts = new ServiceScripts(commands, keys, { silentMs, replicas })

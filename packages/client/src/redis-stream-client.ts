@@ -24,7 +24,8 @@ import { guardRecorder } from './metrics.js'
 import { type ClientOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import type { DeadLetter } from './ownership/dead-letters.js'
 import { assemble, type Parts } from './parts.js'
-import { isCluster, type RedisLike } from './redis/connection.js'
+import type { ConnectionProblem } from './redis/connection.js'
+import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { messageOf } from './redis/redis-errors.js'
 import { resolveServiceKeys } from './service-keys.js'
 import { giveBackStreams } from './shutdown.js'
@@ -240,6 +241,12 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         reader: reader.status,
         hints: hints.statuses,
       },
+      connectionProblems: [
+        ...named('commands', [commands.problem]),
+        ...named('heartbeat', [heartbeats.problem]),
+        ...named('reader', [reader.problem]),
+        ...named('hints', hints.problems),
+      ],
     })
   }
 
@@ -290,6 +297,15 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       state: this.#supervisor.state,
     })
   }
+}
+
+type NamedProblem = ClientHealth['connectionProblems'][number]
+
+function named(
+  connection: NamedProblem['connection'],
+  problems: readonly (ConnectionProblem | null)[],
+): NamedProblem[] {
+  return problems.flatMap((problem) => (problem === null ? [] : [{ connection, ...problem }]))
 }
 
 function isCoded(error: unknown, code: ErrorCode): boolean {

@@ -14,6 +14,7 @@ import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
+import { Outage } from './session/outage.js'
 import type { Session } from './session/session.js'
 import { announceEnd, serve } from './term.js'
 
@@ -114,12 +115,14 @@ export class Supervisor {
     let shortSessions = 0
     for (let session: Session | null = first; session !== null && !signal.aborted; ) {
       const beganMs = performance.now()
-      await this.#serve(session)
+      const outage = new Outage(this.#context.logger)
+      await this.#serve(session, outage)
       if (this.#state === 'closed') return
       const isShort = performance.now() - beganMs < this.#context.heartbeatTtlMs
       shortSessions = isShort ? shortSessions + 1 : 0
       if (shortSessions > 1) await sleep(backoffMs(shortSessions, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
-      session = await sessions.seek(signal)
+      session = await sessions.seek(signal, outage)
+      if (session !== null) outage.end()
       if (session !== null && signal.aborted) {
         session.end('the client has closed')
         await this.#sayGoodbye(session)
@@ -127,7 +130,7 @@ export class Supervisor {
     }
   }
 
-  async #serve(session: Session): Promise<void> {
+  async #serve(session: Session, outage: Outage): Promise<void> {
     const { logger, parts } = this.#context
     this.#session = session
     this.#setState('held')
@@ -135,7 +138,7 @@ export class Supervisor {
     await serve(session, parts, this.#agentsStop.signal, logger)
     this.#session = null
     if (this.#state === 'closed') return
-    await announceEnd(session, parts, this.#seekingStop.signal, logger)
+    await announceEnd(session, parts, this.#seekingStop.signal, logger, outage)
     this.#setState('seeking')
   }
 

@@ -5,7 +5,8 @@ import { backoffMs } from './decisions/backoff.js'
 import { encodeFailoverMessage } from './decisions/failover-message.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
-import { isReply, isTransient, messageOf } from './redis/redis-errors.js'
+import { isTransient, messageOf } from './redis/redis-errors.js'
+import type { Outage } from './session/outage.js'
 import type { Session } from './session/session.js'
 
 const FIRST_PAUSE_MS = 20
@@ -66,19 +67,21 @@ function ended(session: Session): Promise<void> {
 /** Tells the others that a session is over, as the first command that gets through. Gives up when the signal aborts. */
 export async function announceEnd(
   session: Session,
-  parts: Pick<Parts, 'scripts'>,
+  parts: Pick<Parts, 'commands' | 'scripts'>,
   signal: AbortSignal,
   logger: SafeLogger,
+  outage: Outage | null = null,
 ): Promise<void> {
   const message = encodeFailoverMessage({ type: 'dead', consumer: session.consumer })
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
       return await parts.scripts.endSession(session, message)
     } catch (error) {
-      if (isReply(error) && !isTransient(error)) {
-        logger.warn({ error: messageOf(error) }, 'Redis refuses to end the session: it ends with its TTL')
+      if (!isTransient(error)) {
+        logger.warn({ error: messageOf(error) }, 'the session cannot be ended: it ends with its TTL')
         return
       }
+      outage?.hear(error, parts.commands)
       await sleep(backoffMs(attempt, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
     }
   }

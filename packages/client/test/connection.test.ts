@@ -3,7 +3,8 @@ import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
 import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LbsProducer } from '../src/lbs-producer.js'
-import { Connection, databaseOf } from '../src/redis/connection.js'
+import { Connection } from '../src/redis/connection.js'
+import { databaseOf } from '../src/redis/duplicate.js'
 import {
   DeadlineError,
   isMissingGroup,
@@ -64,6 +65,49 @@ describe('a connection', () => {
     connection.close()
   })
 
+  it('notices that it is cut off without having anything to do', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {
+      name: 'idle',
+      commandTimeoutMs: 200,
+    })
+    let reconnects = 0
+    connection.onReconnect(() => reconnects++)
+    await connection.open(5000, never)
+    await connection.run((redis) => redis.subscribe('news'))
+    proxy.freeze((each) => each === proxy.connections[0])
+    await expect.poll(() => reconnects, { timeout: 5000 }).toBe(1)
+    connection.close()
+  })
+
+  it('says what keeps it away until it is answered again', async () => {
+    await using own = await RedisServer.start()
+    const connection = new Connection(own.client({ lazyConnect: true }), { name: 'x', commandTimeoutMs: 500 })
+    await connection.open(5000, never)
+    expect(connection.problem).toBeNull()
+    await own.stop()
+    await expect.poll(() => connection.problem?.message, { timeout: 5000 }).toContain('ENOENT')
+    await own.restart()
+    await expect.poll(() => connection.run((redis) => redis.ping()).catch(String)).toBe('PONG')
+    expect(connection.problem).toBeNull()
+    connection.close()
+  })
+
+  it('hears why a server hangs up before it is asked anything', async () => {
+    await using own = await RedisServer.start()
+    const admin = own.client()
+    await admin.config('SET', 'maxclients', 1)
+    const connection = new Connection(new Redis({ port: own.port, lazyConnect: true }), {
+      name: 'x',
+      commandTimeoutMs: 500,
+    })
+    const opened = connection.open(20_000, never)
+    await expect.poll(() => connection.problem?.message, { timeout: 5000 }).toContain('max number of clients')
+    await admin.config('SET', 'maxclients', 100)
+    await opened
+    connection.close()
+  })
+
   it('rejects at once what is sent while it is away', async () => {
     const connection = new Connection(server.client({ lazyConnect: true }), {
       name: 'new',
@@ -93,7 +137,7 @@ describe('a connection', () => {
     const error = await connection.open(60_000, never).catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ code: 'REDIS_ERROR', message: expect.stringContaining('WRONGPASS') })
     expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain('wrong-secret')
-    expect(JSON.stringify(connection.lastError)).not.toContain('wrong-secret')
+    expect(JSON.stringify(connection.problem)).not.toContain('wrong-secret')
     connection.close()
   })
 })
@@ -120,6 +164,8 @@ describe('a connection to a cluster', () => {
     await using node = await FakeNode.listen()
     await using other = await FakeNode.listen()
     node.importing = other
+    node.nodes = [other, node] // `key` is in the second half of the slots
+    other.nodes = node.nodes
     const template = new Cluster([{ host: '127.0.0.1', port: node.port }], { lazyConnect: true })
     const connection = new Connection(template, { name: 'mine', commandTimeoutMs: 3000 })
     await connection.open(5000, never)

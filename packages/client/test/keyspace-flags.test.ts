@@ -13,7 +13,7 @@ afterAll(() => server[Symbol.asyncDispose]())
 
 async function flags(): Promise<string> {
   const [, value] = (await admin.config('GET', FLAGS)) as [string, string]
-  return [...value].sort().join('')
+  return value.split('').sort().join('')
 }
 
 /** Somebody else changes the setting after `redis` has read it, as often as there are values. */

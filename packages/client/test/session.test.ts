@@ -2,7 +2,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { type Clock, systemClock } from '../src/decisions/clock.js'
 import { guardRecorder, type MetricsRecorder } from '../src/metrics.js'
-import type { HeartbeatLock } from '../src/redis/heartbeat-lock.js'
+import { DeadlineError } from '../src/redis/redis-errors.js'
 import { Session, type SessionContext } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
@@ -15,20 +15,27 @@ afterEach(() => {
   for (const session of sessions.splice(0)) session.end('the test is over')
 })
 
+function tooLate(ms: number): Promise<never> {
+  return new Promise((_, reject) => setTimeout(() => reject(new DeadlineError(ms)), ms))
+}
+
 function begin(answer: Answer, clock: Clock = systemClock, heartbeatTtlMs = 400) {
   const outcomes: HeartbeatEvent['outcome'][] = []
-  const replaced: number[] = []
+  const deadlines: string[] = []
   const context: SessionContext = {
-    lock: { extend: answer } as unknown as HeartbeatLock,
+    extend: ({ timeoutMs, timeoutOrigin }) => {
+      deadlines.push(timeoutOrigin)
+      return Promise.race([answer(), tooLate(timeoutMs)])
+    },
     heartbeatTtlMs,
     clock,
     recorder: guardRecorder({ heartbeat: ({ outcome }) => outcomes.push(outcome) }, () => undefined),
     logger: silentLogger,
-    replaceConnection: () => replaced.push(1),
+    problem: () => 'WRONGPASS wrong password',
   }
   const session = new Session(name, clock.now(), context)
   sessions.push(session)
-  return { session, outcomes, replaced, kept: session.keep() }
+  return { session, outcomes, deadlines, kept: session.keep() }
 }
 
 describe('a session', () => {
@@ -59,13 +66,16 @@ describe('a session', () => {
     expect(session.signal.reason).toMatchObject({ code: 'SESSION_LOST' })
   })
 
-  it('is over before its TTL is when nobody answers, and gives up the connection meanwhile', async () => {
+  it('is over before its TTL is when nobody answers, and says what it was waiting for', async () => {
     const startMs = performance.now()
-    const { session, kept, replaced } = begin(() => new Promise<boolean>(() => undefined))
+    const { session, kept, deadlines } = begin(() => new Promise<boolean>(() => undefined))
     await new Promise((resolve) => session.signal.addEventListener('abort', resolve))
     expect(session.isHeld()).toBe(false)
     expect(performance.now() - startMs).toBeGreaterThanOrEqual(375)
-    expect(replaced.length).toBeGreaterThan(0)
+    expect(deadlines[0]).toContain('heartbeatTtlMs, which is 400')
+    expect(session.signal.reason).toMatchObject({
+      message: expect.stringContaining('WRONGPASS wrong password'),
+    })
     await kept
   })
 
@@ -95,12 +105,12 @@ describe('a session', () => {
     const { session } = begin(() => Promise.resolve(true))
     expect(session.isHeld()).toBe(true)
     const over = new Session(name, late, {
-      lock: {} as HeartbeatLock,
+      extend: () => Promise.resolve(true),
       heartbeatTtlMs: 400,
       clock: systemClock,
       recorder: guardRecorder(undefined, () => undefined),
       logger: silentLogger,
-      replaceConnection: () => undefined,
+      problem: () => null,
     })
     expect(over.signal.aborted).toBe(true)
     await over.keep()

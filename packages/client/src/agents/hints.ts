@@ -6,15 +6,11 @@
 import type { Redis } from 'ioredis'
 import { decodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
 import type { SafeLogger } from '../logger.js'
-import { Connection, isCluster, type RedisLike } from '../redis/connection.js'
-import { isForbidden, isReply, messageOf } from '../redis/redis-errors.js'
+import { Connection, type ConnectionProblem } from '../redis/connection.js'
+import { isCluster, type RedisLike } from '../redis/duplicate.js'
+import { addKeyspaceFlags, FLAGS } from '../redis/keyspace-flags.js'
+import { isRefusal, isTransient, messageOf } from '../redis/redis-errors.js'
 import type { ServiceKeys } from '../service-keys.js'
-
-/** K: keyspace channels; x: expired events. https://redis.io/docs/latest/develop/pubsub/keyspace-notifications/ */
-const NEEDED_FLAGS = ['K', 'x'] as const
-const FLAGS = 'notify-keyspace-events'
-/** The classes that `A` stands for include x. */
-const ALL_CLASSES = 'A'
 
 export interface HintsContext {
   readonly redis: RedisLike
@@ -35,7 +31,7 @@ export class Hints {
   readonly #subscribers = new Map<string, Connection>()
   readonly #stopped = new AbortController()
   #wasRefused = false
-  #wasForbidden = false
+  #isMissing = false
   #isWanted = false
 
   constructor(context: HintsContext) {
@@ -47,6 +43,11 @@ export class Hints {
   /** States of the subscribers' connections, in ioredis's words. */
   get statuses(): string[] {
     return [...this.#subscribers.values()].map((each) => each.status)
+  }
+
+  /** What keeps subscribers away. */
+  get problems(): ConnectionProblem[] {
+    return [...this.#subscribers.values()].flatMap(({ problem }) => problem ?? [])
   }
 
   /** Subscribes and sets the flags, on nodes that are new as well. A failure is logged: the probe goes on without. */
@@ -118,8 +119,8 @@ export class Hints {
   #reportMissing(error: unknown): void {
     if (this.#stopped.signal.aborted) return
     const facts = { error: messageOf(error) }
-    const isNew = isForbidden(error) && !this.#wasForbidden
-    this.#wasForbidden ||= isNew
+    const isNew = isRefusal(error) && !this.#isMissing
+    this.#isMissing ||= isNew
     this.#context.logger[isNew ? 'warn' : 'debug'](
       facts,
       'no hints from this node, the probe goes on without',
@@ -137,18 +138,12 @@ export class Hints {
     this.#context.onSilent(key.slice(this.#context.keys.heartbeatPrefix.length))
   }
 
-  /** Adds the flags that are missing; removes none. */
   async #addFlags(node: RedisLike): Promise<void> {
     const { logger } = this.#context
     try {
-      const [, flags] = (await node.config('GET', FLAGS)) as [string?, string?]
-      if (flags === undefined) return // a server that hides the setting: it must not be overwritten unseen
-      const missing = NEEDED_FLAGS.filter(
-        (flag) => !flags.includes(flag) && !(flag === 'x' && flags.includes(ALL_CLASSES)),
-      )
-      if (missing.length > 0) await node.config('SET', FLAGS, flags + missing.join(''))
+      await addKeyspaceFlags(node)
     } catch (error) {
-      if (!isReply(error)) {
+      if (isTransient(error)) {
         logger.debug({ error: messageOf(error) }, 'keyspace events could not be switched on for now')
       } else if (!this.#wasRefused) {
         this.#wasRefused = true

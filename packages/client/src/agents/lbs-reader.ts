@@ -17,9 +17,10 @@ import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
-import { Connection, type RedisLike } from '../redis/connection.js'
+import { Connection, type ConnectionProblem } from '../redis/connection.js'
+import type { RedisLike } from '../redis/duplicate.js'
 import { isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
-import { isForbidden, isMissingGroup, messageOf, redisError } from '../redis/redis-errors.js'
+import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
@@ -65,6 +66,8 @@ export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
   #connection: Connection | undefined
   #lastReadAtMs: number | null = null
+  /** Of a connection that was thrown away. */
+  #problem: ConnectionProblem | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
   /** Failures in a row, also beyond the end of a session. */
@@ -77,6 +80,11 @@ export class LbsReader implements Agent {
   /** State of the connection that reads, in ioredis's words. */
   get status(): string {
     return this.#connection?.status ?? 'end'
+  }
+
+  /** What keeps the connection away, null if nothing does. */
+  get problem(): ConnectionProblem | null {
+    return this.#connection?.problem ?? this.#problem
   }
 
   /** When a read was answered last (wall clock), null before the first. */
@@ -129,6 +137,7 @@ export class LbsReader implements Agent {
       ),
     )
     this.#lastReadAtMs = Date.now()
+    this.#problem = null
     if (reply === null) await this.#showItself(session, connection)
     const streams = (reply ?? []) as [key: string, entries: [id: string, fields: string[]][]][]
     return streams.flatMap(([, entries]) => entries.map((raw) => lbs.decode(raw)))
@@ -199,7 +208,8 @@ export class LbsReader implements Agent {
   async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
     const { logger, onAbandonedRead, onExhausted, retry } = this.#context
     const facts = { error: messageOf(error), failures }
-    if (isForbidden(error)) logger.warn(facts, 'Redis refuses to let the LBS be read')
+    const isUnexpected = !isTransient(error) && !isMissingGroup(error)
+    if (isUnexpected && failures === 1) logger.warn(facts, 'the LBS cannot be read, trying on')
     else logger.debug(facts, 'reading the LBS failed')
     if (isMissingGroup(error) && (await this.#makeGroup(session)) && failures === 1) return true
     this.#drop()
@@ -228,13 +238,19 @@ export class LbsReader implements Agent {
     this.#drop()
     const { blockMs, connectionName, template } = this.#context
     const commandTimeoutMs = blockMs + ANSWER_GRACE_MS
-    const connection = new Connection(template, { name: connectionName, commandTimeoutMs, reconnects: false })
+    const connection = new Connection(template, {
+      name: connectionName,
+      commandTimeoutMs,
+      reconnects: false,
+      failures: this.#failures,
+    })
     this.#connection = connection
     await connection.open(commandTimeoutMs, signal)
     return connection
   }
 
   #drop(): void {
+    this.#problem = this.problem
     this.#connection?.close()
     this.#connection = undefined
   }

@@ -3,51 +3,82 @@
  *
  * None queues commands while it is away, none sends a command twice by itself, every command has a deadline:
  * whether to try again is decided where the command comes from. One that does not answer in time is replaced,
- * because a half-open connection would swallow every further try as well.
+ * because a half-open connection would swallow every further try as well. One that has nothing to do is sent a PING,
+ * because what lies between may drop a quiet connection without a word, and a subscriber would wait for ever.
  */
 import type { StreamClientError } from '@redis-stream-client/notifs'
-import type { Cluster, Redis, RedisOptions } from 'ioredis'
+import type { Cluster } from 'ioredis'
 import { sleep } from '../async/sleep.js'
+import { startTimer } from '../async/timer.js'
 import { ClusterKeeper } from './cluster-keeper.js'
+import { connectTimeoutOf, duplicate, isCluster, type RedisLike, reconnectDelayMs } from './duplicate.js'
+import { hearGreeting } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
-export type RedisLike = Redis | Cluster
-
-const LEAST_RECONNECT_MS = 20
-const GREATEST_RECONNECT_MS = 500
 const OPEN_POLL_MS = 10
-const DISCONNECT_TIMEOUT_MS = 10
+/** How it looks when the other side has closed before it was asked anything. */
+const HUNG_UP = /\b(EPIPE|ECONNRESET)\b/
+const TIMED_OUT = 'Command timed out'
 
 export interface ConnectionOptions {
   /** Shown by CLIENT LIST. */
   readonly name: string
-  /** Deadline of each command. */
+  /** Deadline of each command. One that is quiet for longer is asked for a sign of life. */
   readonly commandTimeoutMs: number
+  /** Where `commandTimeoutMs` comes from, for the error that says that it was too short. */
+  readonly timeoutOrigin?: string
   /** Default true. One that does not reconnect ends with its first failure. */
   readonly reconnects?: boolean
+  /** How often in a row one like this has failed: the longer it may take to connect. Default 0. */
+  readonly failures?: number
+}
+
+export interface Deadline {
+  readonly timeoutMs: number
+  /** Where the time comes from. */
+  readonly timeoutOrigin: string
+}
+
+/** What keeps a connection away. */
+export interface ConnectionProblem {
+  readonly message: string
+  readonly atMs: number
 }
 
 export class Connection {
   readonly redis: RedisLike
-  readonly #commandTimeoutMs: number
+  readonly #deadline: Deadline
+  readonly #connectTimeoutMs: number
+  readonly #reconnects: boolean
   readonly #readyListeners: (() => void)[] = []
   readonly #keeper: ClusterKeeper | null
   #lastError: unknown = null
+  #lastErrorAtMs = 0
   #closed = false
   #wasReady = false
+  #ends = 0
+  #underWay = 0
+  #isHearing = false
+  #wasUsed = false
+  #lifeTimer: NodeJS.Timeout | undefined
 
   constructor(template: RedisLike, options: ConnectionOptions) {
-    this.#commandTimeoutMs = options.commandTimeoutMs
-    this.redis = duplicate(template, options)
-    const isKept = isCluster(this.redis) && (options.reconnects ?? true)
-    this.#keeper = isKept ? new ClusterKeeper(this.redis as Cluster) : null
-    this.redis.on('error', (error: unknown) => {
-      this.#lastError = scrub(error)
-    })
+    const { failures = 0, reconnects = true } = options
+    this.#deadline = { timeoutMs: options.commandTimeoutMs, timeoutOrigin: options.timeoutOrigin ?? '' }
+    this.#reconnects = reconnects
+    this.#connectTimeoutMs = connectTimeoutOf(template)
+    this.redis = duplicate(template, { ...options, failures, reconnects })
+    this.#keeper = isCluster(this.redis) && reconnects ? new ClusterKeeper(this.redis as Cluster) : null
+    const note = (error: unknown): void => void this.#hear(error)
+    this.redis.on('error', note)
+    if (isCluster(this.redis)) this.redis.on('node error', note)
+    this.redis.on('end', () => this.#comeBack())
     this.redis.on('ready', () => {
       const isFirst = !this.#wasReady
       this.#wasReady = true
-      if (!isFirst) for (const listener of this.#readyListeners) listener()
+      this.#ends = 0
+      if (isFirst) this.#watchLife()
+      else for (const listener of this.#readyListeners) listener()
     })
   }
 
@@ -56,8 +87,11 @@ export class Connection {
     return this.redis.status
   }
 
-  get lastError(): unknown {
-    return this.#lastError
+  /** What was the matter last, null if a command has been answered since. */
+  get problem(): ConnectionProblem | null {
+    return this.#lastError === null
+      ? null
+      : { message: this.#explain(this.#lastError), atMs: this.#lastErrorAtMs }
   }
 
   /** Calls `listener` every time the connection is ready again after it was lost. */
@@ -67,17 +101,19 @@ export class Connection {
 
   /**
    * Connects. Resolves when commands can be sent; rejects with REDIS_ERROR when the server refuses
-   * (password, permissions), when `timeoutMs` have passed, or when the signal aborts.
+   * (password, permissions), when `timeoutMs` have passed and no try to connect is under way, or when the signal aborts.
    */
   async open(timeoutMs: number, signal: AbortSignal): Promise<void> {
-    const until = performance.now() + timeoutMs
+    const untilMs = performance.now() + timeoutMs
     this.redis.connect().catch((error: unknown) => {
-      this.#lastError ??= scrub(error)
+      if (this.#lastError === null) this.#note(error)
     })
     while (this.redis.status !== 'ready') {
       const isRefused = isReply(this.#lastError) && !isTransient(this.#lastError)
-      const isOver = this.redis.status === 'end'
-      if (isRefused || isOver || signal.aborted || performance.now() >= until) {
+      const isOver = this.redis.status === 'end' && !this.#reconnects
+      // A try that the application allows to take longer is not given up halfway.
+      const graceMs = this.redis.status === 'connecting' ? this.#connectTimeoutMs : 0
+      if (isRefused || isOver || signal.aborted || performance.now() >= untilMs + graceMs) {
         throw this.#unreachable(timeoutMs)
       }
       await sleep(OPEN_POLL_MS, signal)
@@ -85,21 +121,34 @@ export class Connection {
   }
 
   /**
-   * Runs commands with this connection's deadline. Rejects with what ioredis rejects with, or a DeadlineError;
-   * after that the commands may still be executed.
+   * Runs commands with a deadline, this connection's unless another is given. Rejects with what ioredis rejects with, or
+   * a DeadlineError; after that the commands may still be executed.
    */
-  async run<T>(command: (redis: RedisLike) => Promise<T>): Promise<T> {
+  async run<T>(
+    command: (redis: RedisLike) => Promise<T>,
+    { timeoutMs, timeoutOrigin }: Deadline = this.#deadline,
+  ): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+      timer = startTimer(timeoutMs, () => {
+        const error = new DeadlineError(timeoutMs, timeoutOrigin)
+        this.#note(error)
         this.replace()
-        reject(new DeadlineError(this.#commandTimeoutMs))
-      }, this.#commandTimeoutMs)
+        reject(error)
+      })
     })
+    this.#underWay++
     try {
-      return await Promise.race([command(this.redis), deadline])
+      const answer = await Promise.race([command(this.redis), deadline])
+      this.#lastError = null
+      return answer
+    } catch (error) {
+      if (isReply(error) && !isTransient(error)) this.#lastError = null // it answers, whatever it says
+      throw error
     } finally {
       clearTimeout(timer)
+      this.#underWay--
+      this.#wasUsed = true
     }
   }
 
@@ -107,6 +156,7 @@ export class Connection {
   close(): void {
     this.#closed = true
     this.#keeper?.stop()
+    clearTimeout(this.#lifeTimer)
     this.redis.disconnect()
   }
 
@@ -115,90 +165,63 @@ export class Connection {
     if (!this.#closed && this.redis.status === 'ready') this.redis.disconnect(true)
   }
 
+  /** Sends a PING whenever nothing else was sent for `commandTimeoutMs`. Any answer is one, a refusal as well. */
+  #watchLife(): void {
+    if (this.#closed) return
+    this.#lifeTimer = startTimer(this.#deadline.timeoutMs, () => {
+      const isQuiet = !this.#wasUsed && this.#underWay === 0
+      this.#wasUsed = false
+      if (isQuiet && this.redis.status === 'ready') this.run((redis) => redis.ping()).catch(ignore)
+      this.#watchLife()
+    }).unref()
+  }
+
+  /** ioredis ends a connection for good where it cannot even begin to connect, for example with an unusable certificate. */
+  #comeBack(): void {
+    if (this.#closed || !this.#reconnects) return
+    setTimeout(
+      () => {
+        if (!this.#closed && this.redis.status === 'end') this.redis.connect().catch(ignore)
+      },
+      reconnectDelayMs(++this.#ends),
+    )
+  }
+
+  async #hear(error: unknown): Promise<void> {
+    const isHungUp = error instanceof Error && HUNG_UP.test(error.message) && this.redis.status !== 'ready'
+    if (isHungUp && !this.#isHearing) {
+      this.#isHearing = true
+      const greeting = await hearGreeting(this.redis)
+      this.#isHearing = false
+      this.#note(greeting === null ? error : new Error(greeting, { cause: error }))
+    } else if (!this.#isHearing) {
+      this.#note(error)
+    }
+  }
+
+  #note(error: unknown): void {
+    // A Cluster says only that it has failed to look up the slots; what the last node has said lies inside.
+    const { lastNodeError } = error as { lastNodeError?: unknown }
+    this.#lastError = scrub(lastNodeError ?? error)
+    this.#lastErrorAtMs = Date.now()
+  }
+
   #unreachable(timeoutMs: number): StreamClientError {
     const cause = this.#lastError ?? new DeadlineError(timeoutMs)
-    return redisError('connect', new Error(`Redis cannot be reached: ${messageOf(cause)}`, { cause }))
+    const problem = this.#explain(cause)
+    return redisError('connect', new Error(`Redis cannot be reached: ${problem}`, { cause }))
+  }
+
+  /** Names the option behind a time that was too short. Where a name has several addresses, Node has only a code. */
+  #explain(cause: unknown): string {
+    const message = messageOf(cause) || String((cause as { code?: unknown }).code)
+    const { timeoutMs, timeoutOrigin } = this.#deadline
+    if (message === TIMED_OUT) return messageOf(new DeadlineError(timeoutMs, timeoutOrigin))
+    if (!message.includes('ETIMEDOUT')) return message
+    return `${message} (the connectTimeout of the ioredis client is ${this.#connectTimeoutMs} ms)`
   }
 }
 
-export function isCluster(redis: RedisLike): redis is Cluster {
-  return redis.isCluster
-}
-
-/** The database the application's connection works on, also when it was chosen with SELECT. */
-export function databaseOf(redis: RedisLike): number {
-  if (isCluster(redis)) return 0
-  const { condition } = redis as unknown as { condition?: { select?: number } | null }
-  return condition?.select ?? redis.options.db ?? 0
-}
-
-/** A connection like `template` in address and credentials, and in nothing that would change what we do. */
-function duplicate(template: RedisLike, options: ConnectionOptions): RedisLike {
-  const reconnects = options.reconnects ?? true
-  const retry = (times: number) => (reconnects ? reconnectDelayMs(times) : null)
-  const common = {
-    connectionName: options.name,
-    commandTimeout: options.commandTimeoutMs,
-    connectTimeout: options.commandTimeoutMs,
-    // ioredis waits this long for the other side to close as well, which a half-open connection never does.
-    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
-    keyPrefix: '',
-    stringNumbers: false,
-    replyMapping: 'legacy' as const,
-    showFriendlyErrorStack: false,
-    autoResendUnfulfilledCommands: false,
-    autoResubscribe: false, // ioredis does it without looking at the answer
-    // After a failover the old address may answer as a replica: look for the master again. A Cluster whose connections
-    // to masters have broken asks replicas, which say MOVED to commands and this to scripts.
-    reconnectOnError: (error: Error) => error.message.includes('READONLY'),
-    maxRetriesPerRequest: 0,
-    socketTimeout: undefined,
-    blockingTimeout: undefined,
-    monitor: false,
-  }
-  if (isCluster(template)) {
-    const cluster = template.duplicate([], {
-      lazyConnect: true,
-      enableOfflineQueue: false,
-      enableAutoPipelining: false,
-      scaleReads: 'master',
-      // Above 0 ioredis sends a command again by itself: entries read by the first try would be missed.
-      retryDelayOnFailover: 0,
-      retryDelayOnClusterDown: 0,
-      clusterRetryStrategy: retry,
-      redisOptions: { ...template.options.redisOptions, ...common },
-    }) as Cluster
-    return cluster.on('+node', listenToAsking)
-  }
-  const standalone: RedisOptions = {
-    ...common,
-    db: databaseOf(template),
-    // A sentinel that hangs accepts connections: without a deadline the others would never be asked.
-    sentinelCommandTimeout: options.commandTimeoutMs,
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    enableAutoPipelining: false,
-    readOnly: false,
-    // Asks INFO, and where that is not permitted writes to the console. Behind sentinels it finds former masters.
-    enableReadyCheck: template.options.sentinels != null,
-    retryStrategy: retry,
-  }
-  return template.duplicate<RedisOptions>(standalone) as Redis
-}
-
-/** Before a command that was answered ASK, a Cluster sends ASKING, and nobody listens to whether that fails. */
-function listenToAsking(node: Redis): void {
-  const asking = node.asking.bind(node)
-  node.asking = (...args) => {
-    const answer = asking(...args)
-    answer.catch(() => undefined) // what it was sent for fails too
-    return answer
-  }
-}
-
-function reconnectDelayMs(times: number): number {
-  return (
-    Math.min(LEAST_RECONNECT_MS * 2 ** Math.min(times - 1, 20), GREATEST_RECONNECT_MS) *
-    (0.5 + Math.random() / 2)
-  )
+function ignore(): void {
+  // what is wrong comes as an event, or stays as the connection's problem
 }

@@ -3,7 +3,7 @@
  * The only file that knows redlock (5.0.0-beta.2) and its ways.
  */
 import Redlock, { ExecutionError, type Lock, ResourceLockedError } from 'redlock'
-import type { RedisLike } from './connection.js'
+import type { RedisLike } from './duplicate.js'
 import { nameForbidden } from './redis-errors.js'
 
 /**

@@ -42,5 +42,11 @@ function flagsOf(answer: unknown): string | undefined {
 function withFlags(flags: string, more: string): string {
   const isThere = (flag: string): boolean =>
     flags.includes(flag) || (flags.includes(ALL) && CLASSES_OF_ALL.includes(flag))
-  return flags + [...more].filter((flag) => !isThere(flag)).join('')
+  return (
+    flags +
+    more
+      .split('')
+      .filter((flag) => !isThere(flag))
+      .join('')
+  )
 }

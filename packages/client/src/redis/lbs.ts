@@ -7,7 +7,8 @@ import {
   limitProblem,
 } from '../decisions/lbs-limits.js'
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
-import type { Connection, RedisLike } from './connection.js'
+import type { Connection } from './connection.js'
+import type { RedisLike } from './duplicate.js'
 import { isReply, messageOf } from './redis-errors.js'
 
 /** An entry whose message could be read. */

@@ -5,6 +5,7 @@ import { backoffMs } from '../decisions/backoff.js'
 import type { Connection } from '../redis/connection.js'
 import { HeartbeatLock } from '../redis/heartbeat-lock.js'
 import { isTransient, messageOf, redisError } from '../redis/redis-errors.js'
+import type { Outage } from './outage.js'
 import { Session, type SessionContext } from './session.js'
 
 /** How much longer than one TTL a predecessor's key may be in the way. */
@@ -15,7 +16,7 @@ const TRIES_PER_TTL = 20
 const LEAST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 2000
 
-export interface SessionSourceContext extends Omit<SessionContext, 'lock' | 'replaceConnection'> {
+export interface SessionSourceContext extends Omit<SessionContext, 'extend' | 'problem'> {
   readonly clientId: string
   readonly heartbeatKey: string
   readonly connection: Connection
@@ -60,8 +61,8 @@ export class SessionSource {
   }
 
   /** Begins a later session: tries until it succeeds. Null when the signal aborts first; look at it all the same. */
-  async seek(signal: AbortSignal): Promise<Session | null> {
-    const { heartbeatTtlMs, logger } = this.#context
+  async seek(signal: AbortSignal, outage: Outage): Promise<Session | null> {
+    const { connection, heartbeatTtlMs, logger } = this.#context
     const greatestPauseMs = Math.min(Math.max(heartbeatTtlMs / 2, LEAST_PAUSE_MS), GREATEST_PAUSE_MS)
     for (let attempt = 0; !signal.aborted; attempt++) {
       try {
@@ -70,6 +71,7 @@ export class SessionSource {
         logger.debug({ attempt }, 'the client id is held by another session, waiting')
       } catch (error) {
         logger.debug({ attempt, error: messageOf(error) }, 'no session yet')
+        outage.hear(error, connection)
       }
       await sleep(backoffMs(attempt, LEAST_PAUSE_MS, greatestPauseMs), signal)
     }
@@ -82,7 +84,7 @@ export class SessionSource {
       const session = await this.#tryOnce()
       if (session === null || session.isHeld()) return { session, problem: null }
       session.end('it has taken too long to begin')
-      return { session: null, problem: new Error('Redis has answered too late for the heartbeatTtlMs') }
+      return { session: null, problem: this.#tooLate(session) }
     } catch (error) {
       if (!isTransient(error)) throw redisError('begin the session', error)
       return { session: null, problem: error }
@@ -95,7 +97,18 @@ export class SessionSource {
     const beganAt = clock.now()
     const token = await connection.run(() => lock.acquire())
     if (token === null) return null
-    const replaceConnection = (): void => connection.replace()
-    return new Session({ clientId, token }, beganAt, { ...this.#context, lock, replaceConnection })
+    return new Session({ clientId, token }, beganAt, {
+      ...this.#context,
+      extend: (deadline) => connection.run(() => lock.extend(), deadline),
+      problem: () => connection.problem?.message ?? null,
+    })
+  }
+
+  #tooLate({ ageMs }: Session): Error {
+    const tookMs = Math.round(ageMs)
+    const { heartbeatTtlMs } = this.#context
+    return new Error(
+      `taking the heartbeat key took ${tookMs} ms, which leaves nothing of heartbeatTtlMs (${heartbeatTtlMs}): make it longer`,
+    )
   }
 }

@@ -13,26 +13,28 @@
 import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { sleep } from '../async/sleep.js'
+import { startTimer } from '../async/timer.js'
 import type { Clock, Instant } from '../decisions/clock.js'
 import { type ConsumerName, formatConsumer } from '../decisions/consumer-name.js'
 import { Trust } from '../decisions/trust.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { HeartbeatLock } from '../redis/heartbeat-lock.js'
-import { DeadlineError, isForbidden, messageOf } from '../redis/redis-errors.js'
+import type { Deadline } from '../redis/connection.js'
+import { isTransient, messageOf } from '../redis/redis-errors.js'
 
 const HEARTBEATS_PER_TTL = 4
 const RETRY_PAUSES_PER_TTL = 40
 const LEAST_TRY_MS = 50
 
 export interface SessionContext {
-  readonly lock: HeartbeatLock
+  /** Sends one heartbeat. Resolves with false if the key holds something else; rejects if nobody has answered in time. */
+  readonly extend: (deadline: Deadline) => Promise<boolean>
   readonly heartbeatTtlMs: number
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  /** Called after a heartbeat without an answer: the connection may be half open. */
-  readonly replaceConnection: () => void
+  /** What keeps the connection away, null if nothing does. */
+  readonly problem: () => string | null
 }
 
 export class Session implements ConsumerName {
@@ -55,6 +57,11 @@ export class Session implements ConsumerName {
     this.trust = new Trust(context.heartbeatTtlMs, context.clock, beganAt)
     setMaxListeners(0, this.signal) // every wait for an answer
     this.#watchTrust()
+  }
+
+  /** How long ago its key was asked for. */
+  get ageMs(): number {
+    return this.#since(this.#beganAt)
   }
 
   /** True while this session may act. */
@@ -92,7 +99,10 @@ export class Session implements ConsumerName {
       const sentAt = clock.now()
       if (this.signal.aborted) return sentAt.monotonicMs
       try {
-        const isOurs = await this.#extend(Math.max(intervalMs, LEAST_TRY_MS))
+        const isOurs = await this.#context.extend({
+          timeoutMs: Math.max(intervalMs, LEAST_TRY_MS),
+          timeoutOrigin: `a quarter of heartbeatTtlMs, which is ${this.#context.heartbeatTtlMs}`,
+        })
         const isInTime = isOurs && !this.signal.aborted && this.trust.renew(sentAt)
         const outcome = isInTime ? 'extended' : isOurs ? 'late' : 'lost'
         recorder.heartbeat({ outcome, durationMs: this.#since(sentAt), trustLeftMs: this.trust.leftMs() })
@@ -103,7 +113,7 @@ export class Session implements ConsumerName {
         const trustLeftMs = this.trust.leftMs()
         recorder.heartbeat({ outcome: 'failed', durationMs: this.#since(sentAt), trustLeftMs })
         const facts = { error: messageOf(error), tries, trustLeftMs }
-        if (isForbidden(error) && tries === 0) logger.warn(facts, 'Redis refuses heartbeats')
+        if (!isTransient(error) && tries === 0) logger.warn(facts, 'Redis refuses heartbeats')
         else logger.debug(facts, 'a heartbeat failed')
         if (tries > 0) {
           const pauseMs = this.#context.heartbeatTtlMs / RETRY_PAUSES_PER_TTL
@@ -113,27 +123,13 @@ export class Session implements ConsumerName {
     }
   }
 
-  async #extend(deadlineMs: number): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined
-    const deadline = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        this.#context.replaceConnection()
-        reject(new DeadlineError(deadlineMs))
-      }, deadlineMs)
-    })
-    try {
-      return await Promise.race([this.#context.lock.extend(), deadline])
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-
   #watchTrust(): void {
     const leftMs = this.trust.leftMs()
     if (leftMs <= 0) {
-      this.end('no heartbeat was answered in time')
+      const problem = this.#context.problem()
+      this.end(`no heartbeat was answered in time${problem === null ? '' : `: ${problem}`}`)
     } else {
-      this.#trustTimer = setTimeout(() => this.#watchTrust(), Math.ceil(leftMs))
+      this.#trustTimer = startTimer(Math.ceil(leftMs), () => this.#watchTrust())
     }
   }
 

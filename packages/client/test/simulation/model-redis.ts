@@ -4,7 +4,7 @@
  */
 import { EventEmitter } from 'node:events'
 import { ReplyError as UntypedReplyError } from 'ioredis'
-import type { RedisLike } from '../../src/redis/connection.js'
+import type { RedisLike } from '../../src/redis/duplicate.js'
 import type { Link, ModelNetwork } from './model-network.js'
 import type { Answer } from './model-scripts.js'
 import type { Process } from './virtual-time.js'
@@ -79,6 +79,10 @@ class ModelRedis extends EventEmitter {
   pipeline(): unknown {
     const calls: [name: string, args: unknown[]][] = []
     const pipeline = {
+      config: (...args: unknown[]) => {
+        calls.push(['config', args])
+        return pipeline
+      },
       xrange: (...args: unknown[]) => {
         calls.push(['xrange', args])
         return pipeline
@@ -103,6 +107,7 @@ class ModelRedis extends EventEmitter {
   psubscribe = (...args: unknown[]) => this.#send('psubscribe', args)
   evalsha = (...args: unknown[]) => this.#send('evalsha', args)
   eval = (...args: unknown[]) => this.#send('eval', args)
+  ping = (...args: unknown[]) => this.#send('ping', args)
   get = (...args: unknown[]) => this.#send('get', args)
   hget = (...args: unknown[]) => this.#send('hget', args)
   hmget = (...args: unknown[]) => this.#send('hmget', args)

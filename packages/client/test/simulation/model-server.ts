@@ -149,6 +149,8 @@ export class ModelServer {
       case 'config':
         if (first === 'SET') this.#flags = third
         return first === 'SET' ? 'OK' : [second, second === 'notify-keyspace-events' ? this.#flags : '']
+      case 'ping':
+        return 'PONG'
       case 'publish':
         return this.#publish(first, second)
       case 'subscribe':

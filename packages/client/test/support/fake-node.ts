@@ -1,5 +1,5 @@
 /**
- * What ioredis takes for a node of a cluster, in which every node has as many slots. GET is answered with MOVED, and not
+ * What ioredis takes for a sentinel, or for a node of a cluster, in which every node has as many slots. GET is answered with MOVED, and not
  * before the client has hung up, or with ASK; to ASKING it hangs up itself.
  */
 import { once } from 'node:events'
@@ -16,6 +16,8 @@ export class FakeNode implements AsyncDisposable {
   replica: FakeNode | null = null
   /** Where to ask for what GET wants, while that moves. */
   importing: FakeNode | null = null
+  /** The master it knows as a sentinel. */
+  master: { readonly port: number } | null = null
   /** It refuses SET, as a replica refuses scripts that write. */
   isReplica = false
   /** It does not close when the client does. */
@@ -77,12 +79,17 @@ export class FakeNode implements AsyncDisposable {
       })
       return `*${rows.length}\r\n${rows.join('')}`
     }
+    if (command === 'sentinel') return bulks('127.0.0.1', String(this.master?.port))
     if (command === 'cluster info') return '$16\r\ncluster_state:ok\r\n'
     if (command === 'get') return `-ASK 0 127.0.0.1:${this.importing?.port}\r\n`
     if (command === 'set' && this.isReplica)
       return "-READONLY You can't write against a read only replica.\r\n"
     return command === 'hello' ? "-ERR unknown command 'HELLO'\r\n" : '+OK\r\n'
   }
+}
+
+function bulks(...texts: string[]): string {
+  return `*${texts.length}\r\n${texts.map((text) => `$${text.length}\r\n${text}\r\n`).join('')}`
 }
 
 function nodeRow(port: number): string {

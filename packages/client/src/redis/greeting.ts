@@ -1,0 +1,32 @@
+/**
+ * What a server says to whoever connects, before it is asked anything. A Redis that has no place for another client does
+ * so and hangs up. ioredis writes first, and then hears only that the connection broke.
+ */
+import { createConnection } from 'node:net'
+import { startTimer } from '../async/timer.js'
+import { isCluster, type RedisLike } from './duplicate.js'
+
+const PATIENCE_MS = 500
+const GREATEST_LENGTH = 200
+const ERROR_REPLY = /^-([A-Z].*)\r\n/
+
+/** Resolves with the error, or null if nothing is said for a while. Never rejects. */
+export function hearGreeting(redis: RedisLike): Promise<string | null> {
+  if (isCluster(redis) || redis.options.tls || redis.options.sentinels) return Promise.resolve(null)
+  const { host, path, port } = redis.options
+  return new Promise((resolve) => {
+    const socket = createConnection(path ? { path } : { port: port ?? 6379, host: host ?? 'localhost' })
+    let heard = ''
+    const end = (): void => {
+      clearTimeout(timer)
+      socket.destroy()
+      resolve(ERROR_REPLY.exec(heard)?.[1] ?? null)
+    }
+    const timer = startTimer(PATIENCE_MS, end)
+    socket.on('data', (data) => {
+      heard += data.toString('latin1')
+      if (heard.includes('\r\n') || heard.length > GREATEST_LENGTH) end()
+    })
+    socket.on('error', end).on('close', end)
+  })
+}
