@@ -17,6 +17,13 @@ export interface ClientHealth {
   readonly owned: number
   /** Streams it may own beyond that; Infinity without a limit, which JSON shows as the text `Infinity`. */
   readonly capacity: number
+  /**
+   * Owned streams whose StreamAdded nobody has read. If it does not fall, the loop over the notifications stands still
+   * and nobody works on these streams.
+   */
+  readonly untold: number
+  /** Age of the oldest notification that nobody has read; 0 if none waits. */
+  readonly oldestUnreadMs: number
   /** Free places in the notification queue. */
   readonly queueRoom: number
   /** When the LBS was read last (milliseconds since 1970), null before the first time. */

@@ -35,6 +35,11 @@ export interface ClientOptions {
   readonly notificationBufferSize?: number | undefined
   /** Retries of the LBS reader. Default: for ever, from 100 to 30000. */
   readonly retry?: RetryOptions | undefined
+  /**
+   * How long an owned stream may be neither committed nor touched before it is disowned and given to another client.
+   * Default: no limit.
+   */
+  readonly progressTimeoutMs?: number | undefined
   /** How long `close` and `done` may take. Default 10000. */
   readonly closeTimeoutMs?: number | undefined
   /** How long a consumer that died with nothing pending is kept in the group. Default 3600000. */
@@ -68,7 +73,7 @@ export interface ReplicaOptions {
 /** The limits of a producer: keep them at those of the clients. */
 export type ProducerOptions = Pick<ClientOptions, 'maxNameBytes' | 'maxInfoBytes'>
 
-/** The options with every default filled in. `maxOwnedStreams` is Infinity and `maxCrashes` -1 where there is no limit. */
+/** The options with every default filled in. `maxOwnedStreams` and `progressTimeoutMs` are Infinity, `maxCrashes` is -1 where there is no limit. */
 export interface ResolvedOptions extends LbsLimits {
   readonly clientId: string
   readonly heartbeatTtlMs: number
@@ -88,12 +93,14 @@ export interface ResolvedOptions extends LbsLimits {
     readonly initialDelayMs: number
     readonly maxDelayMs: number
   }
+  readonly progressTimeoutMs: number
   readonly closeTimeoutMs: number
   readonly consumerRetentionMs: number
   readonly replicas: ReplicaOptions | null
 }
 
 const LEAST_HEARTBEAT_TTL_MS = 200
+const LEAST_PROGRESS_TIMEOUT_MS = 100
 /** setTimeout fires at once for anything longer. */
 const GREATEST_DURATION_MS = 2 ** 31 - 1
 /** What Redis takes as one value. */
@@ -145,6 +152,7 @@ const schema = z.strictObject({
       { error: 'must be an object with maxRetries, initialDelayMs and maxDelayMs' },
     )
     .optional(),
+  progressTimeoutMs: duration(LEAST_PROGRESS_TIMEOUT_MS),
   closeTimeoutMs: duration(0),
   consumerRetentionMs: whole(0),
   logger: z
@@ -207,6 +215,7 @@ export function resolveOptions(
     keyspaceEvents: options.keyspaceEvents ?? 'auto',
     notificationBufferSize: options.notificationBufferSize ?? 500,
     retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
+    progressTimeoutMs: options.progressTimeoutMs ?? Infinity,
     closeTimeoutMs: options.closeTimeoutMs ?? 10_000,
     consumerRetentionMs: options.consumerRetentionMs ?? 3_600_000,
     replicas: replicas === null ? null : { count: replicas.count, timeoutMs: replicas.timeoutMs },

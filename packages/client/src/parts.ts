@@ -7,8 +7,10 @@ import { Housekeeping } from './agents/housekeeping.js'
 import { LbsReader } from './agents/lbs-reader.js'
 import { Look } from './agents/look.js'
 import { Probe } from './agents/probe.js'
+import { ProgressWatch } from './agents/progress-watch.js'
 import { Recovery } from './agents/recovery.js'
 import { RosterReader } from './agents/roster-reader.js'
+import { UnreadWatch } from './agents/unread-watch.js'
 import { systemClock } from './decisions/clock.js'
 import type { SafeLogger } from './logger.js'
 import type { SafeRecorder } from './metrics.js'
@@ -53,6 +55,7 @@ export interface Parts {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
   readonly ownership: Ownership
+  readonly deliveries: Deliveries
   readonly taker: StreamTaker
   readonly claimRequests: ClaimRequests
   readonly released: ReleasedStreams
@@ -64,6 +67,7 @@ export interface Parts {
   readonly recovery: Recovery
   readonly failover: Failover
   readonly probe: Probe
+  readonly progressWatch: ProgressWatch
 }
 
 export function assemble(context: PartsContext): Parts {
@@ -189,6 +193,8 @@ export function assemble(context: PartsContext): Parts {
     logger,
     isRecovering: () => recovery.isRunning,
   })
+  const unreadWatch = new UnreadWatch({ ...options, deliveries, ownership, logger })
+  const progressWatch = new ProgressWatch({ ...options, ownership, operations, released, clock, logger })
   const probe = new Probe({
     ...options,
     scripts,
@@ -204,6 +210,7 @@ export function assemble(context: PartsContext): Parts {
       failover.hearDead(consumer)
     },
     onRound: async (signal) => {
+      unreadWatch.check()
       failover.resume()
       await housekeeping.sweepIfWanted(signal)
     },
@@ -253,6 +260,7 @@ export function assemble(context: PartsContext): Parts {
     scripts,
     lbs,
     ownership,
+    deliveries,
     taker,
     claimRequests,
     released,
@@ -264,6 +272,7 @@ export function assemble(context: PartsContext): Parts {
     recovery,
     failover,
     probe,
+    progressWatch,
   }
 }
 

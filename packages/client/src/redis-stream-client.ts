@@ -223,7 +223,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   health(): ClientHealth {
-    const { commands, heartbeats, hints, ownership, reader } = this.#parts
+    const { commands, deliveries, heartbeats, hints, ownership, reader } = this.#parts
     const { session, state } = this.#supervisor
     return withJsonForm({
       id: this.id,
@@ -232,6 +232,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       trustLeftMs: session?.isHeld() ? session.trust.leftMs() : 0,
       owned: ownership.streams.size,
       capacity: ownership.capacity,
+      untold: deliveries.countUntold(ownership.streams.values()),
+      oldestUnreadMs: deliveries.oldestUnreadMs,
       queueRoom: this.#broker.room,
       lastReadAtMs: reader.lastReadAtMs,
       lastError: this.#lastError,

@@ -45,10 +45,12 @@ async function runAgents(
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { failover, lbs, look, persistence, probe, reader, recovery } = parts
+  const { failover, lbs, look, persistence, probe, progressWatch, reader, recovery } = parts
   try {
     await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
-    await Promise.all([recovery, failover, reader, look, probe].map((agent) => agent.run(session, signal)))
+    await Promise.all(
+      [recovery, failover, reader, look, probe, progressWatch].map((agent) => agent.run(session, signal)),
+    )
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')

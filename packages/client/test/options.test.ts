@@ -20,6 +20,7 @@ describe('defaults', () => {
       keyspaceEvents: 'auto',
       notificationBufferSize: 500,
       retry: { maxRetries: -1, initialDelayMs: 100, maxDelayMs: 30_000 },
+      progressTimeoutMs: Number.POSITIVE_INFINITY,
       closeTimeoutMs: 10_000,
       consumerRetentionMs: 3_600_000,
       replicas: null,

@@ -2,7 +2,12 @@
  * The door for the packages of this project. It is not for applications: what is here may change at any time.
  */
 import type { NotificationBroker } from './notification-broker.js'
-import { retract as retractFrom, roomAvailable as roomIn } from './notification-broker.js'
+import {
+  isUnread as isUnreadIn,
+  oldestUnreadMs as oldestUnreadIn,
+  retract as retractFrom,
+  roomAvailable as roomIn,
+} from './notification-broker.js'
 import type { OwnedStream } from './owned-stream.js'
 
 export { Fifo } from './fifo.js'
@@ -21,6 +26,16 @@ export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
  */
 export function retract(broker: NotificationBroker, stream: OwnedStream): boolean {
   return retractFrom(broker, stream)
+}
+
+/** True while the StreamAdded of exactly this stream object is queued or waiting: nobody has read it. */
+export function isUnread(broker: NotificationBroker, stream: OwnedStream): boolean {
+  return isUnreadIn(broker, stream)
+}
+
+/** Milliseconds since the oldest notification was sent that nobody has read; 0 if there is none. */
+export function oldestUnreadMs(broker: NotificationBroker): number {
+  return oldestUnreadIn(broker)
 }
 
 /**

@@ -61,6 +61,10 @@ interface SignalWatch {
 
 /** {@link retract} of internal.ts. */
 export let retract: (broker: NotificationBroker, stream: OwnedStream) => boolean
+/** {@link isUnread} of internal.ts. */
+export let isUnread: (broker: NotificationBroker, stream: OwnedStream) => boolean
+/** {@link oldestUnreadMs} of internal.ts. */
+export let oldestUnreadMs: (broker: NotificationBroker) => number
 /** {@link roomAvailable} of internal.ts. */
 export let roomAvailable: (broker: NotificationBroker, signal?: AbortSignal) => Promise<void>
 
@@ -89,6 +93,8 @@ export class NotificationBroker
 
   static {
     retract = (broker, stream) => broker.#retract(stream)
+    isUnread = (broker, stream) => broker.#added.has(stream)
+    oldestUnreadMs = (broker) => broker.#oldestUnreadMs
     roomAvailable = (broker, signal) => broker.#roomAvailable(signal)
   }
 
@@ -226,6 +232,11 @@ export class NotificationBroker
       iteration.reads.shift()?.({ done: false, value: entry.notification })
       this.#remove(entry)
     }
+  }
+
+  get #oldestUnreadMs(): number {
+    const oldest = this.#queue.head
+    return oldest === undefined ? 0 : performance.now() - oldest.sentAtMs
   }
 
   #retract(stream: OwnedStream): boolean {

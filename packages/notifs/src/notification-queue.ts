@@ -15,6 +15,8 @@ export class QueueEntry {
   readonly notification: Notification
   /** Does not count towards the capacity. */
   readonly exempt: boolean
+  /** Monotonic. */
+  readonly sentAtMs: number = performance.now()
   state: 'new' | 'waiting' | 'queued' | 'removed' = 'new'
   previous: QueueEntry | undefined
   next: QueueEntry | undefined

@@ -47,9 +47,10 @@ export type Notification = StreamAdded | StreamExpired | StreamDisowned | Stream
 
 /**
  * Why a stream is not owned any more: the client's session ended (`session-lost`), another owner has it
- * (`taken-over`), or its entry is not in the LBS any more (`entry-gone`).
+ * (`taken-over`), its entry is not in the LBS any more (`entry-gone`), or it was neither committed nor touched for
+ * `progressTimeoutMs` (`no-progress`) and goes to another client.
  */
-export type DisownReason = 'session-lost' | 'taken-over' | 'entry-gone'
+export type DisownReason = 'session-lost' | 'taken-over' | 'entry-gone' | 'no-progress'
 
 /**
  * Why the client shut down: `done()` was called, `close()` was called, the signal given to `init` aborted, or

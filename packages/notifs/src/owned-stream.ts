@@ -51,6 +51,13 @@ export interface OwnedStream extends LbsInfo {
   commit(checkpoint: string): Promise<void>
 
   /**
+   * Says that the work on this stream goes on, for a client with the option `progressTimeoutMs`: such a client gives
+   * a stream to another one that was neither committed nor touched for so long. Sends nothing, so call it as often as
+   * you like. Does nothing once ownership has ended.
+   */
+  touch(): void
+
+  /**
    * Says that the data stream is finished: its entry leaves the LBS and the next assignment of the same name may
    * begin. The checkpoint is removed with it, unless `keepCheckpoint` is true: then the next owner finds it.
    *

@@ -239,6 +239,8 @@ export class OwnedRuns {
 
   #watch(run: StreamRun, nowMs: number): void {
     const { commitIntervalMs, idleMs, slowHandlers } = this.#context
+    // Only a handler that runs can hang: a stream without one waits for a record, a retry, a place or a person.
+    if (run.attempt === null) run.stream.touch()
     slowHandlers.check(run, nowMs)
     if (run.state !== 'active' && run.state !== 'retrying') return
     if (run.progress.dirtyForMs(nowMs) >= commitIntervalMs && nowMs >= run.commitNotBeforeMs) {

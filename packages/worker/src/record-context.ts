@@ -12,6 +12,8 @@ export interface WorkedStream {
   readonly additionalInfo: JsonObject
   /** Grows with every change of owner: hand it to what the handler writes to, see the guide. */
   readonly fencingToken: number
+  /** Says that the work goes on, with the client option `progressTimeoutMs`: for a handler that takes longer than that. */
+  touch(): void
 }
 
 export interface RecordContext {

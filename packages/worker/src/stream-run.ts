@@ -322,6 +322,7 @@ export class StreamRun {
   /** Takes what is done with out of memory. */
   #drop(position: string, records: number): void {
     const wasHungry = this.isHungry
+    this.stream.touch()
     this.handled += records
     // What was read may have been forgotten while the handler was still busy with it.
     if (comparePositions(this.#readPosition, position) < 0) this.#readPosition = position

@@ -1,5 +1,6 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
 import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
+import { isUnread, oldestUnreadMs } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
 import { added, expired } from './notices.js'
@@ -19,6 +20,20 @@ export class Deliveries {
   /** Notifications that can be queued without waiting. */
   get room(): number {
     return this.#broker.room
+  }
+
+  /** Milliseconds since the oldest notification was sent that nobody has read; 0 if there is none. */
+  get oldestUnreadMs(): number {
+    return oldestUnreadMs(this.#broker)
+  }
+
+  /** How many of these streams the application has not read of, and has not claimed itself. */
+  countUntold(streams: Iterable<StreamHandle>): number {
+    let count = 0
+    for (const stream of streams) {
+      if (!stream.isAnnounced || isUnread(this.#broker, stream)) count++
+    }
+    return count
   }
 
   /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */

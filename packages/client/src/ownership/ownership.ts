@@ -2,7 +2,8 @@
  * The streams this client owns, and how ownership ends.
  *
  *   taken ──> owned ── done, release ──> left by its owner's own will
- *             owned ── session over ('session-lost'), record another's ('taken-over'), entry deleted ('entry-gone')
+ *             owned ── session over ('session-lost'), record another's ('taken-over'), entry deleted ('entry-gone'),
+ *                      no sign of work ('no-progress'; then it is given back)
  *                      ──> disowned: StreamDisowned, or nothing if the application had not got StreamAdded yet
  *             owned ── client closes ──> released or done, no notification of its own
  *

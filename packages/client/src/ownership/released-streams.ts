@@ -13,6 +13,8 @@ interface Released {
   readonly session: Session
   readonly dataStreamName: string
   readonly atMs: number
+  /** Redis does not know yet. */
+  readonly isUnderWay: boolean
   /** Given back for want of room only: its owner would serve it if it had some. */
   isSurplus: boolean
 }
@@ -34,10 +36,16 @@ export class ReleasedStreams {
   }
 
   add(streams: readonly StreamHandle[]): void {
-    const atMs = this.#clock.now().monotonicMs
-    for (const { idInLbs, dataStreamName, session } of streams) {
-      this.#released.set(idInLbs, { session, dataStreamName, atMs, isSurplus: false })
-    }
+    for (const stream of streams) this.#note(stream, false)
+  }
+
+  /** A stream is about to be given back: this client must not take it meanwhile. Followed by `add` or `forget`. */
+  expect(stream: StreamHandle): void {
+    this.#note(stream, true)
+  }
+
+  forget({ idInLbs }: StreamHandle): void {
+    this.#released.delete(idInLbs)
   }
 
   /** Says of one that was given back that only room was missing. */
@@ -59,20 +67,27 @@ export class ReleasedStreams {
 
   /** Those still waiting for an owner, and those the others have left for so long. Forgets the rest. */
   async waiting({ releasedMs, surplusMs }: Precedence): Promise<{ ids: string[]; unwanted: string[] }> {
-    const entries = [...this.#released]
+    const entries = [...this.#released].filter(([, { isUnderWay }]) => !isUnderWay)
     for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
       const batch = entries.slice(start, start + BATCH_LIMIT)
       const records = await this.#records.of(batch.map(([, { dataStreamName }]) => dataStreamName))
-      batch.forEach(([id], index) => {
+      batch.forEach(([id, released], index) => {
         const record = records[index]
-        if (record?.idInLbs !== id || record.consumer !== null) this.#released.delete(id)
+        const isTaken = record?.idInLbs !== id || record.consumer !== null
+        if (isTaken && this.#released.get(id) === released) this.#released.delete(id)
       })
     }
     const nowMs = this.#clock.now().monotonicMs
-    const unwanted = [...this.#released].filter(
+    const waiting = [...this.#released].filter(([, { isUnderWay }]) => !isUnderWay)
+    const unwanted = waiting.filter(
       ([, { atMs, isSurplus }]) => nowMs - atMs >= (isSurplus ? surplusMs : releasedMs),
     )
-    return { ids: [...this.#released.keys()], unwanted: unwanted.map(([id]) => id) }
+    return { ids: waiting.map(([id]) => id), unwanted: unwanted.map(([id]) => id) }
+  }
+
+  #note({ dataStreamName, idInLbs, session }: StreamHandle, isUnderWay: boolean): void {
+    const atMs = this.#clock.now().monotonicMs
+    this.#released.set(idInLbs, { session, dataStreamName, atMs, isUnderWay, isSurplus: false })
   }
 }
 

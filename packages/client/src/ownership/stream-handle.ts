@@ -46,6 +46,8 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly #operations: StreamOperations
   #commits: number
   #isAnnounced = false
+  /** When it was taken, committed or touched last; monotonic. */
+  #progressAtMs: number
   #controller: AbortController | undefined
   #stopReason: StreamClientError | undefined
   #ended: OwnershipEnd | undefined
@@ -65,6 +67,7 @@ export class StreamHandle implements OwnedStream, Tenure {
     this.#additionalInfo = facts.additionalInfo ?? EMPTY_INFO
     this.#takenAtMs = facts.takenAtMs
     this.#commits = facts.commits
+    this.#progressAtMs = facts.takenAtMs
     this.#session = session
     this.#operations = operations
     Object.freeze(this)
@@ -98,6 +101,10 @@ export class StreamHandle implements OwnedStream, Tenure {
     return this.#inOrder(() => this.#operations.commit(this, checkpoint))
   }
 
+  touch(): void {
+    this.#progressAtMs = performance.now()
+  }
+
   done(options: { keepCheckpoint?: boolean } = {}): Promise<void> {
     const keepCheckpoint = options.keepCheckpoint === true
     return this.#inOrder(() => this.#operations.finish(this, keepCheckpoint), 'done')
@@ -120,6 +127,11 @@ export class StreamHandle implements OwnedStream, Tenure {
   /** Monotonic. */
   get takenAtMs(): number {
     return this.#takenAtMs
+  }
+
+  /** When its owner last did something for it; monotonic. */
+  get progressAtMs(): number {
+    return this.#progressAtMs
   }
 
   /** Draws the number of the next commit. */
@@ -191,6 +203,7 @@ export class StreamHandle implements OwnedStream, Tenure {
     if (ownEnd !== undefined) this.#leaving++
     const result = this.#tail === undefined ? run() : this.#tail.then(run)
     const tail = result.then(ignore, ignore).then(() => {
+      this.touch()
       if (ownEnd !== undefined) this.#leaving--
       if (this.#tail === tail) this.#tail = undefined
     })
@@ -223,6 +236,7 @@ const ENDS: Record<Exclude<OwnershipEnd, 'session-lost'>, string> = {
   release: 'its owner has given it back',
   'taken-over': 'another owner has it',
   'entry-gone': 'its entry has left the LBS',
+  'no-progress': 'it was neither committed nor touched for progressTimeoutMs',
 }
 
 function checkpointProblem(checkpoint: unknown): string | null {

@@ -17,6 +17,7 @@ export function streamOf(dataStreamName: string): OwnedStream {
     recovered: false,
     owned: true,
     signal: new AbortController().signal,
+    touch: () => undefined,
     commit: () => Promise.resolve(),
     done: () => Promise.resolve(),
     release: () => Promise.resolve(),
