@@ -90,8 +90,8 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no backlog',
     patches: [
       {
-        from: 'local function push_backlog(backlog, id, fields)',
-        to: 'local function push_backlog(backlog, id, fields) if true then return end',
+        from: 'local function push_backlog(waiting, id, fields)',
+        to: 'local function push_backlog(waiting, id, fields) if true then return end',
       },
     ],
     faults: ['flushScripts'],

@@ -334,7 +334,10 @@ export class World implements AsyncDisposable {
   /** What Redis still holds of a service that has nothing to do. */
   async leftovers(): Promise<string[]> {
     const names = ['input', 'locks', 'checkpoints'].map((part) => `${SERVICE}-${part}`)
-    const backlogs = await this.redis.keys(`${SERVICE}-backlog:*`)
+    const backlogs = [
+      ...(await this.redis.keys(`${SERVICE}-backlog:*`)),
+      ...(await this.redis.keys(`${SERVICE}-late:*`)),
+    ]
     const [entries, locks, checkpoints] = await Promise.all([
       this.redis.xlen(names[0] as string),
       this.lockedStreams(),
@@ -374,7 +377,9 @@ export class World implements AsyncDisposable {
         const colon = owner.lastIndexOf(':')
         const token = await this.redis.get(`${SERVICE}-heartbeat:${owner.slice(0, colon)}`)
         const isAlive = token !== null && token === owner.slice(colon + 1)
-        const waiting = await this.redis.llen(`${SERVICE}-backlog:${stream}`)
+        const waiting =
+          (await this.redis.llen(`${SERVICE}-backlog:${stream}`)) +
+          (await this.redis.zcard(`${SERVICE}-late:${stream}`))
         const row = pending.find(([id]) => id === record?.split(' ')[0])
         return `${stream}: record ${record} (owner alive: ${isAlive}), pending ${JSON.stringify(row)}, ${waiting} wait`
       }),
@@ -444,6 +449,9 @@ export class World implements AsyncDisposable {
     const texts = entries.map(([, fields]) => fields.join(' '))
     for (const key of await this.redis.keys(`${SERVICE}-backlog:*`)) {
       texts.push(...(await this.redis.lrange(key, 0, -1)))
+    }
+    for (const key of await this.redis.keys(`${SERVICE}-late:*`)) {
+      texts.push(...(await this.redis.zrange(key, '0', '-1')))
     }
     return new Set(texts.flatMap((text) => (/job\W+(\d+)/.exec(text)?.slice(1) ?? []).map(Number)))
   }

@@ -7,10 +7,12 @@
 --   'LOST'  the record is another's or gone
 --   'GONE'  ours, but its entry is not in the LBS any more. Nothing has changed: were the stream freed here, another
 --           client could have it before its owner has heard of it
+-- Only for the first of them once its budget of bytes is spent.
 local lbs, heartbeat, locks = unpack(KEYS)
 local group, client_id, token = unpack(ARGV, 1, 3)
 local consumer = client_id .. ':' .. token
 --- @include record
+--- @include entry
 
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
@@ -24,7 +26,7 @@ local function confirm(stream, id, fence)
   if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then
     return 'LOST'
   end
-  if #redis.call('XRANGE', lbs, id, id) == 0 then
+  if not find_entry(id) then
     return 'GONE'
   end
   local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
@@ -36,6 +38,9 @@ end
 
 local answers = {}
 for i = 1, (#ARGV - 3) / 3 do
+  if is_spent() then
+    break
+  end
   local stream, id, fence = unpack(ARGV, 1 + 3 * i, 3 + 3 * i)
   local answer = confirm(stream, id, fence)
   if type(answer) == 'table' then

@@ -1,23 +1,27 @@
--- Removes dead consumers without pending entries. XGROUP DELCONSUMER destroys pending entries,
--- so the look and the removal are one step.
+-- Removes consumers of dead sessions from the group, if nothing is pending under them. XGROUP DELCONSUMER destroys
+-- pending entries, so looking and removing are one step. Its work depends on how many names it is given, and not on how
+-- many consumers the group has.
 --
 -- KEYS  1 LBS  2 prefix of the heartbeat keys
--- ARGV  1 group  2 how long a consumer must have been silent (ms)  3 how many to remove at most
--- Returns how many were removed.
+-- ARGV  1 group  2.. names of consumers
+-- Returns for each 'REMOVED' (also if there was none), 'ALIVE' or 'PENDING' (dead, with entries pending under it).
 local lbs, heartbeat_prefix = unpack(KEYS)
-local group, retention_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local group = ARGV[1]
 --- @include session
---- @include consumers
-local consumers = read_consumers()
-local removed = 0
-for i = 1, #consumers do
-  local fact = {}
-  for j = 1, #consumers[i], 2 do
-    fact[consumers[i][j]] = consumers[i][j + 1]
+
+local function remove(consumer)
+  if is_living(consumer) then
+    return 'ALIVE'
   end
-  if removed < limit and fact.pending == 0 and fact.idle >= retention_ms and not is_living(fact.name) then
-    redis.call('XGROUP', 'DELCONSUMER', lbs, group, fact.name)
-    removed = removed + 1
+  if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) > 0 then
+    return 'PENDING'
   end
+  redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  return 'REMOVED'
 end
-return removed
+
+local answers = {}
+for i = 2, #ARGV do
+  answers[i - 1] = remove(ARGV[i])
+end
+return answers

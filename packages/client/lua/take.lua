@@ -1,12 +1,12 @@
 -- Takes data streams for the calling session: `acquire` those it has read, `claim` those of others.
 --
 -- KEYS  1 LBS  2 own heartbeat  3 locks  4 fence  5 checkpoints  6 dead letters  7 prefix of the heartbeat keys
---       8.. the backlog of each entry's data stream
+--       8.. the two keys of the backlog of each entry's data stream
 -- ARGV  1 group  2 client id  3 token  4 'acquire' or 'claim'  5 greatest number of crashes, -1: no limit
 --       6 crash window (ms)  7 idle time after which an unlocked entry is stranded (ms)
---       8 tokens of this process's earlier sessions, separated by spaces
---       9.. LBS id and data stream name of each entry, and the greatest fence the client knew before it asked for it
--- Returns 'SESSION_LOST', or for each entry one of
+--       8 tokens of this process's earlier sessions, separated by spaces  9 greatest number of dead letters, '': no limit
+--       10.. LBS id and data stream name of each entry, and the greatest fence the client knew before it asked for it
+-- Returns 'SESSION_LOST', or for each entry (only for the first of them once its budget of bytes is spent) one of
 --   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
 --   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
 --   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    acquire: not pending under this session
@@ -16,14 +16,15 @@
 local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
 local group, client_id, token, mode = unpack(ARGV, 1, 4)
 local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local entries = (#ARGV - 8) / 3
+local dead_max_length = ARGV[9]
+local entries = (#ARGV - 9) / 3
 local consumer = client_id .. ':' .. token
 -- What waits is put back with unpack, which takes about 8000 values.
 local MAX_QUEUED_VALUES = 7000
 --- @include session
 --- @include record
---- @include backlog
 --- @include free-stream
+--- @include entry
 --- @include dead-letter
 
 if redis.call('GET', heartbeat) ~= token then
@@ -64,7 +65,7 @@ local round
 local function begin_round(first, last)
   local names = {}
   for i = first, last do
-    names[#names + 1] = ARGV[7 + 3 * i]
+    names[#names + 1] = ARGV[8 + 3 * i]
   end
   round = { records = {}, checkpoints = {}, own = {}, records_to_write = {}, ids_to_claim = {} }
   local records = redis.call('HMGET', locks, unpack(names))
@@ -74,7 +75,7 @@ local function begin_round(first, last)
     round.checkpoints[name] = saved[i]
   end
   if mode == 'acquire' then
-    local first_id, last_id = ARGV[6 + 3 * first], ARGV[6 + 3 * last]
+    local first_id, last_id = ARGV[7 + 3 * first], ARGV[7 + 3 * last]
     for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
       round.own[pending[1]] = pending
     end
@@ -111,11 +112,7 @@ local function remove(id)
   redis.call('XDEL', lbs, id)
 end
 
-local function find_entry(id)
-  return redis.call('XRANGE', lbs, id, id)[1]
-end
-
-local function decide(id, stream, known_fence, backlog)
+local function decide(id, stream, known_fence, waiting)
   local text = round.records[stream]
   if not text and round.own[id] then
     return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
@@ -132,7 +129,7 @@ local function decide(id, stream, known_fence, backlog)
       return { 'GONE', record.fence }
     end
     if record and record.id == id and not is_living(record.owner) then
-      free_stream(stream, backlog)
+      free_stream(stream, waiting)
     end
     if pending then
       redis.call('XACK', lbs, group, id)
@@ -181,7 +178,7 @@ local function decide(id, stream, known_fence, backlog)
     if max_crashes >= 0 and crashes > max_crashes then
       local problem = string.format('%.0f owners in a row crashed while they held it', crashes)
       add_dead_letter(id, entry[2], 'max-crashes', problem)
-      free_stream(stream, backlog)
+      free_stream(stream, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
@@ -195,9 +192,9 @@ local function decide(id, stream, known_fence, backlog)
     return { 'DEAD', 'unserviceable', problem }
   end
   local is_stale = not find_entry(record.id) and not is_living(record.owner)
-  push_backlog(backlog, id, entry[2])
+  push_backlog(waiting, id, entry[2])
   if is_stale then
-    free_stream(stream, backlog)
+    free_stream(stream, waiting)
   end
   remove(id)
   return { 'QUEUED' }
@@ -207,13 +204,17 @@ local answers = {}
 local first = 1
 while first <= entries do
   local seen, last = {}, first - 1
-  while last < entries and not seen[ARGV[10 + 3 * last]] do
+  while last < entries and not seen[ARGV[11 + 3 * last]] do
     last = last + 1
-    seen[ARGV[7 + 3 * last]] = true
+    seen[ARGV[8 + 3 * last]] = true
   end
   begin_round(first, last)
   for i = first, last do
-    local answer = decide(ARGV[6 + 3 * i], ARGV[7 + 3 * i], ARGV[8 + 3 * i], KEYS[7 + i])
+    if is_spent() then
+      end_round()
+      return answers
+    end
+    local answer = decide(ARGV[7 + 3 * i], ARGV[8 + 3 * i], ARGV[9 + 3 * i], waiting_of(8, i))
     if answer.err then
       return answer
     end

@@ -1,6 +1,7 @@
 /** Builds what a client consists of, from the bottom to the top, and says how the parts hear of each other. */
 import type { NotificationBroker } from '@redis-stream-client/notifs'
 import { Claims } from './agents/claims.js'
+import { DeadConsumers } from './agents/dead-consumers.js'
 import { Failover } from './agents/failover.js'
 import { Hints } from './agents/hints.js'
 import { Housekeeping } from './agents/housekeeping.js'
@@ -61,6 +62,7 @@ export interface Parts {
   readonly released: ReleasedStreams
   readonly sessions: SessionSource
   readonly persistence: Persistence
+  readonly deadConsumers: DeadConsumers
   readonly hints: Hints
   readonly reader: LbsReader
   readonly look: Look
@@ -142,7 +144,8 @@ export function assemble(context: PartsContext): Parts {
     logger,
   })
 
-  const housekeeping = new Housekeeping({ ...options, scripts, records })
+  const deadConsumers = new DeadConsumers({ ...options, lbs, scripts, logger })
+  const housekeeping = new Housekeeping({ scripts, records, deadConsumers })
   const onGone = (): void => housekeeping.requestSweep()
   const claims = new Claims({
     lbs,
@@ -266,6 +269,7 @@ export function assemble(context: PartsContext): Parts {
     released,
     sessions,
     persistence,
+    deadConsumers,
     hints,
     reader,
     look,

@@ -24,6 +24,7 @@ const SINGLE_KEYS = {
 const KEY_FAMILIES = {
   heartbeat: 'heartbeat',
   backlog: 'backlog',
+  late: 'late',
   // of the worker
   wake: 'wake',
   idempotency: 'idempotency',
@@ -57,6 +58,8 @@ export interface ServiceKeys {
   keyspacePattern(db: number): string
   heartbeat(clientId: string): string
   backlog(dataStreamName: string): string
+  /** The part of the backlog that arrived out of order. */
+  late(dataStreamName: string): string
 }
 
 /**
@@ -100,6 +103,7 @@ export function resolveServiceKeys(service: string, { onCluster }: { onCluster: 
     keyspacePattern: (db) => `__keyspace@${db}__:${heartbeatPrefix}*`,
     heartbeat: (clientId) => heartbeatPrefix + clientId,
     backlog: (dataStreamName) => familyPrefix(service, 'backlog') + dataStreamName,
+    late: (dataStreamName) => familyPrefix(service, 'late') + dataStreamName,
   }
 }
 

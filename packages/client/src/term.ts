@@ -45,8 +45,9 @@ async function runAgents(
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { failover, lbs, look, persistence, probe, progressWatch, reader, recovery } = parts
+  const { deadConsumers, failover, lbs, look, persistence, probe, progressWatch, reader, recovery } = parts
   try {
+    await deadConsumers.removeExcess(session)
     await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
     await Promise.all(
       [recovery, failover, reader, look, probe, progressWatch].map((agent) => agent.run(session, signal)),

@@ -57,7 +57,7 @@ async function work(username: string): Promise<void> {
   const first = await a.given('S') // its own earlier session's; 2-0 and 4-0 wait, 3-0 has to go between them
   await eventually(
     'three assignments wait',
-    () => admin.llen('orders-backlog:S'),
+    async () => (await admin.llen('orders-backlog:S')) + (await admin.zcard('orders-late:S')),
     (length) => length === 3,
   )
   await eventually('the broken entry is in the dead letters', () => admin.xlen('orders-dead'))

@@ -191,7 +191,7 @@ describe('bury', () => {
     expect(await service.scripts.bury(a, letter(id))).toEqual(['BURIED'])
     const [found] = await service.deadLetters()
     expect(found).toMatchObject({ reason: 'malformed', error: 'not JSON', id, client: a.clientId })
-    expect(JSON.parse(found?.['fields'] ?? '')).toEqual({ 'lbs-input': '{', more: '1' })
+    expect(JSON.parse(found?.['fields'] ?? '')).toEqual(['lbs-input', '{', 'more', '1'])
     expect(await service.redis.xlen(service.keys.lbs)).toBe(0)
     expect(await service.pending()).toEqual([])
     expect(await service.scripts.bury(a, letter(id))).toEqual(['GONE'])
@@ -311,17 +311,24 @@ describe('sweep', () => {
 })
 
 describe('removal of consumers', () => {
-  it('removes the dead that have been silent for long enough, never one with pending entries', async () => {
+  it('removes the dead that have nothing pending, and no others', async () => {
     await service.add('s')
     await service.read(b)
     await service.kill(b)
     const c = await service.session('c', 't3')
     await service.kill(c)
-    expect(await service.scripts.removeConsumers(60_000)).toBe(0)
-    expect(await service.scripts.removeConsumers(0)).toBe(1)
-    const left = (await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)) as string[][]
-    expect(left.map((consumer) => consumer[1])).toEqual([formatConsumer(a), formatConsumer(b)])
-    await service.redis.flushall()
-    expect(await service.scripts.removeConsumers(0)).toBe(0)
+    const former = { ...a, token: 'former' }
+    await service.redis.xgroup('CREATECONSUMER', service.keys.lbs, service.keys.group, formatConsumer(former))
+    const names = [...[a, b, c, former].map(formatConsumer), 'not one of ours', 'unknown:x']
+    expect(await service.scripts.removeConsumers(names)).toEqual([
+      'ALIVE',
+      'PENDING',
+      'REMOVED',
+      'REMOVED',
+      'REMOVED',
+      'REMOVED',
+    ])
+    expect((await service.lbs.consumers()).map(({ name }) => name)).toEqual([a, b].map(formatConsumer))
+    expect((await service.pending()).map(([, consumer]) => consumer)).toEqual([formatConsumer(b)])
   })
 })

@@ -204,6 +204,7 @@ describe('names', () => {
       keys.locks,
       keys.heartbeat('x'),
       keys.backlog('y'),
+      keys.late('y'),
       keys.probe,
     ]) {
       expect(key.startsWith('a.B_9-{tag}-')).toBe(true)

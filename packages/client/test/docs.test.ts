@@ -142,7 +142,8 @@ describe('the page of keys and scripts', () => {
     const keys = resolveServiceKeys('x', { onCluster: false })
     const { service: _service, heartbeatPrefix: _prefix, ...rest } = keys
     const names = Object.values(rest).filter((value): value is string => typeof value === 'string')
-    const expected = [...names, keys.heartbeat('<client id>'), keys.backlog('<data stream>')].map((name) =>
+    const ofStream = [keys.backlog('<data stream>'), keys.late('<data stream>')]
+    const expected = [...names, keys.heartbeat('<client id>'), ...ofStream].map((name) =>
       name.replace(/^x/, '<service>'),
     )
     expect(

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { formatConsumer } from '../src/decisions/consumer-name.js'
+import { type ConsumerName, formatConsumer } from '../src/decisions/consumer-name.js'
 import { ScriptedService } from './support/scripted-service.js'
 
 let service: ScriptedService
@@ -114,7 +114,7 @@ describe('entries that are not there', () => {
     await service.redis.xdel(service.keys.lbs, tenure.idInLbs)
     expect(await service.take(b, tenure.idInLbs, 's', { mode: 'claim' })).toEqual({ status: 'GONE' })
     expect(await service.pending()).toEqual([])
-    expect(await service.backlog('s')).toEqual([])
+    expect(await service.backlog('s')).toEqual({ inOrder: [], late: [] })
     const [next] = await service.read(b)
     expect(await service.take(b, next as string, 's')).toEqual(taken)
   })
@@ -131,7 +131,7 @@ describe('entries that are not there', () => {
     expect(await service.take(a, tenure.idInLbs, 's')).toEqual({ status: 'GONE', fencingToken })
     expect(await service.record('s')).toBe(record)
     await service.scripts.finish(a, [{ ...tenure, keepCheckpoint: false }])
-    expect(await service.backlog('s')).toEqual([])
+    expect(await service.backlog('s')).toEqual({ inOrder: [], late: [] })
     expect(await service.pending()).toEqual([])
   })
 
@@ -226,45 +226,93 @@ describe('whose entry it is', () => {
   })
 })
 
+/** Reads the next entry and takes the stream `s`. */
+async function takeNext(session: ConsumerName): Promise<{ idInLbs: string; fencingToken: number }> {
+  const [idInLbs = ''] = await service.read(session, 1)
+  const answer = await service.take(session, idInLbs, 's')
+  if (answer === 'SESSION_LOST' || answer.status !== 'TAKEN') throw new Error('not taken')
+  return { idInLbs, fencingToken: answer.fencingToken }
+}
+
 describe('a stream that is added again', () => {
   it('waits in the backlog, in the order of the ids, whatever the order of taking', async () => {
     const a = await service.session('a', 't1')
     const first = await service.own(a, 's')
     const ids: string[] = []
-    for (let i = 0; i < 5; i++) ids.push(await service.add('s', 'n', String(i)))
+    for (let i = 0; i < 7; i++) ids.push(await service.add('s', 'n', String(i)))
     await service.read(a)
-    for (const index of [2, 0, 4, 1, 3]) {
+    for (const index of [2, 0, 4, 1, 6, 3, 5]) {
       expect(await service.take(a, ids[index] as string, 's')).toEqual({ status: 'QUEUED' })
     }
-    expect(await service.backlog('s')).toEqual(ids)
+    const inOrder = [2, 4, 6].map((index) => ids[index])
+    expect(await service.backlog('s')).toEqual({ inOrder, late: [0, 1, 3, 5].map((index) => ids[index]) })
     expect(await service.pending()).toEqual([[first.idInLbs, formatConsumer(a)]])
     expect(await service.redis.xlen(service.keys.lbs)).toBe(1)
+    const served = await service.serveAll(a, first)
+    expect(served.map((fields) => fields.at(-1))).toEqual(['0', '1', '2', '3', '4', '5', '6'])
+    expect(await service.redis.keys('*')).not.toContain(service.keys.late('s'))
   })
 
   it('orders ids by number, not by text', async () => {
     const a = await service.session('a', 't1')
     await service.redis.xadd(service.keys.lbs, '5-1', 'lbs-input', '{"DataStreamName":"s"}')
     await service.read(a)
-    await service.take(a, '5-1', 's')
-    const ids = ['9-2', '9-10', '10-1', '18446744073709551614-1', '18446744073709551615-3']
+    const answer = await service.take(a, '5-1', 's')
+    const ids = ['9-2', '9-10', '10-1', '99-1', '100-3']
+    for (const id of ids)
+      await service.redis.xadd(service.keys.lbs, id, 'lbs-input', '{"DataStreamName":"s"}', 'was', id)
+    await service.read(a)
+    const order = [3, 1, 4, 2, 0].map((index) => ids[index] as string)
+    for (const id of order) expect(await service.take(a, id, 's')).toEqual({ status: 'QUEUED' })
+    expect(answer).toMatchObject({ status: 'TAKEN' })
+    const { fencingToken } = answer as { fencingToken: number }
+    const served = await service.serveAll(a, { idInLbs: '5-1', dataStreamName: 's', fencingToken })
+    expect(served.map((fields) => fields.at(-1))).toEqual(ids)
+  })
+
+  it('orders the greatest ids there can be', async () => {
+    const a = await service.session('a', 't1')
+    await service.own(a, 's')
+    const ids = [
+      '18446744073709551614-1',
+      '18446744073709551615-3',
+      '18446744073709551615-18446744073709551614',
+    ]
     for (const id of ids)
       await service.redis.xadd(service.keys.lbs, id, 'lbs-input', '{"DataStreamName":"s"}')
     await service.read(a)
     for (const id of [...ids].reverse()) expect(await service.take(a, id, 's')).toEqual({ status: 'QUEUED' })
-    expect(await service.backlog('s')).toEqual(ids)
+    expect(await service.backlog('s')).toEqual({ inOrder: ids.slice(2), late: ids.slice(0, 2) })
   })
 
-  it('keeps every field of the entry to the byte', async () => {
+  it('is served even if it came late and all that came in order is done', async () => {
+    const a = await service.session('a', 't1')
+    const first = await service.own(a, 's')
+    const ids = [await service.add('s', 'n', 'early'), await service.add('s', 'n', 'later')]
+    await service.read(a)
+    for (const id of [...ids].reverse()) await service.take(a, id, 's')
+    await service.redis.del(service.keys.backlog('s'))
+    const served = await service.serveAll(a, first)
+    expect(served.map((fields) => fields.at(-1))).toEqual(['early'])
+  })
+
+  it('keeps every field of the entry to the byte, wherever it waits', async () => {
     const a = await service.session('a', 't1')
     const tenure = await service.own(a, 's')
     const message = Buffer.from('{"DataStreamName":"s"}')
     const bytes = Buffer.from([0, 1, 34, 92, 47, 127, 128, 200, 255, 10])
-    const id = String(await service.redis.xadd(service.keys.lbs, '*', 'lbs-input', message, bytes, bytes))
+    const ids: string[] = []
+    for (let i = 0; i < 2; i++) {
+      ids.push(String(await service.redis.xadd(service.keys.lbs, '*', 'lbs-input', message, bytes, bytes)))
+    }
     await service.read(a)
-    await service.take(a, id, 's')
-    await service.scripts.finish(a, [{ ...tenure, keepCheckpoint: false }])
-    const [[, fields] = []] = await service.redis.xrangeBuffer(service.keys.lbs, '-', '+')
-    expect(fields).toEqual([Buffer.from('lbs-input'), message, bytes, bytes])
+    for (const id of [...ids].reverse()) await service.take(a, id, 's')
+    for (const round of [1, 2]) {
+      const { idInLbs, fencingToken } = round === 1 ? tenure : await takeNext(a)
+      await service.scripts.finish(a, [{ ...tenure, idInLbs, fencingToken, keepCheckpoint: false }])
+      const [[, fields] = []] = await service.redis.xrangeBuffer(service.keys.lbs, '-', '+')
+      expect(fields).toEqual([Buffer.from('lbs-input'), message, bytes, bytes])
+    }
   })
 
   it('goes to the dead letters when it has too many fields to be put back', async () => {
@@ -274,7 +322,7 @@ describe('a stream that is added again', () => {
     const id = await service.add('s', ...many)
     await service.read(a)
     expect(await service.take(a, id, 's')).toMatchObject({ status: 'DEAD', reason: 'unserviceable' })
-    expect(await service.backlog('s')).toEqual([])
+    expect(await service.backlog('s')).toEqual({ inOrder: [], late: [] })
     expect((await service.deadLetters())[0]).toMatchObject({ id })
   })
 
@@ -338,7 +386,7 @@ describe('the crash rule', () => {
     })
     const [letter] = await service.deadLetters()
     expect(letter).toMatchObject({ reason: 'max-crashes', id: idInLbs, client: last.clientId })
-    expect(JSON.parse(letter?.['fields'] ?? '')).toEqual({ 'lbs-input': '{"DataStreamName":"s"}' })
+    expect(JSON.parse(letter?.['fields'] ?? '')).toEqual(['lbs-input', '{"DataStreamName":"s"}'])
     expect(Number(letter?.['at'])).toBeGreaterThan(Date.now() - 60_000)
     const [next] = await service.read(last)
     expect(await service.take(last, next as string, 's')).toEqual(taken)

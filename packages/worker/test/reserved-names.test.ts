@@ -25,6 +25,7 @@ const RESERVED = [
   'announced',
   'heartbeat:redis-consumer-a',
   'backlog:s',
+  'late:s',
   'wake:redis-consumer-a:0',
   'idempotency:s',
   'idempotency-times:s',

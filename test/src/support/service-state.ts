@@ -72,7 +72,11 @@ export class ServiceState {
 
   /** How many entries wait their turn. */
   async backlog(dataStreamName: string): Promise<number> {
-    return await this.#redis.llen(`${this.service}-backlog:${dataStreamName}`)
+    const [inOrder, late] = await Promise.all([
+      this.#redis.llen(`${this.service}-backlog:${dataStreamName}`),
+      this.#redis.zcard(`${this.service}-late:${dataStreamName}`),
+    ])
+    return inOrder + late
   }
 
   async consumers(): Promise<Consumer[]> {
@@ -102,13 +106,12 @@ export class ServiceState {
   async deadLetters(): Promise<DeadLetter[]> {
     const entries = await this.#redis.xrange(`${this.service}-dead`, '-', '+')
     return entries.map(([, flat]) => {
-      const letter: Record<string, string> = {}
-      for (let i = 0; i + 1 < flat.length; i += 2) letter[flat[i] as string] = flat[i + 1] as string
+      const letter = toObject(flat)
       return {
         reason: letter['reason'] ?? '',
         error: letter['error'] ?? '',
         id: letter['id'] ?? '',
-        fields: JSON.parse(letter['fields'] ?? 'null') as Record<string, string>,
+        fields: toObject(JSON.parse(letter['fields'] ?? '[]') as string[]),
         client: letter['client'] ?? '',
         at: Number(letter['at']),
       }
@@ -123,15 +126,23 @@ export class ServiceState {
     checkpoints: string[]
     backlogs: string[]
   }> {
-    const [entries, summary, locks, checkpoints, backlogs] = await Promise.all([
+    const [entries, summary, locks, checkpoints, inOrder, late] = await Promise.all([
       this.#redis.xlen(this.lbsKey),
       this.#redis.xpending(this.lbsKey, this.group),
       this.#redis.hkeys(`${this.service}-locks`),
       this.#redis.hkeys(`${this.service}-checkpoints`),
       this.#redis.keys(`${this.service}-backlog:*`),
+      this.#redis.keys(`${this.service}-late:*`),
     ])
+    const backlogs = [...inOrder, ...late]
     return { entries, pending: Number((summary as unknown[])[0]), locks, checkpoints, backlogs }
   }
+}
+
+function toObject(flat: readonly string[]): Record<string, string> {
+  const object: Record<string, string> = {}
+  for (let i = 0; i + 1 < flat.length; i += 2) object[flat[i] as string] = flat[i + 1] as string
+  return object
 }
 
 function parseLock(text: string): LockRecord {

@@ -3,14 +3,13 @@
 -- Needs: lbs, locks, checkpoints.
 --- @include clock
 --- @include record
-local function free_stream(stream, backlog, keep_checkpoint)
-  local first = redis.call('LINDEX', backlog, 0)
-  if first then
-    local item = cjson.decode(first)
-    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
+--- @include backlog
+local function free_stream(stream, waiting, keep_checkpoint)
+  local was_waiting = shift_backlog(waiting, function(...)
+    local id = redis.call('XADD', lbs, '*', ...)
     write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
-    redis.call('LPOP', backlog)
-  else
+  end)
+  if not was_waiting then
     redis.call('HDEL', locks, stream)
   end
   if not keep_checkpoint then

@@ -5,6 +5,7 @@
  */
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
+import type { DeadConsumers } from './dead-consumers.js'
 
 /** One page of the lock table in this many rounds. */
 const ROUNDS_PER_PAGE = 10
@@ -13,7 +14,7 @@ const PAGE = 500
 export interface HousekeepingContext {
   readonly scripts: ServiceScripts
   readonly records: LockRecords
-  readonly consumerRetentionMs: number
+  readonly deadConsumers: DeadConsumers
 }
 
 export class Housekeeping {
@@ -49,9 +50,8 @@ export class Housekeeping {
   /** For the winner of a round. */
   async tidy(roster: readonly RosterLine[]): Promise<void> {
     if (this.#round++ % ROUNDS_PER_PAGE !== 0) return
-    const { consumerRetentionMs, scripts } = this.#context
-    await scripts.removeConsumers(consumerRetentionMs)
     this.#cursor = await this.#sweepPage(this.#cursor, roster)
+    await this.#context.deadConsumers.removeOld()
   }
 
   async #sweepPage(cursor: string, roster: readonly RosterLine[]): Promise<string> {

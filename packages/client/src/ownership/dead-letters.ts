@@ -37,12 +37,15 @@ export class DeadLetters {
       reason: reservedName === undefined ? 'malformed' : 'reserved-name',
       error: problem,
     }))
-    for (let start = 0; start < letters.length; start += BATCH_LIMIT) {
-      await this.bury(session, letters.slice(start, start + BATCH_LIMIT))
+    for (let done = 0; done < letters.length; ) {
+      done += (await this.bury(session, letters.slice(done, done + BATCH_LIMIT))).length
     }
   }
 
-  /** Moves at most a batch of entries; answers what became of each. Rejects as `buryUnreadable` does. */
+  /**
+   * Moves at most a batch of entries; answers what became of the first of them, at least of one. Large entries are moved a
+   * few at a time: what has no answer is for the next call. Rejects as `buryUnreadable` does.
+   */
   async bury(session: Session, letters: readonly DeadLetter[]): Promise<BuryAnswer[]> {
     const { persistence, scripts } = this.#context
     const entries = letters.map(({ idInLbs, reason, error }) => ({ id: idInLbs, reason, problem: error }))
@@ -53,8 +56,8 @@ export class DeadLetters {
       session.end('its heartbeat key holds another value or none')
       throw sessionLost('write dead letters', session)
     }
-    letters.forEach((letter, index) => {
-      if (answers[index] === 'BURIED') this.report(letter)
+    answers.forEach((answer, index) => {
+      if (answer === 'BURIED') this.report(letters[index] as DeadLetter)
     })
     return answers
   }

@@ -147,8 +147,8 @@ export class StreamTaker {
   ): Promise<Taken[]> {
     return await this.#whileUnderWay(entries, async () => {
       const taken: Taken[] = []
-      for (let start = 0; start < entries.length; start += BATCH_LIMIT) {
-        const batch = entries.slice(start, start + BATCH_LIMIT)
+      while (taken.length < entries.length) {
+        const batch = entries.slice(taken.length, taken.length + BATCH_LIMIT)
         taken.push(...(await this.#takeBatch(session, batch, mode, isKept)))
       }
       return taken
@@ -177,7 +177,11 @@ export class StreamTaker {
     return owned?.idInLbs === id ? owned.fencingToken - 1 : this.#greatestFence
   }
 
-  /** What is not kept is taken without being entered among the owned streams: it is about to be released. */
+  /**
+   * Takes at most a batch; answers what became of the first of them, at least of one: the script leaves the rest to the
+   * next call where entries are large. What is not kept is taken without being entered among the owned streams: it is
+   * about to be released.
+   */
   async #takeBatch(
     session: Session,
     entries: readonly ReadableEntry[],
@@ -205,13 +209,13 @@ export class StreamTaker {
       session.end('its heartbeat key holds another value or none')
       throw sessionLost('take streams', session)
     }
-    const taken = entries.map((entry, index) =>
-      this.#enter(session, entry, (answers as TakeAnswer[])[index] as TakeAnswer, isKept),
+    const taken = answers.map((answer, index) =>
+      this.#enter(session, entries[index] as ReadableEntry, answer, isKept),
     )
     await this.#freeGone(session, entries, answers)
     const durationMs = clock.now().monotonicMs - startMs
     const count = taken.filter((each) => each.outcome === 'taken').length
-    recorder.lockAcquisition({ mode, entries: entries.length, taken: count, durationMs })
+    recorder.lockAcquisition({ mode, entries: taken.length, taken: count, durationMs })
     return taken
   }
 

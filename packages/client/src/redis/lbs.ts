@@ -9,7 +9,7 @@ import {
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import type { RedisLike } from './duplicate.js'
-import { isReply, messageOf } from './redis-errors.js'
+import { isMissingGroup, isReply, messageOf } from './redis-errors.js'
 
 /** An entry whose message could be read. */
 export interface ReadableEntry {
@@ -26,6 +26,14 @@ export interface UnreadableEntry {
 }
 
 export type LbsEntry = ReadableEntry | UnreadableEntry
+
+/** A consumer of the group, as XINFO CONSUMERS shows it. */
+export interface ConsumerInfo {
+  readonly name: string
+  readonly pending: number
+  /** How long it has not been seen. */
+  readonly idleMs: number
+}
 
 export type RawEntry = [id: string, fields: string[] | null]
 
@@ -51,6 +59,18 @@ export class Lbs {
       }
       await redis.xgroup('CREATECONSUMER', lbs, group, consumer)
     })
+  }
+
+  /** The consumers of the group; none where there is no stream or group yet. */
+  async consumers(): Promise<ConsumerInfo[]> {
+    const { lbs, group } = this.#keys
+    try {
+      const rows = await this.#connection.run((redis) => redis.xinfo('CONSUMERS', lbs, group))
+      return (rows as unknown[][]).map(readConsumer)
+    } catch (error) {
+      if (isMissingGroup(error) || isReply(error, 'ERR no such key')) return []
+      throw error
+    }
   }
 
   /**
@@ -107,6 +127,16 @@ export class Lbs {
       if (error !== null) throw error
       return answer
     })
+  }
+}
+
+function readConsumer(row: readonly unknown[]): ConsumerInfo {
+  const facts = new Map<unknown, unknown>()
+  for (let i = 0; i + 1 < row.length; i += 2) facts.set(row[i], row[i + 1])
+  return {
+    name: String(facts.get('name')),
+    pending: Number(facts.get('pending')),
+    idleMs: Number(facts.get('idle')),
   }
 }
 

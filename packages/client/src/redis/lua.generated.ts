@@ -1,7 +1,7 @@
 // Made by scripts/embed-lua.mjs from lua/*.lua. Change those and run `pnpm embed-lua`.
 
 export const buryLua: string = `local lbs, heartbeat, dead, heartbeat_prefix = unpack(KEYS)
-local group, client_id, token = unpack(ARGV, 1, 3)
+local group, client_id, token, dead_max_length = unpack(ARGV, 1, 4)
 local consumer = client_id .. ':' .. token
 local living = {}
 local function is_living(consumer)
@@ -11,17 +11,35 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
+  end
+  return entry
+end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local MOST_LETTERS_TRIMMED = 1000
 local function add_dead_letter(id, fields, reason, problem)
-  local object = {}
-  for i = 1, #fields, 2 do
-    object[fields[i]] = fields[i + 1]
+  local letter = {
+    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(fields), 'client', client_id, 'at', now_ms,
+  }
+  if dead_max_length == '' then
+    redis.call('XADD', dead, '*', unpack(letter))
+  else
+    redis.call('XADD', dead, 'MAXLEN', '~', dead_max_length, 'LIMIT', MOST_LETTERS_TRIMMED, '*', unpack(letter))
   end
-  redis.call('XADD', dead, '*',
-    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
-  )
 end
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
@@ -34,7 +52,7 @@ local function bury(id, reason, problem)
   if pending[2] ~= consumer and is_living(pending[2]) then
     return 'LEFT'
   end
-  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  local entry = find_entry(id)
   if entry then
     add_dead_letter(id, entry[2], reason, problem)
   end
@@ -43,8 +61,11 @@ local function bury(id, reason, problem)
   return entry and 'BURIED' or 'GONE'
 end
 local answers = {}
-for i = 1, (#ARGV - 3) / 3 do
-  answers[i] = bury(unpack(ARGV, 1 + 3 * i, 3 + 3 * i))
+for i = 1, (#ARGV - 4) / 3 do
+  if is_spent() then
+    break
+  end
+  answers[i] = bury(unpack(ARGV, 2 + 3 * i, 4 + 3 * i))
 end
 return answers`
 
@@ -146,6 +167,22 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
+  end
+  return entry
+end
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
 end
@@ -157,7 +194,7 @@ local function confirm(stream, id, fence)
   if not record or record.id ~= id or record.fence ~= fence or record.owner ~= consumer then
     return 'LOST'
   end
-  if #redis.call('XRANGE', lbs, id, id) == 0 then
+  if not find_entry(id) then
     return 'GONE'
   end
   local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
@@ -168,6 +205,9 @@ local function confirm(stream, id, fence)
 end
 local answers = {}
 for i = 1, (#ARGV - 3) / 3 do
+  if is_spent() then
+    break
+  end
   local stream, id, fence = unpack(ARGV, 1 + 3 * i, 3 + 3 * i)
   local answer = confirm(stream, id, fence)
   if type(answer) == 'table' then
@@ -225,14 +265,72 @@ end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local function free_stream(stream, backlog, keep_checkpoint)
-  local first = redis.call('LINDEX', backlog, 0)
-  if first then
-    local item = cjson.decode(first)
-    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
-    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
-    redis.call('LPOP', backlog)
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local PADDED_ID_LENGTH = 41
+local function waiting_of(first, i)
+  return { list = KEYS[first + 2 * i - 2], late = KEYS[first + 2 * i - 1] }
+end
+local function pad_id(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+end
+local function id_of_waiting(item)
+  return string.match(item, '^%["(%d+%-%d+)"')
+end
+local function push_backlog(waiting, id, fields)
+  local item = { id }
+  for i = 1, #fields do
+    item[i + 1] = fields[i]
+  end
+  local text = cjson.encode(item)
+  local last = redis.call('LINDEX', waiting.list, -1)
+  spend(last and #last or 0)
+  if not last or is_before(id_of_waiting(last), id) then
+    redis.call('RPUSH', waiting.list, text)
   else
+    redis.call('ZADD', waiting.late, 0, pad_id(id) .. ' ' .. text)
+  end
+end
+local function shift_backlog(waiting, use)
+  local item = redis.call('LINDEX', waiting.list, 0)
+  local late = redis.call('ZRANGE', waiting.late, 0, 0)[1]
+  spend((item and #item or 0) + (late and #late or 0))
+  local is_late = false
+  if late then
+    late = string.sub(late, PADDED_ID_LENGTH + 2)
+    is_late = not item or is_before(id_of_waiting(late), id_of_waiting(item))
+  end
+  if not item and not late then
+    return false
+  end
+  use(unpack(cjson.decode(is_late and late or item), 2))
+  if is_late then
+    redis.call('ZREMRANGEBYRANK', waiting.late, 0, 0)
+  else
+    redis.call('LTRIM', waiting.list, 1, -1)
+  end
+  return true
+end
+local function free_stream(stream, waiting, keep_checkpoint)
+  local was_waiting = shift_backlog(waiting, function(...)
+    local id = redis.call('XADD', lbs, '*', ...)
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+  end)
+  if not was_waiting then
     redis.call('HDEL', locks, stream)
   end
   if not keep_checkpoint then
@@ -246,7 +344,7 @@ local function write_again()
   end
 end
 local is_alive = redis.call('GET', heartbeat) == token
-local function finish(stream, id, fence, keep_checkpoint, backlog)
+local function finish(stream, id, fence, keep_checkpoint, waiting)
   if not is_alive then
     return 'SESSION_LOST'
   end
@@ -261,15 +359,18 @@ local function finish(stream, id, fence, keep_checkpoint, backlog)
   if record.id ~= id or record.owner ~= consumer then
     return 'NOT_OWNED'
   end
-  free_stream(stream, backlog, keep_checkpoint)
+  free_stream(stream, waiting, keep_checkpoint)
   redis.call('XACK', lbs, group, id)
   redis.call('XDEL', lbs, id)
   return 'OK'
 end
 local answers = {}
 for i = 1, (#ARGV - 3) / 4 do
+  if is_spent() then
+    break
+  end
   local stream, id, fence, keep = unpack(ARGV, 4 * i, 4 * i + 3)
-  local answer = finish(stream, id, fence, keep == '1', KEYS[4 + i])
+  local answer = finish(stream, id, fence, keep == '1', waiting_of(5, i))
   if type(answer) == 'table' then
     return answer
   end
@@ -413,7 +514,7 @@ end
 return answers`
 
 export const removeConsumersLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
-local group, retention_ms, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local group = ARGV[1]
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -422,29 +523,21 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local function read_consumers()
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', lbs, group)
-  if not consumers.err then
-    return consumers
+local function remove(consumer)
+  if is_living(consumer) then
+    return 'ALIVE'
   end
-  if string.find(consumers.err, 'NOGROUP') or string.find(consumers.err, 'no such key') then
-    return {}
+  if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) > 0 then
+    return 'PENDING'
   end
-  return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
+  redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  return 'REMOVED'
 end
-local consumers = read_consumers()
-local removed = 0
-for i = 1, #consumers do
-  local fact = {}
-  for j = 1, #consumers[i], 2 do
-    fact[consumers[i][j]] = consumers[i][j + 1]
-  end
-  if removed < limit and fact.pending == 0 and fact.idle >= retention_ms and not is_living(fact.name) then
-    redis.call('XGROUP', 'DELCONSUMER', lbs, group, fact.name)
-    removed = removed + 1
-  end
+local answers = {}
+for i = 2, #ARGV do
+  answers[i - 1] = remove(ARGV[i])
 end
-return removed`
+return answers`
 
 export const rosterLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
 local group, silent_ms = ARGV[1], tonumber(ARGV[2])
@@ -549,38 +642,110 @@ end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local function free_stream(stream, backlog, keep_checkpoint)
-  local first = redis.call('LINDEX', backlog, 0)
-  if first then
-    local item = cjson.decode(first)
-    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
-    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
-    redis.call('LPOP', backlog)
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local PADDED_ID_LENGTH = 41
+local function waiting_of(first, i)
+  return { list = KEYS[first + 2 * i - 2], late = KEYS[first + 2 * i - 1] }
+end
+local function pad_id(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+end
+local function id_of_waiting(item)
+  return string.match(item, '^%["(%d+%-%d+)"')
+end
+local function push_backlog(waiting, id, fields)
+  local item = { id }
+  for i = 1, #fields do
+    item[i + 1] = fields[i]
+  end
+  local text = cjson.encode(item)
+  local last = redis.call('LINDEX', waiting.list, -1)
+  spend(last and #last or 0)
+  if not last or is_before(id_of_waiting(last), id) then
+    redis.call('RPUSH', waiting.list, text)
   else
+    redis.call('ZADD', waiting.late, 0, pad_id(id) .. ' ' .. text)
+  end
+end
+local function shift_backlog(waiting, use)
+  local item = redis.call('LINDEX', waiting.list, 0)
+  local late = redis.call('ZRANGE', waiting.late, 0, 0)[1]
+  spend((item and #item or 0) + (late and #late or 0))
+  local is_late = false
+  if late then
+    late = string.sub(late, PADDED_ID_LENGTH + 2)
+    is_late = not item or is_before(id_of_waiting(late), id_of_waiting(item))
+  end
+  if not item and not late then
+    return false
+  end
+  use(unpack(cjson.decode(is_late and late or item), 2))
+  if is_late then
+    redis.call('ZREMRANGEBYRANK', waiting.late, 0, 0)
+  else
+    redis.call('LTRIM', waiting.list, 1, -1)
+  end
+  return true
+end
+local function free_stream(stream, waiting, keep_checkpoint)
+  local was_waiting = shift_backlog(waiting, function(...)
+    local id = redis.call('XADD', lbs, '*', ...)
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+  end)
+  if not was_waiting then
     redis.call('HDEL', locks, stream)
   end
   if not keep_checkpoint then
     redis.call('HDEL', checkpoints, stream)
   end
 end
-local freed = {}
-for i = 2, #ARGV do
-  local stream = ARGV[i]
-  local record = read_record(stream)
-  if record and not record.err and not is_living(record.owner)
-    and #redis.call('XRANGE', lbs, record.id, record.id) == 0
-  then
-    free_stream(stream, KEYS[3 + i])
-    redis.call('XACK', lbs, group, record.id)
-    freed[#freed + 1] = stream
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
   end
+  return entry
 end
-return freed`
+local function sweep(stream, waiting)
+  local record = read_record(stream)
+  if not record or record.err or is_living(record.owner) or find_entry(record.id) then
+    return 0
+  end
+  free_stream(stream, waiting)
+  redis.call('XACK', lbs, group, record.id)
+  return 1
+end
+local answers = {}
+for i = 1, #ARGV - 1 do
+  if is_spent() then
+    break
+  end
+  answers[i] = sweep(ARGV[1 + i], waiting_of(5, i))
+end
+return answers`
 
 export const takeLua: string = `local lbs, heartbeat, locks, fence_key, checkpoints, dead, heartbeat_prefix = unpack(KEYS, 1, 7)
 local group, client_id, token, mode = unpack(ARGV, 1, 4)
 local max_crashes, crash_window_ms, stranded_ms = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local entries = (#ARGV - 8) / 3
+local dead_max_length = ARGV[9]
+local entries = (#ARGV - 9) / 3
 local consumer = client_id .. ':' .. token
 local MAX_QUEUED_VALUES = 7000
 local living = {}
@@ -618,6 +783,9 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
 local function is_before(a, b)
   local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
   local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
@@ -626,51 +794,89 @@ local function is_before(a, b)
   if #a_seq ~= #b_seq then return #a_seq < #b_seq end
   return a_seq < b_seq
 end
-local function push_backlog(backlog, id, fields)
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local PADDED_ID_LENGTH = 41
+local function waiting_of(first, i)
+  return { list = KEYS[first + 2 * i - 2], late = KEYS[first + 2 * i - 1] }
+end
+local function pad_id(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+end
+local function id_of_waiting(item)
+  return string.match(item, '^%["(%d+%-%d+)"')
+end
+local function push_backlog(waiting, id, fields)
   local item = { id }
   for i = 1, #fields do
     item[i + 1] = fields[i]
   end
   local text = cjson.encode(item)
-  local index = -1
-  local at = redis.call('LINDEX', backlog, index)
-  while at and is_before(id, cjson.decode(at)[1]) do
-    index = index - 1
-    at = redis.call('LINDEX', backlog, index)
-  end
-  if not at then
-    redis.call('LPUSH', backlog, text)
-  elseif index == -1 then
-    redis.call('RPUSH', backlog, text)
+  local last = redis.call('LINDEX', waiting.list, -1)
+  spend(last and #last or 0)
+  if not last or is_before(id_of_waiting(last), id) then
+    redis.call('RPUSH', waiting.list, text)
   else
-    redis.call('LINSERT', backlog, 'AFTER', at, text)
+    redis.call('ZADD', waiting.late, 0, pad_id(id) .. ' ' .. text)
   end
 end
-local clock = redis.call('TIME')
-local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local function free_stream(stream, backlog, keep_checkpoint)
-  local first = redis.call('LINDEX', backlog, 0)
-  if first then
-    local item = cjson.decode(first)
-    local id = redis.call('XADD', lbs, '*', unpack(item, 2))
-    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
-    redis.call('LPOP', backlog)
+local function shift_backlog(waiting, use)
+  local item = redis.call('LINDEX', waiting.list, 0)
+  local late = redis.call('ZRANGE', waiting.late, 0, 0)[1]
+  spend((item and #item or 0) + (late and #late or 0))
+  local is_late = false
+  if late then
+    late = string.sub(late, PADDED_ID_LENGTH + 2)
+    is_late = not item or is_before(id_of_waiting(late), id_of_waiting(item))
+  end
+  if not item and not late then
+    return false
+  end
+  use(unpack(cjson.decode(is_late and late or item), 2))
+  if is_late then
+    redis.call('ZREMRANGEBYRANK', waiting.late, 0, 0)
   else
+    redis.call('LTRIM', waiting.list, 1, -1)
+  end
+  return true
+end
+local function free_stream(stream, waiting, keep_checkpoint)
+  local was_waiting = shift_backlog(waiting, function(...)
+    local id = redis.call('XADD', lbs, '*', ...)
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+  end)
+  if not was_waiting then
     redis.call('HDEL', locks, stream)
   end
   if not keep_checkpoint then
     redis.call('HDEL', checkpoints, stream)
   end
 end
-local function add_dead_letter(id, fields, reason, problem)
-  local object = {}
-  for i = 1, #fields, 2 do
-    object[fields[i]] = fields[i + 1]
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
   end
-  redis.call('XADD', dead, '*',
-    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(object), 'client', client_id, 'at', now_ms
-  )
+  return entry
+end
+local MOST_LETTERS_TRIMMED = 1000
+local function add_dead_letter(id, fields, reason, problem)
+  local letter = {
+    'reason', reason, 'error', problem, 'id', id, 'fields', cjson.encode(fields), 'client', client_id, 'at', now_ms,
+  }
+  if dead_max_length == '' then
+    redis.call('XADD', dead, '*', unpack(letter))
+  else
+    redis.call('XADD', dead, 'MAXLEN', '~', dead_max_length, 'LIMIT', MOST_LETTERS_TRIMMED, '*', unpack(letter))
+  end
 end
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
@@ -702,7 +908,7 @@ local round
 local function begin_round(first, last)
   local names = {}
   for i = first, last do
-    names[#names + 1] = ARGV[7 + 3 * i]
+    names[#names + 1] = ARGV[8 + 3 * i]
   end
   round = { records = {}, checkpoints = {}, own = {}, records_to_write = {}, ids_to_claim = {} }
   local records = redis.call('HMGET', locks, unpack(names))
@@ -712,7 +918,7 @@ local function begin_round(first, last)
     round.checkpoints[name] = saved[i]
   end
   if mode == 'acquire' then
-    local first_id, last_id = ARGV[6 + 3 * first], ARGV[6 + 3 * last]
+    local first_id, last_id = ARGV[7 + 3 * first], ARGV[7 + 3 * last]
     for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
       round.own[pending[1]] = pending
     end
@@ -744,10 +950,7 @@ local function remove(id)
   redis.call('XACK', lbs, group, id)
   redis.call('XDEL', lbs, id)
 end
-local function find_entry(id)
-  return redis.call('XRANGE', lbs, id, id)[1]
-end
-local function decide(id, stream, known_fence, backlog)
+local function decide(id, stream, known_fence, waiting)
   local text = round.records[stream]
   if not text and round.own[id] then
     return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
@@ -763,7 +966,7 @@ local function decide(id, stream, known_fence, backlog)
       return { 'GONE', record.fence }
     end
     if record and record.id == id and not is_living(record.owner) then
-      free_stream(stream, backlog)
+      free_stream(stream, waiting)
     end
     if pending then
       redis.call('XACK', lbs, group, id)
@@ -808,7 +1011,7 @@ local function decide(id, stream, known_fence, backlog)
     if max_crashes >= 0 and crashes > max_crashes then
       local problem = string.format('%.0f owners in a row crashed while they held it', crashes)
       add_dead_letter(id, entry[2], 'max-crashes', problem)
-      free_stream(stream, backlog)
+      free_stream(stream, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
@@ -821,9 +1024,9 @@ local function decide(id, stream, known_fence, backlog)
     return { 'DEAD', 'unserviceable', problem }
   end
   local is_stale = not find_entry(record.id) and not is_living(record.owner)
-  push_backlog(backlog, id, entry[2])
+  push_backlog(waiting, id, entry[2])
   if is_stale then
-    free_stream(stream, backlog)
+    free_stream(stream, waiting)
   end
   remove(id)
   return { 'QUEUED' }
@@ -832,13 +1035,17 @@ local answers = {}
 local first = 1
 while first <= entries do
   local seen, last = {}, first - 1
-  while last < entries and not seen[ARGV[10 + 3 * last]] do
+  while last < entries and not seen[ARGV[11 + 3 * last]] do
     last = last + 1
-    seen[ARGV[7 + 3 * last]] = true
+    seen[ARGV[8 + 3 * last]] = true
   end
   begin_round(first, last)
   for i = first, last do
-    local answer = decide(ARGV[6 + 3 * i], ARGV[7 + 3 * i], ARGV[8 + 3 * i], KEYS[7 + i])
+    if is_spent() then
+      end_round()
+      return answers
+    end
+    local answer = decide(ARGV[7 + 3 * i], ARGV[8 + 3 * i], ARGV[9 + 3 * i], waiting_of(8, i))
     if answer.err then
       return answer
     end

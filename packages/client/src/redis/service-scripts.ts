@@ -1,6 +1,8 @@
 /**
  * The scripts of a service, typed. lua/*.lua say what each does and answers. All are safe to send again.
- * A call takes at most BATCH_LIMIT streams, so that none keeps Redis from its other clients for long.
+ * A call takes at most BATCH_LIMIT streams, and moves a bounded number of bytes, so that none keeps Redis from its other
+ * clients for long. A script that has spent its bytes answers only for the first of what it was given: `take` and `bury`
+ * then answer with fewer, and the caller sends the rest; the others send the rest themselves.
  */
 import type { ConsumerName } from '../decisions/consumer-name.js'
 import type { ServiceKeys } from '../service-keys.js'
@@ -37,6 +39,8 @@ export interface ScriptSettings {
   readonly silentMs?: number
   /** What owners write is waited for. Default: it is not. */
   readonly replicas?: Replicas | null
+  /** Greatest number of dead letters, about. Default: no limit. */
+  readonly deadLetterMaxLen?: number
 }
 
 /** An entry and the data stream it names. */
@@ -86,6 +90,7 @@ export type TakeAnswer =
 export type ChangeAnswer = 'OK' | 'BEHIND' | 'NOT_OWNED' | 'SESSION_LOST'
 export type ConfirmAnswer = 'OURS' | 'LOST' | 'GONE'
 export type BuryAnswer = 'BURIED' | 'GONE' | 'LEFT'
+export type RemoveConsumerAnswer = 'REMOVED' | 'ALIVE' | 'PENDING'
 
 /** A consumer of the group. */
 export interface RosterLine {
@@ -113,15 +118,18 @@ export class ServiceScripts {
   readonly #keys: ServiceKeys
   readonly #silentMs: number
   readonly #replicas: (Replicas & { readonly writes: ReplicatedWrites }) | null
+  readonly #deadLetterMaxLen: string
 
   constructor(connection: Connection, keys: ServiceKeys, settings: ScriptSettings = {}) {
     this.#connection = connection
     this.#keys = keys
     this.#silentMs = settings.silentMs ?? SILENT_MS
-    const { replicas = null } = settings
+    const { deadLetterMaxLen = Number.POSITIVE_INFINITY, replicas = null } = settings
     this.#replicas = replicas && { ...replicas, writes: new ReplicatedWrites(connection, replicas) }
+    this.#deadLetterMaxLen = Number.isFinite(deadLetterMaxLen) ? String(deadLetterMaxLen) : ''
   }
 
+  /** Answers for at least the first of the assignments; those it does not answer for have to be sent again. */
   async take(
     { clientId, token }: ConsumerName,
     assignments: readonly Assignment[],
@@ -139,7 +147,7 @@ export class ServiceScripts {
         keys.checkpoints,
         keys.dead,
         keys.heartbeatPrefix,
-        ...assignments.map((each) => keys.backlog(each.dataStreamName)),
+        ...this.#backlogs(assignments),
       ],
       [
         keys.group,
@@ -150,6 +158,7 @@ export class ServiceScripts {
         String(rules.crashWindowMs),
         String(rules.lbsIdleTimeMs),
         rules.formerTokens.join(' '),
+        this.#deadLetterMaxLen,
         ...assignments.flatMap((each) => [each.id, each.dataStreamName, String(each.knownFence)]),
       ],
     )
@@ -161,16 +170,18 @@ export class ServiceScripts {
     tenures: readonly (Tenure & { readonly keepCheckpoint: boolean })[],
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
-    return this.#change(
-      'done',
-      scripts.finish,
-      [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(tenures)],
-      [
-        keys.group,
-        clientId,
-        token,
-        ...tenures.flatMap((each) => [...tenureArgs(each), each.keepCheckpoint ? '1' : '0']),
-      ],
+    return inParts(tenures, (part) =>
+      this.#change(
+        'done',
+        scripts.finish,
+        [keys.lbs, keys.heartbeat(clientId), keys.locks, keys.checkpoints, ...this.#backlogs(part)],
+        [
+          keys.group,
+          clientId,
+          token,
+          ...part.flatMap((each) => [...tenureArgs(each), each.keepCheckpoint ? '1' : '0']),
+        ],
+      ),
     )
   }
 
@@ -217,13 +228,16 @@ export class ServiceScripts {
     tenures: readonly Tenure[],
   ): Promise<'SESSION_LOST' | ConfirmAnswer[]> {
     const keys = this.#keys
-    return this.#run(
-      scripts.confirm,
-      [keys.lbs, keys.heartbeat(clientId), keys.locks],
-      [keys.group, clientId, token, ...tenures.flatMap(tenureArgs)],
+    return inParts(tenures, (part) =>
+      this.#run<'SESSION_LOST' | ConfirmAnswer[]>(
+        scripts.confirm,
+        [keys.lbs, keys.heartbeat(clientId), keys.locks],
+        [keys.group, clientId, token, ...part.flatMap(tenureArgs)],
+      ),
     )
   }
 
+  /** Answers for at least the first of the entries; those it does not answer for have to be sent again. */
   bury(
     { clientId, token }: ConsumerName,
     entries: readonly { readonly id: string; readonly reason: string; readonly problem: string }[],
@@ -232,7 +246,13 @@ export class ServiceScripts {
     return this.#run(
       scripts.bury,
       [keys.lbs, keys.heartbeat(clientId), keys.dead, keys.heartbeatPrefix],
-      [keys.group, clientId, token, ...entries.flatMap((each) => [each.id, each.reason, each.problem])],
+      [
+        keys.group,
+        clientId,
+        token,
+        this.#deadLetterMaxLen,
+        ...entries.flatMap((each) => [each.id, each.reason, each.problem]),
+      ],
     )
   }
 
@@ -262,29 +282,20 @@ export class ServiceScripts {
   }
 
   /** Frees those of the streams whose entry is gone and whose owner is dead or nobody; answers which. */
-  sweep(dataStreamNames: readonly string[]): Promise<string[]> {
-    const keys = this.#keys
-    return this.#run(
-      scripts.sweep,
-      [
-        keys.lbs,
-        keys.locks,
-        keys.checkpoints,
-        keys.heartbeatPrefix,
-        ...dataStreamNames.map((name) => keys.backlog(name)),
-      ],
-      [keys.group, ...dataStreamNames],
-    )
+  async sweep(dataStreamNames: readonly string[]): Promise<string[]> {
+    const { checkpoints, group, heartbeatPrefix, lbs, locks } = this.#keys
+    const answers = await inParts(dataStreamNames, (part) => {
+      const backlogs = this.#backlogs(part.map((dataStreamName) => ({ dataStreamName })))
+      const keys = [lbs, locks, checkpoints, heartbeatPrefix, ...backlogs]
+      return this.#run<number[]>(scripts.sweep, keys, [group, ...part])
+    })
+    return dataStreamNames.filter((_, index) => answers[index] === 1)
   }
 
-  /** Removes dead consumers without pending entries; answers how many. */
-  removeConsumers(retentionMs: number): Promise<number> {
-    const keys = this.#keys
-    return this.#run(
-      scripts.removeConsumers,
-      [keys.lbs, keys.heartbeatPrefix],
-      [keys.group, String(retentionMs), String(BATCH_LIMIT)],
-    )
+  /** Removes those of the consumers that are dead and have nothing pending. */
+  removeConsumers(consumers: readonly string[]): Promise<RemoveConsumerAnswer[]> {
+    const { group, heartbeatPrefix, lbs } = this.#keys
+    return this.#run(scripts.removeConsumers, [lbs, heartbeatPrefix], [group, ...consumers])
   }
 
   /** Reads what all streams share. Rejects with what Redis says where a key is foreign. */
@@ -298,8 +309,12 @@ export class ServiceScripts {
     })
   }
 
-  #backlogs(tenures: readonly Tenure[]): string[] {
-    return tenures.map((each) => this.#keys.backlog(each.dataStreamName))
+  /** Both keys of each backlog. */
+  #backlogs(streams: readonly { readonly dataStreamName: string }[]): string[] {
+    return streams.flatMap(({ dataStreamName }) => [
+      this.#keys.backlog(dataStreamName),
+      this.#keys.late(dataStreamName),
+    ])
   }
 
   /** Runs a script that changes what owners hold; says so where too few replicas have it. */
@@ -330,6 +345,23 @@ export class ServiceScripts {
   async #run<T>(script: Script, keys: readonly string[], args: readonly string[]): Promise<T> {
     return (await this.#connection.run((redis) => script.run(redis, keys, args))) as T
   }
+}
+
+/** Sends again what a script has not answered for, until it has answered for all or answers with one word. */
+async function inParts<T, A extends readonly unknown[] | string>(
+  items: readonly T[],
+  send: (part: readonly T[]) => Promise<A>,
+): Promise<A> {
+  const answers: unknown[] = []
+  do {
+    const part = await send(items.slice(answers.length))
+    if (typeof part === 'string') return part
+    if (part.length === 0 && items.length > 0) {
+      throw new TypeError('a script that answers for nothing of what it was given')
+    }
+    for (const answer of part) answers.push(answer)
+  } while (answers.length < items.length)
+  return answers as unknown as A
 }
 
 function tenureArgs(tenure: Tenure): [string, string, string] {

@@ -148,7 +148,8 @@ export class Ledger implements ScriptWatch {
     const data = this.#data()
     for (const stream of new Set([...this.#jobs.values()].map((job) => job.stream))) {
       const waiting = data.lrange(this.#keys.backlog(stream))
-      if (waiting.length === 0) continue
+      const late = data.zrange(this.#keys.late(stream))
+      if (waiting.length + late.length === 0) continue
       if (data.hget(this.#keys.locks, stream) === null) this.fail(`${stream} has a backlog and no record`)
       const orders = waiting.map((item) => orderOf((JSON.parse(item) as string[])[0] as string))
       if (orders.some((order, index) => order <= (orders[index - 1] ?? 0))) {
@@ -196,6 +197,9 @@ export class Ledger implements ScriptWatch {
     for (const { stream } of this.#jobs.values()) {
       for (const item of data.lrange(this.#keys.backlog(stream))) {
         numbers.add(numberOf(JSON.parse(item) as string[]))
+      }
+      for (const member of data.zrange(this.#keys.late(stream))) {
+        numbers.add(numberOf(JSON.parse(member.slice(member.indexOf(' ') + 1)) as string[]))
       }
     }
     return numbers

@@ -1,5 +1,5 @@
 /**
- * What a Redis server holds, as far as the client uses it: strings with a TTL, hashes, lists, and streams with
+ * What a Redis server holds, as far as the client uses it: strings with a TTL, hashes, lists, sorted sets, and streams with
  * consumer groups. Each method is one command and does what Redis 7.0 does; model-conformance.test.ts compares both.
  */
 
@@ -48,7 +48,13 @@ interface List {
   items: string[]
 }
 
-type Value = Stream | Text | Hash | List
+/** A sorted set whose scores are all 0. */
+interface SortedSet {
+  readonly type: 'zset'
+  members: string[]
+}
+
+type Value = Stream | Text | Hash | List | SortedSet
 
 export interface PendingRow {
   readonly id: string
@@ -153,16 +159,31 @@ export class ModelData {
     return this.#find(key, 'list')?.items ?? []
   }
 
-  /** Puts an item before the one at `index`; at the length of the list: behind the last. */
-  linsert(key: string, index: number, item: string): void {
+  rpush(key: string, item: string): void {
     const list = this.#find(key, 'list') ?? this.#make(key, { type: 'list', items: [] })
-    list.items.splice(index, 0, item)
+    list.items.push(item)
   }
 
   lpop(key: string): void {
     const list = this.#find(key, 'list')
     list?.items.shift()
     if (list?.items.length === 0) this.#values.delete(key)
+  }
+
+  /** The members in their order, which is that of their characters. */
+  zrange(key: string): readonly string[] {
+    return this.#find(key, 'zset')?.members ?? []
+  }
+
+  zadd(key: string, member: string): void {
+    const set = this.#find(key, 'zset') ?? this.#make(key, { type: 'zset', members: [] })
+    if (!set.members.includes(member)) set.members = [...set.members, member].sort()
+  }
+
+  zpopmin(key: string): void {
+    const set = this.#find(key, 'zset')
+    set?.members.shift()
+    if (set?.members.length === 0) this.#values.delete(key)
   }
 
   xadd(key: string, fields: Fields): string {

@@ -115,6 +115,7 @@ class ModelRedis extends EventEmitter {
   xack = (...args: unknown[]) => this.#send('xack', args)
   xgroup = (...args: unknown[]) => this.#send('xgroup', args)
   xpending = (...args: unknown[]) => this.#send('xpending', args)
+  xinfo = (...args: unknown[]) => this.#send('xinfo', args)
   xrange = (...args: unknown[]) => this.#send('xrange', args)
   xreadgroup = (...args: unknown[]) => this.#send('xreadgroup', args)
 

@@ -32,13 +32,21 @@ interface LockRecord {
   owner: string
 }
 
+/** The two keys of a backlog. */
+interface Waiting {
+  readonly list: string
+  readonly late: string
+}
+
 /** An entry as `take` is given it. */
 interface Assignment {
   readonly id: string
   readonly stream: string
   readonly knownFence: number
-  readonly backlog: string
+  readonly waiting: Waiting
 }
+
+const PADDED_ID_LENGTH = 41
 
 type Script = (keys: readonly string[], args: readonly string[]) => Answer
 
@@ -123,7 +131,7 @@ export class ModelScripts {
     const crashWindowMs = Number(args[5])
     const strandedMs = Number(args[6])
     const former = new Set((args[7] as string).split(' '))
-    const count = (args.length - 8) / 3
+    const count = (args.length - 9) / 3
     const consumer = `${clientId}:${token}`
     const data = this.#data
     if (data.get(heartbeat) !== token) return 'SESSION_LOST'
@@ -164,7 +172,7 @@ export class ModelScripts {
       return nowMs - record.since < crashWindowMs ? record.crashes + 1 : 0
     }
 
-    const decide = ({ backlog, id, knownFence, stream }: Assignment, own: ReadonlySet<string>): Answer => {
+    const decide = ({ id, knownFence, stream, waiting }: Assignment, own: ReadonlySet<string>): Answer => {
       const pending = data.xpendingOne(lbs, group, id)
       const record = this.#read(locks, stream)
       const isOf = record?.id === id
@@ -173,7 +181,7 @@ export class ModelScripts {
       if (fields === null && !isJustRead) {
         if (record !== null && isOf && record.owner === consumer) return ['GONE', record.fence]
         if (record !== null && isOf && !isLiving(record.owner)) {
-          this.#free(service, stream, backlog)
+          this.#free(service, stream, waiting)
         }
         if (pending !== null) data.xack(lbs, group, id)
         return ['GONE']
@@ -207,26 +215,26 @@ export class ModelScripts {
         if (maxCrashes >= 0 && crashes > maxCrashes) {
           const problem = `${crashes} owners in a row crashed while they held it`
           this.#addDeadLetter(dead, id, fields as Fields, 'max-crashes', problem, clientId)
-          this.#free(service, stream, backlog)
+          this.#free(service, stream, waiting)
           remove(id)
           return ['DEAD', 'max-crashes', problem]
         }
         return enter(id, stream, holder, crashes, mode === 'claim' || record.fence !== '0')
       }
       const isStale = data.xget(lbs, record.id) === null && !isLiving(record.owner)
-      if (this.#weakness !== 'no-backlog') this.#pushBacklog(backlog, id, fields as Fields)
+      if (this.#weakness !== 'no-backlog') this.#pushBacklog(waiting, id, fields as Fields)
       this.#watch.queued?.(stream, id)
-      if (isStale) this.#free(service, stream, backlog)
+      if (isStale) this.#free(service, stream, waiting)
       remove(id)
       return ['QUEUED']
     }
 
-    const entries = partsOf(args, 8, 3).map(([id, stream, knownFence], index) => {
+    const entries = partsOf(args, 9, 3).map(([id, stream, knownFence], index) => {
       return {
         id: id as string,
         stream: stream as string,
         knownFence: Number(knownFence),
-        backlog: keys[7 + index] as string,
+        waiting: waitingOf(keys, 7, index),
       }
     })
     return roundsOf(entries).flatMap((round) => {
@@ -265,7 +273,7 @@ export class ModelScripts {
       this.#free(
         { lbs, group, locks, checkpoints },
         stream as string,
-        keys[4 + index] as string,
+        waitingOf(keys, 4, index),
         keep === '1',
       )
       data.xack(lbs, group, id as string)
@@ -333,7 +341,7 @@ export class ModelScripts {
     const consumer = `${clientId}:${token}`
     const data = this.#data
     if (data.get(heartbeat as string) !== token) return 'SESSION_LOST'
-    return partsOf(args, 3, 3).map(([id, reason, problem]) => {
+    return partsOf(args, 4, 3).map(([id, reason, problem]) => {
       const pending = data.xpendingOne(lbs as string, group, id as string)
       if (pending === null) return 'GONE'
       if (pending.consumer !== consumer && this.#isLiving(prefix as string, pending.consumer)) return 'LEFT'
@@ -375,61 +383,64 @@ export class ModelScripts {
 
   #sweep(keys: readonly string[], [group, ...streams]: readonly string[]): Answer {
     const [lbs, locks, checkpoints, prefix] = keys as [string, string, string, string]
-    return streams.filter((stream, index) => {
+    return streams.map((stream, index) => {
       const record = this.#read(locks, stream)
-      if (record === null || this.#isLiving(prefix, record.owner)) return false
-      if (this.#data.xget(lbs, record.id) !== null) return false
-      this.#free({ lbs, group: group as string, locks, checkpoints }, stream, keys[4 + index] as string)
+      if (record === null || this.#isLiving(prefix, record.owner)) return 0
+      if (this.#data.xget(lbs, record.id) !== null) return 0
+      this.#free({ lbs, group: group as string, locks, checkpoints }, stream, waitingOf(keys, 4, index))
       this.#data.xack(lbs, group as string, record.id)
-      return true
+      return 1
     })
   }
 
-  #removeConsumers([lbs, prefix]: readonly string[], [group, retentionMs, limit]: readonly string[]): Answer {
+  #removeConsumers([lbs, prefix]: readonly string[], [group, ...consumers]: readonly string[]): Answer {
     const data = this.#data
-    if (!data.hasGroup(lbs as string, group as string)) return 0
-    const dead = data
-      .xinfoConsumers(lbs as string, group as string)
-      .filter(({ idleMs, name, pending }) => {
-        return pending === 0 && idleMs >= Number(retentionMs) && !this.#isLiving(prefix as string, name)
-      })
-      .slice(0, Number(limit))
-    for (const { name } of dead) data.xgroupDelConsumer(lbs as string, group as string, name)
-    return dead.length
+    return consumers.map((consumer) => {
+      if (this.#isLiving(prefix as string, consumer)) return 'ALIVE'
+      const pending = data.xpending(lbs as string, group as string)
+      if (pending.some((row) => row.consumer === consumer)) return 'PENDING'
+      data.xgroupDelConsumer(lbs as string, group as string, consumer)
+      return 'REMOVED'
+    })
   }
 
   #free(
     { checkpoints, lbs, locks }: Record<'lbs' | 'locks' | 'checkpoints' | 'group', string>,
     stream: string,
-    backlog: string,
+    waiting: Waiting,
     keepsCheckpoint = false,
   ): void {
     const data = this.#data
-    const first = data.lrange(backlog)[0]
-    if (first === undefined) {
+    const first = this.#firstWaiting(waiting)
+    if (first === null) {
       data.hdel(locks, stream)
     } else {
-      const [originalId, ...fields] = JSON.parse(first) as [string, ...string[]]
+      const [originalId, ...fields] = JSON.parse(first.item) as [string, ...string[]]
       const id = data.xadd(lbs, fields)
       if (this.#weakness === 'no-reservation') data.hdel(locks, stream)
       else
         this.#write(locks, stream, { id, fence: '0', since: data.nowMs, crashes: 0, commits: 0, owner: '' })
-      data.lpop(backlog)
+      first.remove()
       this.#watch.readded?.(stream, originalId, id)
     }
     if (!keepsCheckpoint) data.hdel(checkpoints, stream)
   }
 
-  #pushBacklog(backlog: string, id: string, fields: Fields): void {
-    const items = this.#data.lrange(backlog)
-    let index = items.length
-    while (
-      index > 0 &&
-      orderOf(id) < orderOf((JSON.parse(items[index - 1] as string) as string[])[0] as string)
-    ) {
-      index--
+  #pushBacklog(waiting: Waiting, id: string, fields: Fields): void {
+    const item = JSON.stringify([id, ...fields])
+    const last = this.#data.lrange(waiting.list).at(-1)
+    if (last === undefined || orderOf(idOf(last)) < orderOf(id)) this.#data.rpush(waiting.list, item)
+    else this.#data.zadd(waiting.late, `${padId(id)} ${item}`)
+  }
+
+  /** The first of a backlog, and how to remove it. */
+  #firstWaiting({ late, list }: Waiting): { readonly item: string; readonly remove: () => void } | null {
+    const item = this.#data.lrange(list)[0]
+    const lateItem = this.#data.zrange(late)[0]?.slice(PADDED_ID_LENGTH + 1)
+    if (lateItem !== undefined && (item === undefined || orderOf(idOf(lateItem)) < orderOf(idOf(item)))) {
+      return { item: lateItem, remove: () => this.#data.zpopmin(late) }
     }
-    this.#data.linsert(backlog, index, JSON.stringify([id, ...fields]))
+    return item === undefined ? null : { item, remove: () => this.#data.lpop(list) }
   }
 
   #addDeadLetter(
@@ -440,9 +451,7 @@ export class ModelScripts {
     problem: string,
     clientId: string,
   ): void {
-    const object: Record<string, string> = {}
-    for (let i = 0; i < fields.length; i += 2) object[fields[i] as string] = fields[i + 1] as string
-    const facts = { reason, error: problem, id, fields: JSON.stringify(object), client: clientId }
+    const facts = { reason, error: problem, id, fields: JSON.stringify(fields), client: clientId }
     this.#data.xadd(dead, [...Object.entries(facts).flat(), 'at', String(this.#data.nowMs)])
     this.#watch.buried?.(id, fields)
   }
@@ -487,6 +496,21 @@ function partsOf(args: readonly string[], start: number, size: number): string[]
   const parts: string[][] = []
   for (let at = start; at < args.length; at += size) parts.push(args.slice(at, at + size))
   return parts
+}
+
+function waitingOf(keys: readonly string[], first: number, index: number): Waiting {
+  return { list: keys[first + 2 * index] as string, late: keys[first + 2 * index + 1] as string }
+}
+
+function idOf(item: string): string {
+  return (JSON.parse(item) as string[])[0] as string
+}
+
+function padId(id: string): string {
+  return id
+    .split('-')
+    .map((part) => part.padStart(20, '0'))
+    .join('-')
 }
 
 function clientOf(consumer: string): string {

@@ -170,6 +170,8 @@ export class ModelServer {
         return Object.fromEntries(data.hgetall(first)) as unknown as Answer
       case 'lrange':
         return data.lrange(first)
+      case 'zrange':
+        return data.zrange(first)
       case 'xadd':
         return data.xadd(first, args.slice(2))
       case 'xdel':
@@ -194,6 +196,10 @@ export class ModelServer {
       }
       case 'xpending':
         return this.#pending(args)
+      case 'xinfo':
+        return data
+          .xinfoConsumers(second, third)
+          .map(({ idleMs, name, pending }) => ['name', name, 'pending', pending, 'idle', idleMs])
       case 'xgroup':
         if (first === 'DESTROY') return data.xgroupDestroy(second, third)
         if (first === 'CREATECONSUMER') return data.xgroupCreateConsumer(second, third, fourth)

@@ -84,6 +84,11 @@ export class Side {
         Promise.all(STREAMS.map((stream) => redis.lrange(keys.backlog(stream), 0, -1))).then((lists) =>
           lists.map((items) => items.map((item) => JSON.parse(item) as unknown)),
         ),
+        Promise.all(STREAMS.map((stream) => redis.zrange(keys.late(stream), '0', '-1'))).then((sets) =>
+          sets.map((members) =>
+            members.map((member) => JSON.parse(member.slice(member.indexOf(' ') + 1)) as unknown),
+          ),
+        ),
         redis.xrange(dead, '-', '+').then((letters) => letters.map(([, letter]) => describeLetter(letter))),
         Promise.all(CLIENTS.map((client) => redis.get(keys.heartbeat(client)))),
         redis.exists(probe),
@@ -104,16 +109,10 @@ export class Side {
   }
 }
 
-/** Without its time; servers differ in the order in which their Lua writes the fields of the entry. */
+/** Without its time. */
 function describeLetter(letter: readonly string[]): readonly unknown[] {
-  const [reason, error, id, fields = '{}', client] = letter.filter((_, index) => index % 2 === 1)
-  return [
-    reason,
-    error,
-    id,
-    Object.entries(JSON.parse(fields) as Record<string, string>).sort(byName),
-    client,
-  ]
+  const [reason, error, id, fields = '[]', client] = letter.filter((_, index) => index % 2 === 1)
+  return [reason, error, id, JSON.parse(fields) as unknown, client]
 }
 
 /** Who numbers the jobs that are added, and hears of those that somebody deletes. */
@@ -407,9 +406,13 @@ export class ServiceCommands {
       case 3:
         return await this.#run('sweep', (side) => side.scripts.sweep([...STREAMS]))
       case 4: {
-        const retentionMs = random.pick([0, FOR_EVER_MS])
-        return await this.#run(`remove consumers ${retentionMs}`, (side) =>
-          side.scripts.removeConsumers(retentionMs),
+        const names = this.#sessions.map(formatConsumer).filter(() => random.chance(0.5))
+        await this.#run('consumers', async (side) => {
+          const consumers = await side.lbs.consumers()
+          return consumers.map(({ name, pending }) => [name, pending])
+        })
+        return await this.#run(`remove consumers ${names.join()}`, (side) =>
+          side.scripts.removeConsumers(names),
         )
       }
       case 5: {

@@ -11,6 +11,7 @@ import {
   type TakeAnswer,
   type TakeMode,
   type TakeRules,
+  type Tenure,
 } from '../../src/redis/service-scripts.js'
 import { resolveServiceKeys, type ServiceKeys } from '../../src/service-keys.js'
 
@@ -99,10 +100,7 @@ export class ScriptedService implements AsyncDisposable {
   }
 
   /** Adds, reads and takes a stream; answers its tenure. */
-  async own(
-    session: ConsumerName,
-    dataStreamName: string,
-  ): Promise<{ idInLbs: string; dataStreamName: string; fencingToken: number }> {
+  async own(session: ConsumerName, dataStreamName: string): Promise<Tenure> {
     const id = await this.add(dataStreamName)
     await this.read(session)
     const answer = await this.take(session, id, dataStreamName)
@@ -123,9 +121,27 @@ export class ScriptedService implements AsyncDisposable {
     return rows.map(([id, consumer]) => [id, consumer])
   }
 
-  async backlog(dataStreamName: string): Promise<string[]> {
-    const items = await this.redis.lrange(this.keys.backlog(dataStreamName), 0, -1)
-    return items.map((item) => (JSON.parse(item) as string[])[0] as string)
+  /** Original ids of what waits: of those that came in order, and of those that came late. */
+  async backlog(dataStreamName: string): Promise<{ inOrder: string[]; late: string[] }> {
+    const inOrder = await this.redis.lrange(this.keys.backlog(dataStreamName), 0, -1)
+    const late = await this.redis.zrange(this.keys.late(dataStreamName), '0', '-1')
+    const idOf = (item: string): string => (JSON.parse(item) as string[])[0] as string
+    return { inOrder: inOrder.map(idOf), late: late.map((item) => idOf(item.slice(item.indexOf(' ') + 1))) }
+  }
+
+  /** Finishes a stream and whatever waits behind it; answers the fields of the entries in the order they are served. */
+  async serveAll(session: ConsumerName, tenure: Tenure): Promise<string[][]> {
+    const served: string[][] = []
+    for (let current = tenure; ; ) {
+      await this.scripts.finish(session, [{ ...current, keepCheckpoint: false }])
+      const [id] = await this.read(session, 1)
+      if (id === undefined) return served
+      const [[, fields] = ['', []]] = await this.redis.xrange(this.keys.lbs, id, id)
+      served.push(fields)
+      const answer = await this.take(session, id, tenure.dataStreamName)
+      if (answer === 'SESSION_LOST' || answer.status !== 'TAKEN') throw new Error('not taken')
+      current = { ...tenure, idInLbs: id, fencingToken: answer.fencingToken }
+    }
   }
 
   async deadLetters(): Promise<Record<string, string>[]> {
