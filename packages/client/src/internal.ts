@@ -8,6 +8,7 @@ import type { Tenure } from './redis/service-scripts.js'
 
 export { sleep } from './async/sleep.js'
 export { backoffMs } from './decisions/backoff.js'
+export { logFailures } from './failure-log.js'
 export { type Guarded, guardMethods } from './guarded-methods.js'
 export { refuseKeyPrefix } from './lbs-producer.js'
 export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'

@@ -17,6 +17,7 @@ import {
 } from '@redis-stream-client/notifs'
 import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
 import { Deadline } from './async/deadline.js'
+import { logFailures } from './failure-log.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
@@ -72,20 +73,18 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const resolved = resolveOptions(options)
     refuseKeyPrefix(redis)
     const logger = guardLogger(options.logger ?? defaultLogger(), { service, client: resolved.clientId })
-    const onListenerError = (error: unknown, event: string): void =>
-      logger.error({ event, error: messageOf(error) }, 'a listener has thrown')
+    const failures = logFailures(() => logger)
+    const onListenerError = failures.listenerFailed
     super({ onListenerError })
     this.#options = resolved
     this.#logger = logger
     this.#broker = new NotificationBroker({ capacity: resolved.notificationBufferSize, onListenerError })
-    const onRecorderError = (error: unknown): void =>
-      logger.error({ error: messageOf(error) }, 'the metrics recorder has thrown')
     this.#parts = assemble({
       redis,
       keys,
       options: resolved,
       broker: this.#broker,
-      recorder: guardRecorder(options.metrics, onRecorderError),
+      recorder: guardRecorder(options.metrics, failures.recorderFailed),
       logger,
       onDeadLetter: (letter) => this.emit('deadLetter', letter),
       onReaderExhausted: (error) => {

@@ -1,7 +1,9 @@
 import { type Logger, pino } from 'pino'
 import { describe, expect, it, vi } from 'vitest'
+import { logFailures } from '../src/failure-log.js'
 import { defaultLogger, guardLogger } from '../src/logger.js'
 import { guardRecorder } from '../src/metrics.js'
+import { silentLogger } from './support/silent-logger.js'
 
 describe('a recorder', () => {
   it('is called as a method of its object, with one object of plain values', () => {
@@ -46,6 +48,25 @@ describe('a recorder', () => {
     await new Promise((resolve) => setImmediate(resolve))
     expect(errors).toEqual([new Error('no such method today'), new Error('statsd is away')])
   })
+})
+
+it('a recorder that fails with every event is logged at once, then every ten seconds with a count', () => {
+  vi.useFakeTimers({ toFake: ['performance'] })
+  const lines: object[] = []
+  const logger = { ...silentLogger, error: (facts: object, text: string) => lines.push({ ...facts, text }) }
+  const { listenerFailed, recorderFailed } = logFailures(() => logger)
+  for (let second = 0; second < 11; second++) {
+    recorderFailed(new Error('statsd is away'))
+    vi.advanceTimersByTime(1000)
+  }
+  listenerFailed(Object.create(null), 'session')
+  vi.useRealTimers()
+  const recorder = { text: 'the metrics recorder has failed', error: 'statsd is away' }
+  expect(lines).toEqual([
+    recorder,
+    { ...recorder, unwritten: 9 },
+    { text: 'a listener has failed', event: 'session', error: 'an error that cannot be shown' },
+  ])
 })
 
 describe('a logger', () => {

@@ -17,6 +17,7 @@ import {
   defaultLogger,
   guardLogger,
   isCluster,
+  logFailures,
   messageOf,
   type RedisLike,
   type SafeLogger,
@@ -60,10 +61,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   constructor(redis: RedisLike, service: string, options: WorkerOptions) {
     const resolved = resolveWorkerOptions(options)
     const logger = options.logger ?? defaultLogger()
-    super({
-      onListenerError: (error, event) =>
-        this.#logger.error({ event, error: messageOf(error) }, 'a listener has thrown'),
-    })
+    const failures = logFailures(() => this.#logger)
+    super({ onListenerError: failures.listenerFailed })
     this.#redis = redis
     this.#options = resolved
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
@@ -75,9 +74,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
       client: this.#client,
       options: resolved,
       keys: this.#keys,
-      recorder: guardWorkerRecorder(options.metrics, (error) =>
-        this.#logger.error({ error: messageOf(error) }, 'the metrics recorder has thrown'),
-      ),
+      recorder: guardWorkerRecorder(options.metrics, failures.recorderFailed),
       logger: this.#logger,
       emit: (event, payload) => {
         this.emit(event, ...([shown(payload)] as never))
