@@ -3,20 +3,18 @@
  *
  * 1. No two workers trusted themselves to own one stream at the same moment.
  * 2. Fences grow: nobody began to trust under a fence lower than one that somebody trusted before, none was given twice.
- * 3. No commit under an old fence was accepted after one under a newer fence.
- * 4. A checkpoint is of the job it is given with, and not older than what an earlier owner was told is kept.
- * 5. Nothing was rejected with nobody listening, and no process grew without bound.
+ * 3. A checkpoint is of the job it is given with, and not older than what an earlier owner was told is kept.
+ * 4. Nothing was rejected with nobody listening, and no process grew without bound.
  *
- * That nothing is lost, that streams are owned again in time and that processes end is seen while the fleet runs (see run.ts).
- * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 4 is not asked unless owners
- * waited for a replica; 2 and 3 hold.
+ * What is asked of jobs and of records stands in jobs.ts and record-checker.ts. That nothing is lost, that streams are owned again in time and that processes end is seen while the fleet runs (see run.ts).
+ * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 3 is not asked unless owners
+ * waited for a replica; 2 holds.
  */
-import type { AcceptedCommit } from './commit-watch.js'
 import type { WorkerHistory } from './history.js'
+import { type Violation, violation } from './violation.js'
 
 export interface Evidence {
   readonly histories: readonly WorkerHistory[]
-  readonly commits: readonly AcceptedCommit[]
   /** When Redis lost writes (monotonic). */
   readonly lossesAtMs: readonly number[]
   /** What owners were told is kept was kept, by Redis or by the replica they waited for. */
@@ -37,12 +35,11 @@ const GREATEST_RSS_BYTES = 400 * 1024 * 1024
 /** After a loss: one TTL, and the restart it came with. */
 const LOSS_GRACE_MS = 1500
 
-export function findViolations(evidence: Evidence): string[] {
+export function findViolations(evidence: Evidence): Violation[] {
   const tenures = evidence.histories.flatMap(tenuresOf)
   return [
     ...findOverlaps(tenures, evidence),
     ...findFallingFences(tenures),
-    ...findStaleCommits(evidence.commits),
     ...evidence.histories.flatMap(findOddEvents),
     ...(evidence.keepsAcknowledged ? findOddCheckpoints(evidence.histories) : []),
   ]
@@ -78,8 +75,8 @@ function byStream(tenures: readonly Tenure[]): Tenure[][] {
   return [...groups.values()].map((group) => group.sort((a, b) => a.fromMs - b.fromMs))
 }
 
-function findOverlaps(tenures: readonly Tenure[], { heartbeatTtlMs, lossesAtMs }: Evidence): string[] {
-  const violations: string[] = []
+function findOverlaps(tenures: readonly Tenure[], { heartbeatTtlMs, lossesAtMs }: Evidence): Violation[] {
+  const violations: Violation[] = []
   for (const group of byStream(tenures)) {
     let latest: Tenure | undefined
     for (const tenure of group) {
@@ -91,7 +88,8 @@ function findOverlaps(tenures: readonly Tenure[], { heartbeatTtlMs, lossesAtMs }
         )
         if (!isExcused) {
           const ms = (untilMs - tenure.fromMs).toFixed(1)
-          violations.push(`two owners of ${tenure.stream} for ${ms} ms: ${show(latest)} and ${show(tenure)}`)
+          const both = `${tenure.stream} for ${ms} ms: ${show(latest)} and ${show(tenure)}`
+          violations.push(violation('two owners', both))
         }
       }
       if (latest === undefined || tenure.untilMs > latest.untilMs) latest = tenure
@@ -100,45 +98,35 @@ function findOverlaps(tenures: readonly Tenure[], { heartbeatTtlMs, lossesAtMs }
   return violations
 }
 
-function findFallingFences(tenures: readonly Tenure[]): string[] {
-  const violations: string[] = []
+function findFallingFences(tenures: readonly Tenure[]): Violation[] {
+  const violations: Violation[] = []
   for (const group of byStream(tenures)) {
     for (const [index, tenure] of group.entries()) {
       const before = group[index - 1]
       if (before !== undefined && tenure.fence <= before.fence) {
-        violations.push(`the fence of ${tenure.stream} did not grow: ${show(before)}, then ${show(tenure)}`)
+        const both = `${tenure.stream}: ${show(before)}, then ${show(tenure)}`
+        violations.push(violation('fence not grown', both))
       }
     }
   }
   return violations
 }
 
-function findStaleCommits(commits: readonly AcceptedCommit[]): string[] {
-  const violations: string[] = []
-  const greatest = new Map<string, number>()
-  for (const { stream, fence, job } of commits) {
-    const last = greatest.get(stream) ?? 0
-    if (fence < last)
-      violations.push(`a commit to ${stream} (job ${job}) under ${fence} was accepted after ${last}`)
-    greatest.set(stream, Math.max(last, fence))
-  }
-  return violations
-}
-
-function findOddEvents({ worker, events }: WorkerHistory): string[] {
-  const violations: string[] = []
+function findOddEvents({ worker, events }: WorkerHistory): Violation[] {
+  const violations: Violation[] = []
   for (const event of events) {
-    if (event.type === 'unhandled') violations.push(`${worker}: nobody listened to ${event.error}`)
+    if (event.type === 'unhandled') violations.push(violation('unhandled', `${worker}: ${event.error}`))
     if (event.type === 'memory' && event.rssBytes > GREATEST_RSS_BYTES) {
-      violations.push(`${worker} grew to ${Math.round(event.rssBytes / 1024 / 1024)} MiB`)
+      const text = `${worker} grew to ${Math.round(event.rssBytes / 1024 / 1024)} MiB`
+      violations.push(violation('grown', text))
       break
     }
   }
   return violations
 }
 
-function findOddCheckpoints(histories: readonly WorkerHistory[]): string[] {
-  const violations: string[] = []
+function findOddCheckpoints(histories: readonly WorkerHistory[]): Violation[] {
+  const violations: Violation[] = []
   const acknowledged = new Map<string, { readonly fence: number; readonly checkpoint: number }[]>()
   for (const event of histories.flatMap(({ events }) => events)) {
     if (event.type !== 'committed') continue
@@ -151,16 +139,16 @@ function findOddCheckpoints(histories: readonly WorkerHistory[]): string[] {
       if (event.type !== 'given') continue
       const { checkpoint, checkpointOf, fence, id, job, stream } = event
       if (checkpointOf !== null && checkpointOf !== job) {
-        violations.push(`${worker} was given job ${job} of ${stream} with the checkpoint of ${checkpointOf}`)
+        const text = `${worker} was given job ${job} of ${stream} with the checkpoint of ${checkpointOf}`
+        violations.push(violation('wrong checkpoint', text))
       }
       const newest = acknowledged
         .get(id)
         ?.filter((commit) => commit.fence < fence)
         .reduce((greatest, commit) => Math.max(greatest, commit.checkpoint), -1)
       if (newest !== undefined && newest > (checkpoint ?? -1)) {
-        violations.push(
-          `${worker} was given job ${job} of ${stream} at checkpoint ${checkpoint} after ${newest} was acknowledged`,
-        )
+        const text = `${worker} was given job ${job} of ${stream} at ${checkpoint} after ${newest} was acknowledged`
+        violations.push(violation('wrong checkpoint', text))
       }
     }
   }

@@ -1,21 +1,21 @@
 /**
- * What Redis accepts, in its order: MONITOR shows each checkpoint as the script of `commit` writes it. On a connection of its
- * own, because a client that monitors does not survive a restart of the server.
+ * What Redis accepts, in its order: MONITOR shows each checkpoint as a script writes it. On a connection of its own, which
+ * begins again whenever it is closed: by a restart, or by a server that has more to say than is read.
  */
 import { connect, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
 
-export interface AcceptedCommit {
+export interface AcceptedCheckpoint {
   readonly stream: string
-  readonly fence: number
-  readonly job: number
+  /** Null: it was deleted. */
+  readonly checkpoint: string | null
 }
 
 const AGAIN_AFTER_MS = 10
 const QUOTED = /"(?:[^"\\]|\\.)*"/g
 
 export class CommitWatch {
-  readonly commits: AcceptedCommit[] = []
+  readonly accepted: AcceptedCheckpoint[] = []
   readonly #port: number
   readonly #checkpointsKey: string
   #isStopped = false
@@ -46,10 +46,23 @@ export class CommitWatch {
 
   #hear(line: string): void {
     if (!line.includes(this.#checkpointsKey)) return
-    const [command, key, stream, value] = (line.match(QUOTED) ?? []).map((text) => JSON.parse(text) as string)
-    if (command?.toLowerCase() !== 'hset' || key !== this.#checkpointsKey) return
-    if (stream === undefined || value === undefined) return
-    const { fence, job } = JSON.parse(value) as AcceptedCommit
-    this.commits.push({ stream, fence, job })
+    const [command, key, stream, checkpoint] = readMonitorLine(line)
+    if (key !== this.#checkpointsKey || stream === undefined) return
+    const name = command?.toLowerCase()
+    if (name === 'hdel') this.accepted.push({ stream, checkpoint: null })
+    if (name === 'hset' && checkpoint !== undefined) this.accepted.push({ stream, checkpoint })
   }
+}
+
+/** The words of a command as MONITOR shows it; bytes that are no text come out as Latin-1. */
+export function readMonitorLine(line: string): string[] {
+  return (line.match(QUOTED) ?? []).map(
+    (quoted) => JSON.parse(quoted.replaceAll(/\\(x..|.)/g, asJson)) as string,
+  )
+}
+
+/** Redis escapes as C does, JSON otherwise. */
+function asJson(escaped: string, code: string): string {
+  if (code.startsWith('x')) return `\\u00${code.slice(1)}`
+  return code === 'a' ? '\\u0007' : escaped
 }

@@ -3,22 +3,46 @@
  *
  *     npm run faults                            ten minutes, a seed drawn and printed
  *     npm run faults -- --seed 7 --minutes 2    the same faults again
+ *     npm run faults -- --work records          the worker alone; jobs: the client alone
  *     npm run faults -- --weakenings            every deliberate weakening has to be caught
  */
 import { parseArgs } from 'node:util'
 import { findRedis } from './find-redis.js'
-import { type Report, run } from './run.js'
+import { type Report, type RunOptions, run } from './run.js'
+import { describeViolation } from './violation.js'
 import { catchWeakenings } from './weakenings.js'
 
 const MINUTE_MS = 60_000
-/** Part of the time is with a Redis that loses what it has answered, and part with a replica that does not. */
-const LOSSES_SHARE = 0.2
-const REPLICA_SHARE = 0.15
+interface Part extends Pick<RunOptions, 'work' | 'withLosses' | 'withReplica'> {
+  readonly title: string
+  readonly work: 'jobs' | 'records'
+  /** Of the time, by those of all parts that are run. */
+  readonly share: number
+}
+
+const PARTS: readonly Part[] = [
+  { title: 'The client, and a Redis that keeps what it has answered', work: 'jobs', share: 35 },
+  { title: 'The worker, and a Redis that keeps what it has answered', work: 'records', share: 35 },
+  {
+    title: 'The client, and a Redis that loses what it has answered',
+    work: 'jobs',
+    withLosses: true,
+    share: 10,
+  },
+  {
+    title: 'The worker, and a Redis that loses what it has answered',
+    work: 'records',
+    withLosses: true,
+    share: 10,
+  },
+  { title: 'The client, and a replica that owners wait for', work: 'jobs', withReplica: true, share: 10 },
+]
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
     minutes: { type: 'string', default: '10' },
+    work: { type: 'string' },
     weakenings: { type: 'boolean', default: false },
   },
 })
@@ -31,20 +55,24 @@ async function runFaults(): Promise<boolean> {
   const durationMs = Number(values.minutes) * MINUTE_MS
   if (!Number.isSafeInteger(seed) || !(durationMs > 0))
     throw new RangeError('--seed and --minutes are numbers')
-  say(`seed ${seed}, again with: npm run faults -- --seed ${seed} --minutes ${values.minutes}`)
-  const log = (line: string): void => say(`  ${line}`)
-  const kept = await run({ seed, durationMs: durationMs * (1 - LOSSES_SHARE - REPLICA_SHARE), log })
-  show('Redis keeps what it has answered', kept)
-  const lossy = await run({ seed: seed + 1, durationMs: durationMs * LOSSES_SHARE, withLosses: true, log })
-  show('Redis loses what it has answered', lossy)
-  const waiting = await run({
-    seed: seed + 2,
-    durationMs: durationMs * REPLICA_SHARE,
-    withReplica: true,
-    log,
-  })
-  show('Redis fails over to a replica that owners wait for', waiting)
-  return [kept, lossy, waiting].every(({ violations }) => violations.length === 0)
+  const parts = PARTS.filter(({ work }) => values.work === undefined || work === values.work)
+  if (parts.length === 0) throw new RangeError('--work is jobs or records')
+  const only = values.work === undefined ? '' : ` --work ${values.work}`
+  say(`seed ${seed}, again with: npm run faults -- --seed ${seed} --minutes ${values.minutes}${only}`)
+  const shares = parts.reduce((sum, { share }) => sum + share, 0)
+  let isWell = true
+  for (const [index, { share, title, ...options }] of parts.entries()) {
+    const partMs = (durationMs * share) / shares
+    const report = await run({
+      ...options,
+      seed: seed + index,
+      durationMs: partMs,
+      log: (line) => say(`  ${line}`),
+    })
+    show(title, report)
+    isWell &&= report.violations.length === 0
+  }
+  return isWell
 }
 
 function show(title: string, report: Report): void {
@@ -68,7 +96,7 @@ function show(title: string, report: Report): void {
     say('  no owner is given a fence below one given before, and no commit is accepted under an older one.')
   }
   for (const remark of remarks) say(`  note: ${remark}`)
-  for (const violation of violations) say(`  VIOLATION: ${violation}`)
+  for (const each of violations) say(`  VIOLATION: ${describeViolation(each)}`)
   say(violations.length === 0 ? '  all properties hold' : `  ${violations.length} violations`)
 }
 

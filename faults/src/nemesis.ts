@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import type { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
 import type { ProxiedConnection, Which } from '@redis-stream-client/test/support/tcp-proxy'
+import { violation } from './violation.js'
 import type { WorkerProcess } from './worker-process.js'
 import { SERVICE, TTL_MS, type World } from './world.js'
 
@@ -123,7 +124,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   },
   async delayThenFreeze(world, random) {
     const { proxy } = pick(world, random)
-    proxy.delay(90)
+    proxy.delay(130)
     await sleep(1.5 * TTL_MS)
     proxy.freeze()
     await sleep(2 * TTL_MS)
@@ -191,7 +192,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
       HANG_TIMEOUT_MS,
     )
     if (line['code'] !== 'CONSUMER_ID_IN_USE')
-      world.violations.push(`a twin was told ${JSON.stringify(line)}`)
+      world.violations.push(violation('twin accepted', `it was told ${JSON.stringify(line)}`))
     await world.killWorker(twin)
   },
   async unread(world, random) {
@@ -200,7 +201,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     await sleep(ms)
   },
   async hang(world, random) {
-    const job = await world.addJob(`hanging-${Math.floor(random.between(0, 1e6))}`, { hangs: true })
+    const job = await world.work.addHanging(Math.floor(random.between(1, 1e6)))
     const holder = await world.holderThatHangs(job, HANG_TIMEOUT_MS)
     if (holder === undefined) throw new Error('no handler hangs: nobody took the job, or who did was killed')
     await Promise.all([world.dismissWorker(holder), world.addWorker()])
@@ -295,7 +296,8 @@ const RECOVERY_MS = 6 * TTL_MS + 4000
 export async function expectProgress(world: World, after: string): Promise<void> {
   const stuck = await world.waitForProgress(RECOVERY_MS)
   if (stuck.length > 0) {
-    world.violations.push(`${RECOVERY_MS} ms after ${after} nobody works on ${stuck.join(', ')}`)
+    const text = `${RECOVERY_MS} ms after ${after} nobody works on ${stuck.join(', ')}`
+    world.violations.push(violation('stuck', text))
     world.remarks.push(...(await world.describe(stuck)))
   }
 }

@@ -2,9 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
-import { findViolations } from './checker.js'
 import { monotonicMs } from './history.js'
 import { ALONE, ANSWERS, expectProgress, FAULTS, LOSSES } from './nemesis.js'
+import { type Violation, type ViolationKind, violation } from './violation.js'
 import type { Holdings } from './worker-process.js'
 import { World } from './world.js'
 
@@ -19,15 +19,18 @@ export interface RunOptions {
   readonly withReplica?: boolean
   /** What the server keeps over a crash; `aof`, or `rdb` with losses. `rdb` is faster: more is under way at once. */
   readonly persistence?: 'aof' | 'rdb'
-  readonly clientModule?: string | undefined
-  /** End with the first violation. */
-  readonly stopsEarly?: boolean
+  /** What the fleet does: jobs with the client, or records with the worker. Default jobs. */
+  readonly work?: 'jobs' | 'records'
+  /** A weakened copy of the package that does it, as the path of its main module. */
+  readonly weakenedModule?: string | undefined
+  /** End with the first violation of this kind. */
+  readonly stopsAt?: ViolationKind
   readonly log?: (line: string) => void
 }
 
 export interface Report {
   readonly seed: number
-  readonly violations: readonly string[]
+  readonly violations: readonly Violation[]
   readonly remarks: readonly string[]
   readonly faults: Readonly<Record<string, number>>
   readonly counts: Readonly<Record<string, number>>
@@ -54,11 +57,17 @@ const GREATEST_GROWTH_BYTES = 12 * 1024 * 1024
 const ENOUGH_TIMES = 3
 
 export async function run(options: RunOptions): Promise<Report> {
-  const { seed, durationMs, clientModule, withLosses = false, withReplica = false } = options
-  const { log = () => undefined } = options
+  const { seed, durationMs, weakenedModule, withLosses = false, withReplica = false } = options
+  const { log = () => undefined, work = 'jobs' } = options
   const random = new SeededRandom(seed)
   const persistence = options.persistence ?? (withLosses ? 'rdb' : 'aof')
-  await using world = await World.start({ random: random.fork(), persistence, clientModule, withReplica })
+  await using world = await World.start({
+    random: random.fork(),
+    persistence,
+    work,
+    weakenedModule,
+    withReplica,
+  })
   await Promise.all(Array.from({ length: WORKERS }, () => world.addWorker()))
   const producer = startProducers(world)
   const counts: Record<string, number> = {}
@@ -68,7 +77,7 @@ export async function run(options: RunOptions): Promise<Report> {
   const untilMs = monotonicMs() + durationMs
   for (let turn = 0; monotonicMs() < untilMs; turn++) {
     const chance = random.fork()
-    const names = drawFaults(chance, options, turn)
+    const names = drawFaults(chance, options, turn, world.work.withoutFaults)
     for (const name of names) counts[name] = (counts[name] ?? 0) + 1
     const label = names.join(' with ')
     log(label)
@@ -79,14 +88,14 @@ export async function run(options: RunOptions): Promise<Report> {
     )
     await expectProgress(world, label)
     await world.countAnswers()
-    if (options.stopsEarly && (await verdict(world)).length > 0) break
+    if (await isFound(world, options)) break
   }
   await producer.stop()
   expectAnswers(world, inflicted)
-  if (!options.stopsEarly || (await verdict(world)).length === 0) await finish(world)
+  if (!(await isFound(world, options))) await finish(world)
   return {
     seed,
-    violations: await verdict(world),
+    violations: await world.verdict(),
     remarks: world.remarks,
     faults: counts,
     counts: world.counts,
@@ -101,7 +110,8 @@ function expectAnswers({ answers, violations }: World, counts: Readonly<Record<s
   for (const [name, answer] of Object.entries(ANSWERS)) {
     const times = counts[name] ?? 0
     if (times >= ENOUGH_TIMES && answers[answer] === undefined) {
-      violations.push(`${name} was inflicted ${times} times, and Redis never answered ${answer}`)
+      const text = `${name} was inflicted ${times} times, and Redis never answered ${answer}`
+      violations.push(violation('no fault', text))
     }
   }
 }
@@ -110,9 +120,10 @@ function drawFaults(
   random: SeededRandom,
   { faults, withLosses, withReplica }: RunOptions,
   turn: number,
+  without: readonly string[],
 ): string[] {
   if (faults !== undefined) return [faults[turn % faults.length] as string]
-  const names = Object.keys(FAULTS)
+  const names = Object.keys(FAULTS).filter((name) => !without.includes(name))
   if (turn % 2 === 0) {
     if (withReplica) return ['failover']
     if (withLosses) return [random.pick(Object.keys(LOSSES))]
@@ -145,7 +156,7 @@ function startProducers(world: World): { stop: () => Promise<void> } {
   let isStopped = false
   const produce = async (): Promise<void> => {
     while (!isStopped) {
-      await world.produce()
+      await world.work.produce()
       await sleep(PRODUCE_EVERY_MS)
     }
   }
@@ -162,12 +173,13 @@ function startProducers(world: World): { stop: () => Promise<void> } {
 async function finish(world: World): Promise<void> {
   let untilMs = monotonicMs() + QUIET_MS
   for (;;) {
-    if (await world.readLedger()) untilMs = monotonicMs() + QUIET_MS
-    const left = world.outstanding()
-    if (left.length === 0) break
+    if (await world.work.read()) untilMs = monotonicMs() + QUIET_MS
+    const left = world.work.outstanding()
+    if (left.size === 0) break
     if (monotonicMs() > untilMs) {
-      const jobs = left.slice(0, 10).map(({ job, stream }) => `${job} of ${stream}`)
-      world.violations.push(`${left.length} jobs were lost or are stuck: ${jobs.join(', ')}`)
+      const texts = [...left].map(([stream, what]) => `${what.slice(0, 10).join(', ')} of ${stream}`)
+      world.violations.push(violation('lost', `not done: ${texts.slice(0, 10).join('; ')}`))
+      world.remarks.push(...(await world.describe([...left.keys()].slice(0, 10))))
       break
     }
     await sleep(25)
@@ -179,10 +191,13 @@ async function finish(world: World): Promise<void> {
     await sleep(25)
   }
   if (left.length > 0) {
-    world.violations.push(`left in Redis when all was done: ${left.join(', ')}`)
+    world.violations.push(violation('left over', left.join(', ')))
     world.remarks.push(...(await world.describe(await world.lockedStreams())))
   }
-  if (left.length === 0) await expectNoGrowth(world)
+  if (left.length === 0) {
+    await world.work.readResults()
+    await expectNoGrowth(world)
+  }
   await Promise.all([...world.workers].map((worker) => world.dismissWorker(worker)))
 }
 
@@ -199,7 +214,7 @@ async function expectNoGrowth(world: World): Promise<void> {
       },
       () => excess.length === 0,
       { timeoutMs: REST_MS, everyMs: 100 },
-    ).catch(() => world.violations.push(`${worker.name} has grown: ${excess.join(', ')}`))
+    ).catch(() => world.violations.push(violation('grown', `${worker.name}: ${excess.join(', ')}`)))
   }
 }
 
@@ -213,6 +228,7 @@ function findExcess({ heapBytes, resources }: Holdings, usual: Holdings): string
   return excess
 }
 
-async function verdict(world: World): Promise<string[]> {
-  return [...world.violations, ...findViolations(await world.evidence())]
+/** Whether what the run looks for has been found. */
+async function isFound(world: World, { stopsAt }: RunOptions): Promise<boolean> {
+  return stopsAt !== undefined && (await world.verdict()).some(({ kind }) => kind === stopsAt)
 }

@@ -1,6 +1,7 @@
 /**
- * Deliberate weakenings of the client. Each is a patch applied to a copy of the built package; a run with the faults
- * that need the removed protection has to find a violation. A suite that cannot fail proves nothing.
+ * Deliberate weakenings of the client and of the worker. Each is a patch applied to a copy of the built package; a run
+ * with the faults that need the removed protection has to find the kind of violation that it protects from. A suite that
+ * cannot fail proves nothing.
  */
 import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
@@ -8,14 +9,19 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { run } from './run.js'
+import { describeViolation, type Violation, type ViolationKind } from './violation.js'
 
 export interface Weakening {
   readonly name: string
+  /** The package that is weakened, and with it what the fleet does. Default the client, and jobs. */
+  readonly package?: 'client' | 'worker'
   /** Texts of the built files and what replaces them, wherever they stand. */
   readonly patches: readonly { readonly from: string; readonly to: string }[]
   readonly faults: readonly string[]
+  /** What has to be found. Anything else may be found too. */
+  readonly finds: ViolationKind
   readonly withReplica?: boolean
-  /** Default: a minute, and over with the first violation. */
+  /** Default: a minute, and over when what has to be found is. */
   readonly durationMs?: number
 }
 
@@ -42,6 +48,7 @@ export const WEAKENINGS: readonly Weakening[] = [
       },
     ],
     faults: ['freezeForLong'],
+    finds: 'stale commit',
   },
   {
     name: 'trust counted from the answer, without a margin',
@@ -50,6 +57,7 @@ export const WEAKENINGS: readonly Weakening[] = [
       { from: 'this.#ttlMs - marginMs -', to: 'this.#ttlMs -' },
     ],
     faults: ['delayThenFreeze'],
+    finds: 'two owners',
   },
   {
     name: 'no probe',
@@ -60,6 +68,7 @@ export const WEAKENINGS: readonly Weakening[] = [
       },
     ],
     faults: ['killUnheard'],
+    finds: 'stuck',
   },
   {
     name: 'a lock for each entry instead of each stream',
@@ -74,16 +83,19 @@ export const WEAKENINGS: readonly Weakening[] = [
       },
     ],
     faults: ['flushScripts'],
+    finds: 'two owners',
   },
   {
     name: 'an older record that comes back keeps its fence',
     patches: [{ from: 'if tonumber(record.fence) <= tonumber(known_fence) then', to: 'if false then' }],
     faults: ['comeBackOlder'],
+    finds: 'fence not grown',
   },
   {
     name: 'replicas are not waited for',
     patches: [{ from: 'isBehind: acknowledged < replicas.count', to: 'isBehind: false' }],
     faults: ['failover'],
+    finds: 'wrong checkpoint',
     withReplica: true,
   },
   {
@@ -95,50 +107,98 @@ export const WEAKENINGS: readonly Weakening[] = [
       },
     ],
     faults: ['flushScripts'],
+    finds: 'lost',
     // What is lost is missed at the end.
     durationMs: 2000,
   },
+  {
+    name: 'a record is committed before its handler is called',
+    package: 'worker',
+    patches: [
+      {
+        from: 'const records = this.#next(run);',
+        to: 'const records = this.#next(run); run.pass(records.at(-1).id, records.length); await run.commit();',
+      },
+    ],
+    faults: ['kill'],
+    finds: 'passed over',
+  },
+  {
+    name: 'a commit that is due is not waited for',
+    package: 'worker',
+    patches: [{ from: 'run.progress.uncommitted >= commitEvery', to: 'false' }],
+    faults: ['kill'],
+    finds: 'repeated',
+  },
+  {
+    name: 'a transaction asks neither for the session nor for the fence',
+    package: 'worker',
+    patches: [
+      { from: 'if (!this.#fence.isHeld())', to: 'if (false)' },
+      {
+        from: "if redis.call('GET', heartbeat) ~= token then",
+        to: 'if false then',
+      },
+      {
+        from: 'if not record or record.err or record.id ~= id or record.fence ~= fence',
+        to: 'if not record or record.err',
+      },
+      { from: "or record.owner ~= client_id .. ':' .. token", to: '' },
+      // The number of a commit orders those of one owner, and stops some of another's by chance.
+      { from: 'if record.commits >= number then', to: 'if false then' },
+    ],
+    faults: ['pauseLong'],
+    finds: 'effects not once',
+    // Effects are looked at when all is done.
+    durationMs: 10_000,
+  },
 ]
+
+const UNWEAKENED = [
+  { name: 'the client as it is', work: 'jobs', withReplica: false },
+  { name: 'the client as it is, with a replica', work: 'jobs', withReplica: true },
+  { name: 'the worker as it is', work: 'records', withReplica: false },
+] as const
 
 /** Runs every weakening, and the unweakened client under the same faults. True if each was caught and that was not. */
 export async function catchWeakenings(say: (line: string) => void): Promise<boolean> {
   let isWell = true
   for (const weakening of WEAKENINGS) {
     const violations = await runWeakened(weakening)
-    if (violations.length === 0) isWell = false
-    say(`${violations.length > 0 ? 'caught    ' : 'NOT CAUGHT'}  ${weakening.name}`)
-    if (violations[0] !== undefined) say(`            ${violations[0]}`)
+    const found = violations.find(({ kind }) => kind === weakening.finds)
+    if (found === undefined) isWell = false
+    say(`${found === undefined ? 'NOT CAUGHT' : 'caught    '}  ${weakening.name}`)
+    const shown = found === undefined ? violations : [found]
+    for (const each of shown) say(`            ${describeViolation(each)}`)
   }
-  for (const withReplica of [false, true]) {
-    const those = WEAKENINGS.filter((weakening) => (weakening.withReplica ?? false) === withReplica)
+  for (const { name, withReplica, work } of UNWEAKENED) {
+    const those = WEAKENINGS.filter(
+      (weakening) => workOf(weakening) === work && (weakening.withReplica ?? false) === withReplica,
+    )
     const faults = [...new Set(those.flatMap((weakening) => weakening.faults))]
-    const { violations } = await run({ seed: SEED, durationMs: DURATION_MS / 2, faults, withReplica })
+    const { violations } = await run({ seed: SEED, durationMs: DURATION_MS / 2, faults, withReplica, work })
     if (violations.length > 0) isWell = false
-    const client = withReplica ? 'the client as it is, with a replica' : 'the client as it is'
-    say(`${violations.length === 0 ? 'holds     ' : 'VIOLATED  '}  ${client}`)
-    for (const violation of violations) say(`            ${violation}`)
+    say(`${violations.length === 0 ? 'holds     ' : 'VIOLATED  '}  ${name}`)
+    for (const each of violations) say(`            ${describeViolation(each)}`)
   }
   return isWell
 }
 
-/** What is found when the weakened client runs under the faults that need what it lacks. */
-export async function runWeakened({
-  durationMs = DURATION_MS,
-  faults,
-  patches,
-  withReplica = false,
-}: Weakening): Promise<readonly string[]> {
+/** What is found when the weakened package runs under the faults that need what it lacks. */
+export async function runWeakened(weakening: Weakening): Promise<readonly Violation[]> {
+  const { durationMs = DURATION_MS, faults, finds, withReplica = false } = weakening
   const dir = await mkdtemp(join(tmpdir(), 'rsc-'))
   try {
-    const clientModule = await copyWeakened(dir, patches)
+    const weakenedModule = await copyWeakened(dir, weakening)
     const report = await run({
       seed: SEED,
       durationMs,
       faults,
       persistence: 'rdb',
       withReplica,
-      clientModule,
-      stopsEarly: true,
+      work: workOf(weakening),
+      weakenedModule,
+      stopsAt: finds,
     })
     return report.violations
   } finally {
@@ -146,9 +206,12 @@ export async function runWeakened({
   }
 }
 
-/** Copies the built client into a folder and weakens it. Answers its main module. Rejects if there is nothing to weaken. */
-export async function copyWeakened(dir: string, patches: Weakening['patches']): Promise<string> {
-  const built = dirname(createRequire(import.meta.url).resolve('@redis-stream-client/client'))
+/** Copies the built package into a folder and weakens it. Answers its main module. Rejects if there is nothing to weaken. */
+export async function copyWeakened(
+  dir: string,
+  { package: name = 'client', patches }: Pick<Weakening, 'package' | 'patches'>,
+): Promise<string> {
+  const built = dirname(createRequire(import.meta.url).resolve(`@redis-stream-client/${name}`))
   const source = dirname(built)
   const copy = join(dir, 'dist')
   await cp(built, copy, { recursive: true })
@@ -165,4 +228,8 @@ export async function copyWeakened(dir: string, patches: Weakening['patches']): 
   }
   if (missing.size > 0) throw new Error(`nothing to weaken: ${[...missing].join('; ')}`)
   return pathToFileURL(join(copy, 'index.js')).href
+}
+
+function workOf({ package: name = 'client' }: Weakening): 'jobs' | 'records' {
+  return name === 'client' ? 'jobs' : 'records'
 }

@@ -1,15 +1,14 @@
 /** A worker in a process of its own behind a proxy of its own, so that each fault can be one client's. */
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ClientOptions } from '@redis-stream-client/client'
 import { Program } from '@redis-stream-client/test/support/processes'
 import type { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
+import type { Work } from './work.js'
 
 // From the sources as well as from dist, the compiled program is what runs.
-const PROGRAM = fileURLToPath(new URL('../dist/src/worker.js', import.meta.url)).replace(
-  '/dist/dist/',
-  '/dist/',
-)
+const FOLDER = fileURLToPath(new URL('../dist/src/', import.meta.url)).replace('/dist/dist/', '/dist/')
 const READY_TIMEOUT_MS = 20_000
 
 export interface WorkerOptions {
@@ -36,8 +35,9 @@ export interface Holdings {
 
 export interface WorkerProcessOptions extends Omit<WorkerOptions, 'url'> {
   readonly server: RedisServer
+  readonly program: Work['program']
   /** The package to run instead of the one of this workspace, as the path of its main module. */
-  readonly clientModule: string | undefined
+  readonly weakenedModule: string | undefined
 }
 
 export class WorkerProcess {
@@ -54,13 +54,14 @@ export class WorkerProcess {
   }
 
   static async start(name: string, options: WorkerProcessOptions): Promise<WorkerProcess> {
-    const { server, clientModule, ...rest } = options
+    const { program: programName, server, weakenedModule, ...rest } = options
     const proxy = await TcpProxy.listen({ port: server.port })
     const settings: WorkerOptions = { ...rest, url: proxy.url }
-    const program = Program.start(PROGRAM, {
+    const variable = programName === 'worker' ? 'FAULTS_CLIENT' : 'FAULTS_WORKER'
+    const program = Program.start(join(FOLDER, `${programName}.js`), {
       args: [JSON.stringify(settings)],
       nodeArgs: ['--expose-gc'],
-      env: { POD_NAME: name, LOG_LEVEL: 'silent', FAULTS_CLIENT: clientModule },
+      env: { POD_NAME: name, LOG_LEVEL: 'silent', [variable]: weakenedModule },
     })
     return new WorkerProcess(name, options.historyFile, proxy, program)
   }

@@ -2,48 +2,39 @@
  * The program of the fleet: takes streams, does their jobs step by step, commits each, finishes, and writes down what it
  * believes. Commands come on stdin. The package it runs is named by FAULTS_CLIENT, so that a weakened copy can be run.
  */
-import { appendFileSync } from 'node:fs'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type * as Client from '@redis-stream-client/client'
 import { Redis } from 'ioredis'
-import { type HistoryEvent, monotonicMs } from './history.js'
+import {
+  codeOf,
+  connectToLedger,
+  note,
+  options,
+  quiet,
+  resources,
+  say,
+  unreadMs,
+  write,
+} from './fleet-program.js'
+import { monotonicMs } from './history.js'
 import { Ledger, STEPS } from './ledger.js'
-import type { WorkerCommand, WorkerOptions } from './worker-process.js'
 
 const SAMPLE_MS = 15
-const MEMORY_MS = 1000
 const RELEASE_AFTER_MS = 50
 const LINGER_MS = 4000
 
-/** An event without its time. */
-type Untimed<E> = E extends HistoryEvent ? Omit<E, 'at'> : never
-
-const options = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions
 const begun = new WeakSet<Client.OwnedStream>()
 const held = new Set<Client.OwnedStream>()
-let wallClockStepMs = 0
-let unreadUntilMs = 0
-
-const wallClockMs = Date.now
-Date.now = () => wallClockMs() + wallClockStepMs
-process.on('unhandledRejection', (error) => note({ type: 'unhandled', error: String(error) }))
-process.on('uncaughtException', (error) => {
-  note({ type: 'unhandled', error: String(error.stack) })
-  process.exit(70)
-})
 
 const { RedisStreamClient } = (await import(
   process.env['FAULTS_CLIENT'] ?? '@redis-stream-client/client'
 )) as typeof Client
 const redis = quiet(new Redis(options.url, { lazyConnect: true }))
-const ledgerRedis = quiet(new Redis(options.ledgerUrl))
+const ledgerRedis = connectToLedger()
 const ledger = new Ledger(ledgerRedis)
 const client = new RedisStreamClient(redis, options.service, options.client)
 
 setInterval(sample, SAMPLE_MS).unref()
-setInterval(() => note({ type: 'memory', rssBytes: process.memoryUsage.rss() }), MEMORY_MS).unref()
-createInterface({ input: process.stdin }).on('line', (text) => obey(JSON.parse(text) as WorkerCommand))
 process.once('SIGTERM', leave)
 
 try {
@@ -54,8 +45,7 @@ try {
     if (notification.type === 'StreamExpired') {
       client.claim(notification.payload).then(work, (error: unknown) => refuse('claim', error))
     }
-    const unreadMs = unreadUntilMs - monotonicMs()
-    if (unreadMs > 0) await sleep(unreadMs)
+    if (unreadMs() > 0) await sleep(unreadMs())
   }
   say({ type: 'ended' })
 } catch (error) {
@@ -125,66 +115,13 @@ function sample(): void {
   if (holdings.length > 0) write({ type: 'trusted', at, holdings })
 }
 
-function obey(command: WorkerCommand): void {
-  switch (command.type) {
-    case 'stall': {
-      const untilMs = monotonicMs() + command.ms
-      while (monotonicMs() < untilMs);
-      break
-    }
-    case 'clock':
-      wallClockStepMs += command.stepMs
-      break
-    case 'unread':
-      unreadUntilMs = monotonicMs() + command.ms
-      break
-    case 'rest':
-      rest()
-      break
-    default:
-      command satisfies never
-  }
-}
-
-/** Whoever has not ended after a while says what keeps him. */
+/** A process that has not ended after a while says what keeps it. */
 function leave(): void {
   void client.close()
   const linger = (): void => say({ type: 'lingering', health: client.health(), resources: resources() })
   setTimeout(linger, LINGER_MS).unref()
 }
 
-function rest(): void {
-  globalThis.gc?.()
-  say({ type: 'resting', heapBytes: process.memoryUsage().heapUsed, resources: resources() })
-}
-
-function resources(): Record<string, number> {
-  const counts: Record<string, number> = {}
-  for (const kind of process.getActiveResourcesInfo()) counts[kind] = (counts[kind] ?? 0) + 1
-  return counts
-}
-
 function refuse(call: string, error: unknown): void {
   note({ type: 'refused', call, code: codeOf(error) })
-}
-
-function codeOf(error: unknown): string {
-  if (error instanceof Error && 'code' in error) return String(error.code)
-  return String(error)
-}
-
-function note(event: Untimed<HistoryEvent>): void {
-  write({ ...event, at: monotonicMs() } as HistoryEvent)
-}
-
-function write(event: HistoryEvent): void {
-  appendFileSync(options.historyFile, `${JSON.stringify(event)}\n`)
-}
-
-function say(line: Record<string, unknown>): void {
-  process.stdout.write(`${JSON.stringify(line)}\n`)
-}
-
-function quiet(connection: Redis): Redis {
-  return connection.on('error', () => undefined)
 }

@@ -3,16 +3,22 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type ClientOptions, LbsProducer } from '@redis-stream-client/client'
+import type { ClientOptions } from '@redis-stream-client/client'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import type { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
 import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
 import { Redis } from 'ioredis'
+import { findViolations } from './checker.js'
 import { CommitWatch } from './commit-watch.js'
-import { monotonicMs, readHistory, type WorkerHistory } from './history.js'
-import { Ledger, STEPS } from './ledger.js'
+import { Handlings } from './handlings.js'
+import { monotonicMs, readHistory } from './history.js'
+import { Jobs } from './jobs.js'
+import { Ledger } from './ledger.js'
+import { Records } from './records.js'
 import { Standby } from './standby.js'
+import { type Violation, violation } from './violation.js'
+import type { Work } from './work.js'
 import { WorkerProcess } from './worker-process.js'
 
 export const SERVICE = 'faults'
@@ -20,9 +26,8 @@ export const TTL_MS = 800
 const CLOSE_TIMEOUT_MS = 1500
 /** How much longer than `closeTimeoutMs` a process may take to end. */
 const END_GRACE_MS = 4000
-const STEP_MS = 50
-const STREAMS = 8
-const GREATEST_OUTSTANDING = 24
+const JOB_STEP_MS = 50
+const RECORD_MS = 40
 /** How long after a worker has done something its line about it may come. */
 const LINE_LATENESS_MS = 1000
 
@@ -30,37 +35,25 @@ const FAILOVER_TIMEOUT_MS = 15_000
 /** How long a write waits for the replica, where that is asked for. */
 const REPLICA_TIMEOUT_MS = 100
 
-const CLIENT: ClientOptions = {
-  heartbeatTtlMs: TTL_MS,
-  lbsIdleTimeMs: 5 * TTL_MS,
-  claimStaggerMs: 30,
-  closeTimeoutMs: CLOSE_TIMEOUT_MS,
-  maxOwnedStreams: 6,
-}
+const CLIENT: ClientOptions = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 5 * TTL_MS, claimStaggerMs: 30 }
 
 export interface WorldOptions {
   /** Decides what the producers add. */
   readonly random: SeededRandom
   /** What the server keeps over a crash. */
   readonly persistence: 'aof' | 'rdb'
-  readonly clientModule: string | undefined
+  readonly work: 'jobs' | 'records'
+  readonly weakenedModule: string | undefined
   /** A replica is always there, and owners and producers wait for it. */
   readonly withReplica?: boolean
-}
-
-interface Job {
-  readonly job: number
-  readonly stream: string
-  /** False if the producer got no answer: it may have been added or not. */
-  isConfirmed: boolean
 }
 
 export class World implements AsyncDisposable {
   /** For looking, and for causing trouble: leads to the server under test, whichever that is. */
   readonly redis: Redis
-  readonly ledger: Ledger
+  readonly work: Work
   readonly workers: WorkerProcess[] = []
-  readonly violations: string[] = []
+  readonly violations: Violation[] = []
   /** What is worth saying in the report and is no violation. */
   readonly remarks: string[] = []
   readonly lossesAtMs: number[] = []
@@ -69,20 +62,15 @@ export class World implements AsyncDisposable {
   readonly #dir: string
   readonly #ledgerServer: RedisServer
   readonly #front: TcpProxy
-  readonly #producer: LbsProducer
+  readonly #ledger: Ledger
   readonly #watch: CommitWatch
-  readonly #jobs = new Map<number, Job>()
-  readonly #stepsDone = new Map<number, Set<number>>()
-  readonly #stepsRead = new Map<string, number>()
   readonly #histories: { readonly worker: string; readonly file: string }[] = []
   #server: RedisServer
   #standby: Standby | undefined
   #connects = 0
   #answersSeen: ReadonlyMap<string, number> = new Map()
-  #nextJob = 1
   #nextWorker = 1
-  #malformed = 0
-  #lost = 0
+  #isClosed = false
 
   private constructor(
     options: WorldOptions,
@@ -99,8 +87,25 @@ export class World implements AsyncDisposable {
     this.redis.on('error', () => undefined)
     this.redis.on('ready', () => this.#connects++)
     this.#ledgerServer = ledgerServer
-    this.ledger = new Ledger(ledgerServer.client())
-    this.#producer = new LbsProducer(this.redis, SERVICE)
+    const ledgerRedis = ledgerServer.client()
+    this.#ledger = new Ledger(ledgerRedis)
+    const { random, withReplica = false } = options
+    const place = {
+      redis: this.redis,
+      service: SERVICE,
+      connects: () => this.#connects,
+      isClosed: () => this.#isClosed,
+      random,
+    }
+    this.work =
+      options.work === 'records'
+        ? new Records({ ...place, handlings: new Handlings(ledgerRedis) })
+        : new Jobs({
+            ...place,
+            ledger: this.#ledger,
+            replicaTimeoutMs: withReplica ? REPLICA_TIMEOUT_MS : 0,
+            endMs: CLOSE_TIMEOUT_MS,
+          })
     this.#watch = new CommitWatch(front.port, `${SERVICE}-checkpoints`)
   }
 
@@ -126,32 +131,24 @@ export class World implements AsyncDisposable {
   }
 
   get counts(): Record<string, number> {
-    const jobs = [...this.#jobs.values()]
-    return {
-      added: jobs.filter(({ isConfirmed }) => isConfirmed).length + this.#lost,
-      unanswered: jobs.filter(({ isConfirmed }) => !isConfirmed).length - this.#lost,
-      done: [...this.#jobs.keys()].filter((job) => this.#isDone(job)).length,
-      lostByRedis: this.#lost,
-      malformed: this.#malformed,
-      workers: this.#histories.length,
-      commits: this.#watch.commits.length,
-    }
+    return { ...this.work.counts, workers: this.#histories.length }
   }
 
   /** Starts a worker, by default under a name of its own, and waits until it has a session. */
   async addWorker(name = `worker-${this.#nextWorker}`, isAwaited = true): Promise<WorkerProcess> {
     const number = this.#nextWorker++
     const historyFile = join(this.#dir, `${number}.jsonl`)
-    const { clientModule, withReplica } = this.#options
-    const client: ClientOptions = { ...CLIENT, claimMode: number % 2 === 0 ? 'auto' : 'manual' }
+    const { weakenedModule, withReplica } = this.#options
+    const client = this.work.program === 'worker' ? clientOptions(number) : CLIENT
     const worker = await WorkerProcess.start(name, {
       server: this.server,
       ledgerUrl: this.#ledgerServer.url,
       service: SERVICE,
       historyFile,
-      stepMs: STEP_MS,
+      stepMs: this.work.program === 'worker' ? JOB_STEP_MS : RECORD_MS,
       client: withReplica ? { ...client, replicas: { count: 1, timeoutMs: REPLICA_TIMEOUT_MS } } : client,
-      clientModule,
+      program: this.work.program,
+      weakenedModule,
     })
     this.#histories.push({ worker: `${name}#${number}`, file: historyFile })
     if (isAwaited) await worker.ready()
@@ -167,47 +164,8 @@ export class World implements AsyncDisposable {
   /** Asks a worker to leave; it has to within its time. */
   async dismissWorker(worker: WorkerProcess): Promise<void> {
     this.#forget(worker)
-    const problem = await worker.leave(CLOSE_TIMEOUT_MS + END_GRACE_MS)
-    if (problem !== null) this.violations.push(problem)
-  }
-
-  /** Adds a job to one of the data streams, now and then twice, now and then nonsense beside it. */
-  async produce(): Promise<void> {
-    if (this.outstanding().length >= GREATEST_OUTSTANDING) {
-      await this.readLedger()
-      return
-    }
-    const { random } = this.#options
-    const stream = `stream-${Math.floor(random.between(0, STREAMS))}`
-    await this.addJob(stream)
-    if (random.chance(0.03)) {
-      await this.redis.xadd(`${SERVICE}-input`, '*', 'lbs-input', '{"DataStreamName":7}').then(
-        () => this.#malformed++,
-        () => undefined,
-      )
-    }
-  }
-
-  async addJob(stream: string, info: { hangs?: boolean } = {}): Promise<number> {
-    const job = this.#nextJob++
-    await this.ledger.addRecords(job)
-    const entry: Job = { job, stream, isConfirmed: false }
-    this.#jobs.set(job, entry)
-    const times = this.#options.random.chance(0.1) ? 2 : 1
-    for (let time = 0; time < times; time++) {
-      const isConfirmed = await this.#add(stream, { job, ...info }).catch(() => false)
-      entry.isConfirmed ||= isConfirmed // otherwise added or not: nothing is promised
-    }
-    return job
-  }
-
-  /** Answers whether it is promised that the entry stays. */
-  async #add(stream: string, info: { readonly job: number }): Promise<boolean> {
-    const connects = this.#connects
-    await this.#producer.add(stream, info)
-    if (!this.#options.withReplica) return true
-    const replicas = await this.redis.wait(1, REPLICA_TIMEOUT_MS)
-    return replicas > 0 && connects === this.#connects // another connection knows nothing of the entry
+    const problem = await worker.leave(this.work.endMs + END_GRACE_MS)
+    if (problem !== null) this.violations.push(violation('bad end', problem))
   }
 
   /**
@@ -216,7 +174,7 @@ export class World implements AsyncDisposable {
    */
   async holderThatHangs(job: number, timeoutMs: number): Promise<WorkerProcess | undefined> {
     const holder = await this.#findHolder(job, timeoutMs)
-    if (holder !== undefined || (await this.ledger.mayHang(job))) return holder
+    if (holder !== undefined || (await this.#ledger.mayHang(job))) return holder
     return await this.#findHolder(job, LINE_LATENESS_MS)
   }
 
@@ -236,43 +194,22 @@ export class World implements AsyncDisposable {
     )
   }
 
-  /** Jobs that were added for sure and are not done. */
-  outstanding(): Job[] {
-    return [...this.#jobs.values()].filter(({ job, isConfirmed }) => isConfirmed && !this.#isDone(job))
-  }
-
-  /** Reads what the ledger has new; answers whether that is anything. */
-  async readLedger(): Promise<boolean> {
-    let isNew = false
-    const streams = new Set([...this.#jobs.values()].map(({ stream }) => stream))
-    for (const stream of streams) {
-      const from = this.#stepsRead.get(stream) ?? 0
-      const steps = await this.ledger.steps(stream, from)
-      this.#stepsRead.set(stream, from + steps.length)
-      isNew ||= steps.length > 0
-      for (const { job, step } of steps) {
-        const done = this.#stepsDone.get(job) ?? new Set()
-        this.#stepsDone.set(job, done.add(step))
-      }
-    }
-    return isNew
-  }
-
   /**
    * Waits until every data stream that had work outstanding has gone on, or has none left. Answers the streams that
    * have not within `timeoutMs`.
    */
   async waitForProgress(timeoutMs: number): Promise<string[]> {
     const untilMs = monotonicMs() + timeoutMs
-    await this.readLedger()
-    const stepsBefore = new Map(this.#stepsRead)
-    const streams = new Set(this.outstanding().map(({ stream }) => stream))
+    await this.work.read()
+    const before = this.work.progress()
+    const streams = new Set(this.work.outstanding().keys())
     for (;;) {
-      await this.readLedger()
-      const unfinished = new Set(this.outstanding().map(({ stream }) => stream))
+      await this.work.read()
+      const progress = this.work.progress()
+      const outstanding = this.work.outstanding()
       for (const stream of streams) {
-        const hasGoneOn = this.#stepsRead.get(stream) !== stepsBefore.get(stream)
-        if (hasGoneOn || !unfinished.has(stream)) streams.delete(stream)
+        const hasGoneOn = progress.get(stream) !== before.get(stream)
+        if (hasGoneOn || !outstanding.has(stream)) streams.delete(stream)
       }
       if (streams.size === 0 || monotonicMs() > untilMs) return [...streams]
       await sleep(25)
@@ -315,20 +252,10 @@ export class World implements AsyncDisposable {
     if (now.size > 0) this.#answersSeen = now
   }
 
-  /**
-   * Redis has come back with less than it had answered. What is gone for good is not waited for any more, unless a
-   * replica was waited for.
-   */
+  /** Redis has come back with less than it had answered. */
   async noteLoss(): Promise<void> {
     this.lossesAtMs.push(monotonicMs())
-    if (this.#options.withReplica) return
-    await this.readLedger()
-    const left = await this.#jobsInRedis()
-    for (const entry of this.outstanding()) {
-      if (left.has(entry.job)) continue
-      entry.isConfirmed = false
-      this.#lost++
-    }
+    await this.work.noteLoss()
   }
 
   /** What Redis still holds of a service that has nothing to do. */
@@ -348,6 +275,7 @@ export class World implements AsyncDisposable {
       ...locks.map((stream) => `the lock record of ${stream}`),
       ...(checkpoints > 0 ? [`${checkpoints} checkpoints`] : []),
       ...backlogs,
+      ...(await this.work.leftovers()),
     ]
   }
 
@@ -396,21 +324,21 @@ export class World implements AsyncDisposable {
     ]
   }
 
-  async evidence(): Promise<{
-    histories: WorkerHistory[]
-    commits: CommitWatch['commits']
-    lossesAtMs: number[]
-    keepsAcknowledged: boolean
-    heartbeatTtlMs: number
-  }> {
+  /** All that was found so far. */
+  async verdict(): Promise<Violation[]> {
     const histories = await Promise.all(this.#histories.map(({ worker, file }) => readHistory(worker, file)))
-    const { commits } = this.#watch
     const { lossesAtMs } = this
     const keepsAcknowledged = lossesAtMs.length === 0 || this.#options.withReplica === true
-    return { histories, commits, lossesAtMs, keepsAcknowledged, heartbeatTtlMs: TTL_MS }
+    const evidence = { histories, lossesAtMs, keepsAcknowledged, heartbeatTtlMs: TTL_MS }
+    return [
+      ...this.violations,
+      ...findViolations(evidence),
+      ...(await this.work.violations(this.#watch.accepted)),
+    ]
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true
     this.#watch.stop()
     await Promise.all(this.workers.map((worker) => worker.kill()))
     this.redis.disconnect()
@@ -439,21 +367,14 @@ export class World implements AsyncDisposable {
       await sleep(25)
     }
   }
+}
 
-  #isDone(job: number): boolean {
-    return this.#stepsDone.get(job)?.size === STEPS
-  }
-
-  async #jobsInRedis(): Promise<Set<number>> {
-    const entries = await this.redis.xrange(`${SERVICE}-input`, '-', '+')
-    const texts = entries.map(([, fields]) => fields.join(' '))
-    for (const key of await this.redis.keys(`${SERVICE}-backlog:*`)) {
-      texts.push(...(await this.redis.lrange(key, 0, -1)))
-    }
-    for (const key of await this.redis.keys(`${SERVICE}-late:*`)) {
-      texts.push(...(await this.redis.zrange(key, '0', '-1')))
-    }
-    return new Set(texts.flatMap((text) => (/job\W+(\d+)/.exec(text)?.slice(1) ?? []).map(Number)))
+function clientOptions(number: number): ClientOptions {
+  return {
+    ...CLIENT,
+    claimMode: number % 2 === 0 ? 'auto' : 'manual',
+    maxOwnedStreams: 6,
+    closeTimeoutMs: CLOSE_TIMEOUT_MS,
   }
 }
 

@@ -1,7 +1,9 @@
 /** Each property is broken once by hand, and seen. */
 import { describe, expect, test } from 'vitest'
 import { type Evidence, findViolations } from '../src/checker.js'
+import { readMonitorLine } from '../src/commit-watch.js'
 import type { HistoryEvent } from '../src/history.js'
+import { findStaleCommits } from '../src/jobs.js'
 
 const STREAM = 'stream'
 
@@ -32,7 +34,7 @@ function evidence(a: HistoryEvent[], b: HistoryEvent[], more: Partial<Evidence> 
     { worker: 'a', events: a },
     { worker: 'b', events: b },
   ]
-  return { histories, commits: [], lossesAtMs: [], keepsAcknowledged: true, heartbeatTtlMs: 1000, ...more }
+  return { histories, lossesAtMs: [], keepsAcknowledged: true, heartbeatTtlMs: 1000, ...more }
 }
 
 describe('the checker', () => {
@@ -42,7 +44,7 @@ describe('the checker', () => {
 
   test('sees two owners at once, of whom one was stopped meanwhile', () => {
     expect(findViolations(evidence(owns(1, 0, 5000), owns(2, 2000, 2100)))).toEqual([
-      expect.stringContaining('two owners of stream for 100.0 ms'),
+      { kind: 'two owners', text: expect.stringContaining('stream for 100.0 ms') },
     ])
   })
 
@@ -57,7 +59,7 @@ describe('the checker', () => {
   test('sees fences that fall or are given twice', () => {
     for (const fence of [1, 2]) {
       expect(findViolations(evidence(owns(2, 0, 100), owns(fence, 101, 200)))).toEqual([
-        expect.stringContaining('did not grow'),
+        expect.objectContaining({ kind: 'fence not grown' }),
       ])
     }
   })
@@ -65,14 +67,17 @@ describe('the checker', () => {
   test('sees a fence that comes back to the worker that had it, after somebody had a greater one', () => {
     const former = [...owns(1, 0, 100), ...owns(1, 301, 400)]
     expect(findViolations(evidence(former, owns(2, 101, 200)))).toEqual([
-      expect.stringContaining('did not grow'),
+      expect.objectContaining({ kind: 'fence not grown' }),
     ])
   })
 
   test('sees a commit that was accepted after one under a greater fence', () => {
-    const commits = [1, 2, 1].map((fence) => ({ stream: STREAM, fence, job: 7 }))
-    expect(findViolations(evidence([], [], { commits }))).toEqual([
-      'a commit to stream (job 7) under 1 was accepted after 2',
+    const accepted = [1, 2, 1].map((fence) => ({
+      stream: STREAM,
+      checkpoint: JSON.stringify({ fence, job: 7 }),
+    }))
+    expect(findStaleCommits(accepted)).toEqual([
+      { kind: 'stale commit', text: 'a commit to stream (job 7) under 1 was accepted after 2' },
     ])
   })
 
@@ -97,6 +102,14 @@ describe('the checker', () => {
       { type: 'unhandled', at: 1, error: 'Error: x' },
       { type: 'memory', at: 2, rssBytes: 2 ** 30 },
     ]
-    expect(findViolations(evidence(odd, []))).toHaveLength(3)
+    const kinds = findViolations(evidence(odd, [])).map(({ kind }) => kind)
+    expect(kinds.sort()).toEqual(['grown', 'unhandled', 'wrong checkpoint'])
+  })
+})
+
+describe('a line of MONITOR', () => {
+  test('is read with whatever bytes its words hold', () => {
+    const line = String.raw`1700000000.1 [0 lua] "HSET" "faults-checkpoints" "a\"b\\" "\x00\xff\a\n"`
+    expect(readMonitorLine(line)).toEqual(['HSET', 'faults-checkpoints', 'a"b\\', '\u0000\u00ff\u0007\n'])
   })
 })
