@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { reasonOf, run } from './command.mjs'
 
-const IOREDIS = ['6.0.0']
+const IOREDIS = ['6.0.0', '5.11.1']
 const TOOLS = {
   '@types/node': '20.19.43',
   esbuild: '0.28.1',
@@ -63,6 +63,7 @@ function makeProject(ioredis, tarballs) {
   cpSync(join(root, 'test/tarballs'), folder, { recursive: true })
   const ours = Object.fromEntries(tarballs.map((path) => [nameOf(path), `file:${path}`]))
   writeManifest(folder, { dependencies: { ...ours, ioredis }, devDependencies: TOOLS, overrides: ours })
+  writeFileSync(join(folder, 'tsconfig.json'), '{}') // esbuild would take one from a folder above
   run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline'], { cwd: folder, timeout: 300_000 })
   return folder
 }
