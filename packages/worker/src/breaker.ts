@@ -6,6 +6,7 @@
  *
  * cockatiel decides; this file is the only one that knows it.
  */
+import { startTimer } from '@redis-stream-client/client/internal'
 import {
   BrokenCircuitError,
   CircuitState,
@@ -105,9 +106,9 @@ export class Breaker {
     this.#isResting = true
     clearTimeout(this.#timer)
     this.#onChange('open')
-    this.#timer = setTimeout(() => {
+    this.#timer = startTimer(this.#halfOpenAfterMs + 1, () => {
       this.#isResting = false
       this.#onChange('half-open')
-    }, this.#halfOpenAfterMs + 1)
+    })
   }
 }

@@ -1,6 +1,12 @@
 /** What a worker consists of, put together: who is told what by whom. */
 import { RedisStreamClient } from '@redis-stream-client/client'
-import { Connection, messageOf, type RedisLike, type SafeLogger } from '@redis-stream-client/client/internal'
+import {
+  Connection,
+  GREATEST_TIMER_MS,
+  messageOf,
+  type RedisLike,
+  type SafeLogger,
+} from '@redis-stream-client/client/internal'
 import type { Logger } from 'pino'
 import { Breaker } from './breaker.js'
 import { LagMonitor } from './lag-monitor.js'
@@ -52,7 +58,7 @@ export function makeClient(
     ...client,
     claimMode: 'auto',
     maxOwnedStreams: options.maxOwnedStreams,
-    closeTimeoutMs: options.drainMs + options.abandonAfterMs + LAST_COMMITS_MS,
+    closeTimeoutMs: Math.min(options.drainMs + options.abandonAfterMs + LAST_COMMITS_MS, GREATEST_TIMER_MS),
     logger,
   })
 }

@@ -9,6 +9,7 @@ import {
 } from '@redis-stream-client/worker'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
+import { pino } from 'pino'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { AttemptOutcome } from '../src/attempt.js'
 import { Breaker } from '../src/breaker.js'
@@ -193,6 +194,36 @@ test('a circuit breaker whose clock is set back rests again instead of trying on
   expect(breaker.mayStart).toBe(false)
   breaker.stop()
   expect(states).toEqual(['open', 'half-open', 'open'])
+})
+
+describe('the greatest durations that the options allow', () => {
+  const GREATEST_MS = 2 ** 31 - 1
+
+  test('may be added up: a worker can be made with them', () => {
+    const make = () =>
+      new StreamWorker(new Redis({ lazyConnect: true }), 'orders', {
+        client: { consumerId: 'a' },
+        logger: pino({ level: 'silent' }),
+        process: ignore,
+        drainMs: GREATEST_MS,
+        abandonAfterMs: GREATEST_MS,
+      })
+    expect(make).not.toThrow()
+  })
+
+  test('let no timer fire at once: a circuit breaker rests', async () => {
+    const warnings: string[] = []
+    const note = ({ name }: Error): void => void warnings.push(name)
+    process.on('warning', note)
+    onTestFinished(() => void process.off('warning', note))
+    const breaker = new Breaker({ failures: 1, halfOpenAfterMs: GREATEST_MS }, ignore, ignore)
+    const error = new Error('down')
+    await breaker.run(() => Promise.resolve({ type: 'failed', error, isTimeout: false, isAbandoned: false }))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(warnings).toEqual([])
+    expect(breaker.state).toBe('open')
+    breaker.stop()
+  })
 })
 
 test('no key of a worker may be a data stream of its service', () => {
