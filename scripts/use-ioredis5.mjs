@@ -2,14 +2,22 @@
  * `node --import .../use-ioredis5.mjs`: whoever asks for ioredis gets version 5, which the root has as `ioredis5`. With
  * NODE_OPTIONS it holds for every process that a test starts.
  */
-import { createRequire, register } from 'node:module'
+import * as module from 'node:module'
 import { pathToFileURL } from 'node:url'
 
-const url = pathToFileURL(createRequire(import.meta.url).resolve('ioredis5')).href
-const hooks = `
-const OTHER = /\\/node_modules\\/ioredis\\/built\\/index\\.js$/
-export async function resolve(specifier, context, next) {
-  const found = await next(specifier, context)
-  return OTHER.test(found.url) ? { ...found, url: ${JSON.stringify(url)}, shortCircuit: true } : found
-}`
-register(`data:text/javascript,${encodeURIComponent(hooks)}`)
+const url = pathToFileURL(module.createRequire(import.meta.url).resolve('ioredis5')).href
+
+/** Where a module was found, and for another ioredis where version 5 is. */
+function swap(found, url) {
+  return found.url.endsWith('/node_modules/ioredis/built/index.js') ? { ...found, url } : found
+}
+
+if (module.registerHooks) {
+  module.registerHooks({ resolve: (specifier, context, next) => swap(next(specifier, context), url) })
+} else {
+  // Before Node 22.15 hooks live in a thread of their own, to which this is all that goes.
+  const hooks = `${swap}
+    export const resolve = async (specifier, context, next) =>
+      swap(await next(specifier, context), ${JSON.stringify(url)})`
+  module.register(`data:text/javascript,${encodeURIComponent(hooks)}`)
+}

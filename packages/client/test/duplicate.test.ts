@@ -85,7 +85,10 @@ describe('a password that is changed', () => {
 })
 
 describe('a connection comes back', () => {
-  it('when no sentinel could be reached, though the application gives up then', async () => {
+  it.each([
+    ['gives up', () => null],
+    ['waits for an hour', () => 3_600_000],
+  ])('when no sentinel could be reached, though the application %s then', async (_, strategy) => {
     await using server = await RedisServer.start()
     await using sentinel = await FakeNode.listen()
     await using proxy = await TcpProxy.listen({ port: sentinel.port })
@@ -95,7 +98,7 @@ describe('a connection comes back', () => {
       name: 'main',
       role: 'slave',
       updateSentinels: false,
-      sentinelRetryStrategy: () => null,
+      sentinelRetryStrategy: strategy,
       lazyConnect: true,
     })
     const connection = connect(template)

@@ -122,6 +122,7 @@ function duplicateRedis(template: Redis, options: DuplicateOptions): Redis {
     ...commonOptions(options, time.afterFailures(options.failures)),
     db: databaseOf(template),
     role: 'master',
+    failoverDetector: false, // its connections to sentinels print their errors
     // A sentinel that hangs accepts connections: without a deadline the others would never be asked.
     sentinelCommandTimeout: options.commandTimeoutMs,
     sentinelRetryStrategy: (times) => (options.reconnects ? reconnectDelayMs(times) : null),
