@@ -1,9 +1,9 @@
 /** Keyspace events are hints: with them failover is fast, without them it is still bounded. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ClientOptions } from '@redis-stream-client/client'
 import { describe, expect, test, vi } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 import { Fleet } from './src/support/fleet.js'
+import { keepWarnings } from './src/support/keep-warnings.js'
 import { RedisServer } from './src/support/redis-server.js'
 
 const TTL_MS = 800
@@ -56,20 +56,6 @@ async function killSubscribers({ redis }: Fleet, signal: AbortSignal): Promise<v
     await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub')
     await sleep(5)
   }
-}
-
-/** A logger that keeps what is said at warn and above. */
-function keepWarnings(): { said: string[]; logger: NonNullable<ClientOptions['logger']> } {
-  const said: string[] = []
-  const keep = (_facts: object, message: string): void => void said.push(message)
-  const logger = {
-    child: () => logger,
-    debug: () => undefined,
-    info: () => undefined,
-    warn: keep,
-    error: keep,
-  }
-  return { said, logger: logger as unknown as NonNullable<ClientOptions['logger']> }
 }
 
 describe.concurrent('with keyspace events', () => {

@@ -1,13 +1,17 @@
 /** @redis-stream-client/client: each data stream owned by one client at a time. */
 export {
+  type DecodeOptions,
   type DisownReason,
   decodeLbsMessage,
   ERROR_CODES,
   type ErrorCode,
   encodeLbsMessage,
   type JsonObject,
+  type JsonObjectWithBigInts,
+  type JsonValueWithBigInts,
   type LbsInfo,
   type LbsMessage,
+  type NewLbsMessage,
   type Notification,
   NotificationBroker,
   type OwnedStream,

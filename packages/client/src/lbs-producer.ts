@@ -1,8 +1,8 @@
 /** Adds data streams to the LBS of a service. */
 import {
   encodeLbsMessage,
-  type JsonObject,
-  type LbsMessage,
+  type JsonObjectWithBigInts,
+  type NewLbsMessage,
   StreamClientError,
 } from '@redis-stream-client/notifs'
 import { type LbsLimits, limitProblem } from './decisions/lbs-limits.js'
@@ -12,6 +12,8 @@ import { DeadlineError, redisError } from './redis/redis-errors.js'
 import { LBS_FIELD, reservedNameProblem, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
 
 const ADD_TIMEOUT_MS = 10_000
+/** What a message gains with an Info, beside the Info. */
+const INFO_FRAME_BYTES = ',"Info":'.length
 
 export class LbsProducer {
   readonly #redis: RedisLike
@@ -33,11 +35,14 @@ export class LbsProducer {
    * Adds a data stream; some client will own it. A name that was added before is served again after what was added
    * first is done.
    *
-   * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent or is
-   * longer than the options allow, or a name that is a key of the service; with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
+   * An integer beyond Number.MAX_SAFE_INTEGER can be given as a bigint; the owner is handed its decimal text.
+   *
+   * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent (a lone
+   * surrogate in the name, for instance) or is longer than the options allow, or a name that is a key of the service; with
+   * REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
    * have been added or not, and adding again is safe where serving the stream twice is.
    */
-  async add(dataStreamName: string, info?: JsonObject): Promise<string> {
+  async add(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string> {
     const message = this.#encode(info === undefined ? { dataStreamName } : { dataStreamName, info })
     let timer: NodeJS.Timeout | undefined
     try {
@@ -55,11 +60,13 @@ export class LbsProducer {
     }
   }
 
-  #encode(message: LbsMessage): string {
+  #encode(message: NewLbsMessage): string {
     const text = encodeLbsMessage(message)
-    const problem = limitProblem(message, this.#limits, Buffer.byteLength(text))
+    const { dataStreamName, info } = message
+    const restBytes = Buffer.byteLength(encodeLbsMessage({ dataStreamName })) + INFO_FRAME_BYTES
+    const infoBytes = info === undefined || info === null ? 0 : Buffer.byteLength(text) - restBytes
+    const problem = limitProblem({ nameBytes: Buffer.byteLength(dataStreamName), infoBytes }, this.#limits)
     if (problem !== null) throw new StreamClientError('LBS_MESSAGE_INVALID', problem)
-    const { dataStreamName } = message
     const reserved = reservedNameProblem(this.#keys.service, dataStreamName)
     if (reserved !== null) {
       throw new StreamClientError('LBS_MESSAGE_INVALID', `LBS message invalid: ${reserved}`, {

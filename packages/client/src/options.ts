@@ -54,6 +54,11 @@ export interface ClientOptions {
   readonly maxNameBytes?: number | undefined
   /** Longest Info that is served, in bytes of its JSON. Default 1048576. */
   readonly maxInfoBytes?: number | undefined
+  /**
+   * `text` (default): an integer in Info beyond Number.MAX_SAFE_INTEGER is handed over as its decimal text. `refuse`:
+   * its entry goes to the dead letters if JavaScript would change it.
+   */
+  readonly infoNumbers?: 'text' | 'refuse' | undefined
   readonly logger?: Logger | undefined
   readonly metrics?: MetricsRecorder | undefined
 }
@@ -87,6 +92,7 @@ export interface ResolvedOptions extends LbsLimits {
   readonly crashWindowMs: number
   readonly probeIntervalMs: number
   readonly keyspaceEvents: 'auto' | 'off'
+  readonly infoNumbers: 'text' | 'refuse'
   readonly notificationBufferSize: number
   readonly retry: {
     readonly maxRetries: number
@@ -145,6 +151,7 @@ const schema = z.strictObject({
   crashWindowMs: duration(1),
   probeIntervalMs: duration(10),
   keyspaceEvents: choice('auto', 'off'),
+  infoNumbers: choice('text', 'refuse'),
   notificationBufferSize: whole(1, 10_000_000),
   retry: z
     .strictObject(
@@ -213,6 +220,7 @@ export function resolveOptions(
     crashWindowMs: options.crashWindowMs ?? 60_000,
     probeIntervalMs: options.probeIntervalMs ?? Math.max(10, Math.floor(heartbeatTtlMs / 4)),
     keyspaceEvents: options.keyspaceEvents ?? 'auto',
+    infoNumbers: options.infoNumbers ?? 'text',
     notificationBufferSize: options.notificationBufferSize ?? 500,
     retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
     progressTimeoutMs: options.progressTimeoutMs ?? Infinity,
@@ -252,7 +260,7 @@ function resolveClientId(consumerId: string | undefined, environment: NodeJS.Pro
       'no consumer id: set the option consumerId, or POD_NAME (on Kubernetes from metadata.name), or POD_IP',
     )
   }
-  if (!/^[^\s\p{Cc}]{1,253}$/u.test(id)) {
+  if (!/^[^\s\p{Cc}\p{Cs}]{1,253}$/u.test(id)) {
     throw invalid('consumerId', id, 'must be 1 to 253 characters without white space')
   }
   return `redis-consumer-${id}`

@@ -25,7 +25,7 @@ import { StreamChanges } from './ownership/stream-changes.js'
 import { StreamTaker } from './ownership/stream-taker.js'
 import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
-import { Lbs } from './redis/lbs.js'
+import { Lbs, type LbsReading } from './redis/lbs.js'
 import { LockRecords } from './redis/lock-records.js'
 import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
 import type { ServiceKeys } from './service-keys.js'
@@ -92,7 +92,7 @@ export function assemble(context: PartsContext): Parts {
 
   const silentMs = Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs)
   const scripts = new ServiceScripts(commands, keys, { silentMs, replicas })
-  const lbs = new Lbs(commands, keys, options)
+  const lbs = new Lbs(commands, keys, { ...options, onIntegerAsText: warnOfIntegers(logger) })
   const records = new LockRecords(commands, keys)
   const persistence = new Persistence(lbs, logger)
   const deliveries = new Deliveries(broker, clock, recorder)
@@ -277,6 +277,20 @@ export function assemble(context: PartsContext): Parts {
     failover,
     probe,
     progressWatch,
+  }
+}
+
+/** Warns once of integers in Info that are handed over as text. */
+function warnOfIntegers(logger: SafeLogger): LbsReading['onIntegerAsText'] {
+  let hasWarned = false
+  return ({ id, message: { dataStreamName } }, integer) => {
+    if (hasWarned) return
+    hasWarned = true
+    const facts = { idInLbs: id, dataStreamName, integer }
+    logger.warn(
+      facts,
+      'Info has integers too large for JavaScript: they are handed over as text (infoNumbers)',
+    )
   }
 }
 

@@ -18,6 +18,7 @@ describe('defaults', () => {
       crashWindowMs: 60_000,
       probeIntervalMs: 500,
       keyspaceEvents: 'auto',
+      infoNumbers: 'text',
       notificationBufferSize: 500,
       retry: { maxRetries: -1, initialDelayMs: 100, maxDelayMs: 30_000 },
       progressTimeoutMs: Number.POSITIVE_INFINITY,
@@ -55,6 +56,7 @@ describe('the consumer id', () => {
 const wrong: [option: string, options: unknown][] = [
   ['consumerId', { consumerId: '' }],
   ['consumerId', { consumerId: 'a b' }],
+  ['consumerId', { consumerId: 'a\ud800' }],
   ['consumerId', { consumerId: 7 }],
   ['heartbeatTtlMs', { heartbeatTtlMs: 199 }],
   ['heartbeatTtlMs', { heartbeatTtlMs: 2000.5 }],

@@ -6,8 +6,19 @@ export {
   StreamClientError,
   type StreamClientErrorOptions,
 } from './error.js'
-export type { JsonObject, JsonValue } from './json-object.js'
-export { decodeLbsMessage, encodeLbsMessage, type LbsMessage } from './lbs-message.js'
+export type {
+  JsonObject,
+  JsonObjectWithBigInts,
+  JsonValue,
+  JsonValueWithBigInts,
+} from './json-object.js'
+export {
+  type DecodeOptions,
+  decodeLbsMessage,
+  encodeLbsMessage,
+  type LbsMessage,
+  type NewLbsMessage,
+} from './lbs-message.js'
 export type {
   DisownReason,
   Notification,

@@ -1,7 +1,7 @@
 /**
  * Writes an `Info` as JSON, or refuses it. JSON.stringify would leave out what it cannot say (functions,
  * undefined), replace it (NaN by null, a Date by a text, a Map by `{}`), or overflow the stack; here nothing is
- * written but what is read back as the same value.
+ * written but what is read back as the same value; a bigint as the integer it is.
  */
 import { MAX_INFO_DEPTH } from './info-scanner.js'
 import { lbsMessageError, quote } from './lbs-message-error.js'
@@ -25,10 +25,13 @@ export function writeInfo(info: unknown): string {
 function writeValue(value: unknown, place: Place): string {
   if (value === null || typeof value === 'boolean') return String(value)
   if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'bigint') return String(value)
   if (typeof value === 'object') return writeContainer(value, place)
   if (typeof value !== 'number') throw refusal(place, `is ${kindOf(value)}, which JSON cannot say`)
   if (!Number.isFinite(value)) throw refusal(place, `is ${value}, which JSON cannot say`)
-  return Object.is(value, -0) ? '-0' : String(value)
+  if (Object.is(value, -0)) return '-0'
+  // Without an exponent a large integer would be read as text.
+  return Number.isInteger(value) && !Number.isSafeInteger(value) ? value.toExponential() : String(value)
 }
 
 function writeContainer(container: object, place: Place): string {

@@ -8,7 +8,7 @@ import {
   type LbsMessage,
   StreamClientError,
 } from '../src/index.js'
-import { findInfoFault, MAX_INFO_DEPTH, survives } from '../src/info-scanner.js'
+import { inspectInfo, MAX_INFO_DEPTH, survives } from '../src/info-scanner.js'
 
 /** The error a call throws; it must be one with the codec's code. */
 function refusalOf(call: () => unknown): StreamClientError {
@@ -134,9 +134,8 @@ describe('decodeLbsMessage', () => {
   })
 
   it.each([
-    '9007199254740993',
-    '-9007199254740993',
-    '12345678901234567890',
+    '9007199254740993.0',
+    '12345678901234567891e1',
     '1e999',
     '-1E+999',
     '1e-400',
@@ -161,16 +160,91 @@ describe('decodeLbsMessage', () => {
     '1.7976931348623157e+308',
     '5e-324',
     '9007199254740991',
-    '9007199254740992',
+    '-9007199254740991',
+    '1.0',
+    '9007199254740992.0',
+    '9007199254740992e0',
+    '1E20',
+    '-2e+21',
     '1732228800000000',
     '0.30000000000000004',
-    '100000000000000000000',
-    '1000000000000000000000',
     '0.000000000000000000000001',
     '0.1000000000000000000000000000',
   ])('accepts the number %s in whatever spelling', (literal) => {
     const { info } = decodeLbsMessage(`{"DataStreamName":"a","Info":{"n":${literal}}}`)
     expect(info).toStrictEqual({ n: Number(literal) })
+  })
+
+  it.each([
+    '9007199254740992',
+    '-9007199254740992',
+    '9007199254740993',
+    '1732796227123456789',
+    '1732796227000000000',
+    '18446744073709551615',
+    '-9223372036854775808',
+    '100000000000000000000',
+    '9'.repeat(400),
+  ])('hands the integer %s over as its decimal text, wherever in Info it stands', (literal) => {
+    const text = `{"Info":{"é😀": ${literal},"list":[1,[${literal} ,"${literal}"]],"${literal}":{"id":${literal}}},"DataStreamName":"a"}`
+    const seen: string[] = []
+    const options = { onIntegerAsText: (each: string) => seen.push(each) }
+    const info = { 'é😀': literal, list: [1, [literal, literal]], [literal]: { id: literal } }
+    expect(decodeLbsMessage(text, options).info).toStrictEqual(info)
+    expect(decodeLbsMessage(Buffer.from(text)).info).toStrictEqual(info)
+    expect(seen).toEqual([literal, literal, literal])
+  })
+
+  it('hands over as text what begins to be read, and leaves integers beside Info alone', () => {
+    const large = '9007199254740993'
+    const text = `{"id":${large},"Info":{"n":${large}},"DataStreamName":"a","Inf\\u006f":{"m":-${large},"n":7},"more":[${large}]}`
+    const seen: string[] = []
+    expect(decodeLbsMessage(text, { onIntegerAsText: (each) => seen.push(each) })).toStrictEqual({
+      dataStreamName: 'a',
+      info: { m: `-${large}`, n: 7 },
+    })
+    expect(seen).toEqual([`-${large}`])
+  })
+
+  it('refuses integers that JSON.parse would change, and reads the others as numbers, if that is wanted', () => {
+    const options = { infoNumbers: 'refuse', onIntegerAsText: () => expect.unreachable() } as const
+    const read = (literal: string) =>
+      decodeLbsMessage(`{"DataStreamName":"é","Info":{"list":[7,${literal}]}}`, options).info
+    expect(read('9007199254740992')).toStrictEqual({ list: [7, 9007199254740992] })
+    expect(read('100000000000000000000')).toStrictEqual({ list: [7, 1e20] })
+    for (const literal of ['9007199254740993', '-12345678901234567890']) {
+      const error = refusalOf(() => read(literal))
+      expect(error.facts).toEqual({ field: 'Info', literal, position: 40 })
+      expect(error.message).toContain(`would become ${Number(literal)}; send it as text`)
+    }
+  })
+
+  it('reads UTF-8 as it reads text', () => {
+    const text = '{"DataStreamName":"é😀\\u0000","Info":{"ключ":[1.5,"значение"]}}'
+    expect(decodeLbsMessage(Buffer.from(text))).toStrictEqual(decodeLbsMessage(text))
+    expect(decodeLbsMessage(new TextEncoder().encode(text))).toStrictEqual(decodeLbsMessage(text))
+    expect(refusalOf(() => decodeLbsMessage(Buffer.from('\ufeff{"DataStreamName":"a"}'))).message).toContain(
+      'it is not JSON',
+    )
+  })
+
+  it.each([
+    ['a byte that never occurs', [0xff]],
+    ['a character that breaks off', [0xc3]],
+    ['a byte that continues nothing', [0x80]],
+    ['a surrogate', [0xed, 0xa0, 0x80]],
+    ['a zero in two bytes', [0xc0, 0x80]],
+    ['a character beyond the last', [0xf4, 0x90, 0x80, 0x80]],
+  ])('refuses what is not UTF-8, in the name and in Info: %s', (_what, bytes) => {
+    for (const [before, after] of [
+      ['{"DataStreamName":"a', '"}'],
+      ['{"DataStreamName":"a","Info":{"b":"', '"}}'],
+    ]) {
+      const source = Buffer.concat([Buffer.from(`${before}`), Buffer.from(bytes), Buffer.from(`${after}`)])
+      const error = refusalOf(() => decodeLbsMessage(source))
+      expect(error.message).toBe('LBS message invalid: it is not UTF-8')
+      expect(error.cause).toBeInstanceOf(TypeError)
+    }
   })
 
   it('takes digits inside strings for text', () => {
@@ -200,8 +274,8 @@ describe('decodeLbsMessage', () => {
   })
 
   it('names the first of several faults and cuts what is long', () => {
-    const error = decodeRefusal(`{"DataStreamName":"a","Info":{"n":${'9'.repeat(1000)},"m":1e999}}`)
-    expect(error.message).toContain(`${'9'.repeat(60)}... in Info`)
+    const error = decodeRefusal(`{"DataStreamName":"a","Info":{"n":0.${'9'.repeat(1000)},"m":1e999}}`)
+    expect(error.message).toContain(`0.${'9'.repeat(58)}... in Info`)
     expect(error.message.length).toBeLessThan(200)
   })
 
@@ -240,6 +314,18 @@ describe('encodeLbsMessage', () => {
     expect(encodeLbsMessage({ dataStreamName: 'a', info })).toBe(
       '{"DataStreamName":"a","Info":{"text":"é\\n","list":[1,-0,1.5,1e+300,[],null],"yes":true,"odd key":{"no":false}}}',
     )
+  })
+
+  it('writes a bigint as the integer it is, and a number beyond the safe ones so that it is read as a number', () => {
+    const large = 2n ** 64n
+    const text = encodeLbsMessage({
+      dataStreamName: 'a',
+      info: { id: large, list: [-large, 7n], n: 2 ** 60 },
+    })
+    expect(text).toBe(
+      `{"DataStreamName":"a","Info":{"id":${large},"list":[-${large},7],"n":1.152921504606847e+18}}`,
+    )
+    expect(decodeLbsMessage(text).info).toStrictEqual({ id: `${large}`, list: [`-${large}`, 7], n: 2 ** 60 })
   })
 
   it('counts an info of null or undefined as absent', () => {
@@ -312,7 +398,6 @@ describe('encodeLbsMessage', () => {
     ['a hole', { a: Array(1) }, 'info.a[0] is undefined, which JSON cannot say'],
     ['a function', { a: { 'b c': () => 1 } }, 'info.a["b c"] is a function, which JSON cannot say'],
     ['a toJSON', { a: { toJSON: () => 1 } }, 'info.a.toJSON is a function, which JSON cannot say'],
-    ['a bigint', { a: 1n }, 'info.a is a bigint, which JSON cannot say'],
     ['a symbol', { a: Symbol('s') }, 'info.a is a symbol, which JSON cannot say'],
     ['a symbol as key', { a: { [Symbol('s')]: 1 } }, 'info.a has a symbol as key'],
     ['NaN', { a: Number.NaN }, 'info.a is NaN, which JSON cannot say'],
@@ -381,6 +466,22 @@ describe('encodeLbsMessage', () => {
   })
 })
 
+/** What a message with bigints is read as. */
+function asRead(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value)
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(asRead)
+  return Object.defineProperties(
+    {},
+    Object.fromEntries(
+      Object.entries(value).map(([key, each]) => [
+        key,
+        { value: asRead(each), enumerable: true, configurable: true, writable: true },
+      ]),
+    ),
+  )
+}
+
 describe('the codec as a whole', () => {
   const names = fc
     .string({ unit: 'binary', minLength: 1, maxLength: 30 })
@@ -422,7 +523,7 @@ describe('the codec as a whole', () => {
             expect(error).toMatchObject({ code: 'LBS_MESSAGE_INVALID' })
             return
           }
-          expect(decodeLbsMessage(text)).toEqual(message)
+          expect(decodeLbsMessage(text)).toEqual(asRead(message))
         },
       ),
       { numRuns: 1000 },
@@ -485,8 +586,13 @@ describe('the codec as a whole', () => {
     fc.assert(
       fc.property(literals, (literal) => {
         expect(survives(literal)).toBe(exactly(literal) === exactly(String(Number(literal))))
-        const text = `{"Info":{"n":${literal}}}`
-        expect(findInfoFault(text, 'Info') === undefined).toBe(survives(literal))
+        const bytes = Buffer.from(`{"Info":{"n":${literal}}}`)
+        expect(inspectInfo(bytes, 'Info', 'refuse').fault === undefined).toBe(survives(literal))
+        const isLarge = /^-?\d+$/.test(literal) && !Number.isSafeInteger(Number(literal))
+        expect(inspectInfo(bytes, 'Info', 'text')).toEqual({
+          fault: isLarge || survives(literal) ? undefined : { type: 'number', literal, offset: 13 },
+          largeIntegers: isLarge ? [{ start: 13, end: 13 + literal.length }] : [],
+        })
       }),
       { numRuns: 3000 },
     )

@@ -1,5 +1,5 @@
 /** The records of one data stream that wait to be sent, in their order. */
-import type { JsonObject } from '@redis-stream-client/client'
+import type { JsonObjectWithBigInts } from '@redis-stream-client/client'
 import { Fifo } from '@redis-stream-client/notifs/internal'
 import type { CheckedRecord } from './producer-record.js'
 
@@ -29,7 +29,7 @@ const WORDS_PER_PART = 6500
 const BYTES_PER_PART = 1024 * 1024
 
 export class Outbox {
-  info: JsonObject | undefined
+  info: JsonObjectWithBigInts | undefined
   isSending = false
   readonly #waiting = new Fifo<WaitingRecord>()
 

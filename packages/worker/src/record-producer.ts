@@ -4,7 +4,7 @@
  * Calls for one stream that are made in the same turn of the event loop travel together, in their order. So many
  * records are on their way at once; who adds more waits for room.
  */
-import { encodeLbsMessage, type JsonObject, StreamClientError } from '@redis-stream-client/client'
+import { encodeLbsMessage, type JsonObjectWithBigInts, StreamClientError } from '@redis-stream-client/client'
 import {
   isCluster,
   LBS_FIELD,
@@ -34,7 +34,7 @@ import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './worker-keys
 export interface AddOptions {
   readonly idempotencyKey?: string | undefined
   /** `Info` of the LBS message, should this record be the one that assigns the stream. */
-  readonly info?: JsonObject | undefined
+  readonly info?: JsonObjectWithBigInts | undefined
   /** Ends the wait for room: the call rejects and nothing was sent. */
   readonly signal?: AbortSignal | undefined
 }
@@ -130,7 +130,7 @@ export class RecordProducer {
    * Assigns a stream to the LBS, if it is not assigned already: owned, or waiting for an owner.
    * Resolves with the id of the LBS entry, or null if there was no need. Rejects as `add` does.
    */
-  async announce(dataStreamName: string, info?: JsonObject): Promise<string | null> {
+  async announce(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string | null> {
     this.#checkStream(dataStreamName)
     const { announced, checkpoints, lbs, locks } = this.#keys
     const id = await this.#withDeadline(
@@ -153,7 +153,7 @@ export class RecordProducer {
   #enqueue(
     dataStreamName: string,
     record: CheckedRecord,
-    info: JsonObject | undefined,
+    info: JsonObjectWithBigInts | undefined,
     sequence: RecordSequence | null,
   ): Promise<AddedRecord> {
     const outbox = this.#outboxes.get(dataStreamName) ?? new Outbox()
@@ -196,7 +196,7 @@ export class RecordProducer {
   async #addPart(
     dataStreamName: string,
     part: readonly WaitingRecord[],
-    info: JsonObject | undefined,
+    info: JsonObjectWithBigInts | undefined,
   ): Promise<AddedRecord[]> {
     const keys = this.#keys
     const { announce: when, idempotencyWindowMs, maxLen, mayCutUncommitted } = this.#options
@@ -280,7 +280,7 @@ export class RecordProducer {
   }
 }
 
-function message(dataStreamName: string, info: JsonObject | undefined): string {
+function message(dataStreamName: string, info: JsonObjectWithBigInts | undefined): string {
   return encodeLbsMessage(info === undefined ? { dataStreamName } : { dataStreamName, info })
 }
 

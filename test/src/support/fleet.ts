@@ -4,7 +4,7 @@
  *
  *     await using fleet = new Fleet(server, { heartbeatTtlMs: 500 })
  */
-import { type JsonObject, LbsProducer, type OwnedStream } from '@redis-stream-client/client'
+import { type JsonObjectWithBigInts, LbsProducer, type OwnedStream } from '@redis-stream-client/client'
 import type { Redis } from 'ioredis'
 import { ConsumerProcess, type ConsumerProcessOptions } from './consumer-process.js'
 import { eventually } from './eventually.js'
@@ -100,7 +100,7 @@ export class Fleet implements AsyncDisposable {
   }
 
   /** Adds a data stream to the LBS; resolves with the id of the entry. */
-  async add(dataStreamName: string, info?: JsonObject): Promise<string> {
+  async add(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string> {
     return await this.#producer.add(dataStreamName, info)
   }
 

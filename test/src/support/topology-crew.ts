@@ -1,5 +1,5 @@
 /** Clients of one service on any kind of Redis, with a witness that no stream has two owners. */
-import { type JsonObject, LbsProducer, type OwnedStream } from '@redis-stream-client/client'
+import { type JsonObjectWithBigInts, LbsProducer, type OwnedStream } from '@redis-stream-client/client'
 import type { Cluster, Redis } from 'ioredis'
 import { eventually } from './eventually.js'
 import { Member, type MemberOptions } from './member.js'
@@ -31,7 +31,7 @@ export class TopologyCrew implements AsyncDisposable {
     return await member.init()
   }
 
-  async add(dataStreamName: string, info?: JsonObject): Promise<string> {
+  async add(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string> {
     return await this.#producer.add(dataStreamName, info)
   }
 

@@ -19,7 +19,7 @@ import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import { Connection, type ConnectionProblem } from '../redis/connection.js'
 import type { RedisLike } from '../redis/duplicate.js'
-import { isReadable, isUnreadable, type Lbs, type LbsEntry } from '../redis/lbs.js'
+import { isReadable, isUnreadable, type Lbs, type LbsEntry, type RawEntry } from '../redis/lbs.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
@@ -123,7 +123,7 @@ export class LbsReader implements Agent {
     const { blockMs, keys, lbs } = this.#context
     const connection = await this.#open(signal)
     const reply = await connection.run((redis) =>
-      redis.xreadgroup(
+      redis.xreadgroupBuffer(
         'GROUP',
         keys.group,
         session.consumer,
@@ -139,7 +139,7 @@ export class LbsReader implements Agent {
     this.#lastReadAtMs = Date.now()
     this.#problem = null
     if (reply === null) await this.#showItself(session, connection)
-    const streams = (reply ?? []) as [key: string, entries: [id: string, fields: string[]][]][]
+    const streams = (reply ?? []) as [key: Buffer, entries: RawEntry[]][]
     return streams.flatMap(([, entries]) => entries.map((raw) => lbs.decode(raw)))
   }
 

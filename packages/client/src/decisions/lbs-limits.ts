@@ -1,5 +1,4 @@
 /** How large what a producer sends may be: producers refuse more, clients put it with the dead letters. */
-import type { LbsMessage } from '@redis-stream-client/notifs'
 
 export interface LbsLimits {
   /** Greatest length of a data stream name, in bytes of UTF-8. */
@@ -13,20 +12,26 @@ export const DEFAULT_LIMITS: LbsLimits = { maxNameBytes: 64 * 1024, maxInfoBytes
 /** Fields an LBS entry may have: Lua scripts move waiting entries, and pass on about 8,000 values at most. */
 export const GREATEST_FIELD_COUNT = 1000
 
-/** What exceeds a limit, or null. `textBytes`, the length of the whole message, saves measuring what is small. */
+/** What a message needs beside its name and its Info. */
+const FRAME_BYTES = 1024
+/** How much longer than without white space and escapes a message may be. */
+const GREATEST_SPREAD = 2
+
+/** Why a message of this length is not even read, or null: it could only keep others waiting. */
+export function lengthProblem(textBytes: number, { maxNameBytes, maxInfoBytes }: LbsLimits): string | null {
+  const greatest = GREATEST_SPREAD * (maxNameBytes + maxInfoBytes) + FRAME_BYTES
+  if (textBytes <= greatest) return null
+  const limits = `maxNameBytes (${maxNameBytes}) and maxInfoBytes (${maxInfoBytes})`
+  return `LBS message invalid: it has ${textBytes} bytes, more than the ${greatest} that go with ${limits}`
+}
+
+/** What exceeds a limit, or null. */
 export function limitProblem(
-  { dataStreamName, info }: LbsMessage,
+  { nameBytes, infoBytes }: { readonly nameBytes: number; readonly infoBytes: number },
   { maxNameBytes, maxInfoBytes }: LbsLimits,
-  textBytes: number,
 ): string | null {
-  if (textBytes > maxNameBytes) {
-    const nameBytes = Buffer.byteLength(dataStreamName)
-    if (nameBytes > maxNameBytes) return tooLong('DataStreamName', nameBytes, 'maxNameBytes', maxNameBytes)
-  }
-  if (textBytes > maxInfoBytes && info !== undefined) {
-    const infoBytes = Buffer.byteLength(JSON.stringify(info))
-    if (infoBytes > maxInfoBytes) return tooLong('Info', infoBytes, 'maxInfoBytes', maxInfoBytes)
-  }
+  if (nameBytes > maxNameBytes) return tooLong('DataStreamName', nameBytes, 'maxNameBytes', maxNameBytes)
+  if (infoBytes > maxInfoBytes) return tooLong('Info', infoBytes, 'maxInfoBytes', maxInfoBytes)
   return null
 }
 

@@ -4,6 +4,7 @@ import {
   DEFAULT_LIMITS,
   GREATEST_FIELD_COUNT,
   type LbsLimits,
+  lengthProblem,
   limitProblem,
 } from '../decisions/lbs-limits.js'
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
@@ -35,17 +36,33 @@ export interface ConsumerInfo {
   readonly idleMs: number
 }
 
-export type RawEntry = [id: string, fields: string[] | null]
+/** An entry as XREADGROUP and XRANGE give it in buffers: what is not UTF-8 would be changed in a string. */
+export type RawEntry = [id: Buffer, fields: Buffer[] | null]
+
+/** How entries are read. */
+export interface LbsReading extends LbsLimits {
+  /** What becomes of integers in Info that JavaScript cannot count up to. */
+  readonly infoNumbers: 'text' | 'refuse'
+  /** Called with the first such integer of an entry that was handed over as text. */
+  readonly onIntegerAsText: (entry: ReadableEntry, text: string) => void
+}
+
+const DEFAULT_READING: LbsReading = {
+  ...DEFAULT_LIMITS,
+  infoNumbers: 'text',
+  onIntegerAsText: () => undefined,
+}
+const LBS_FIELD_BYTES = Buffer.from(LBS_FIELD)
 
 export class Lbs {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
-  readonly #limits: LbsLimits
+  readonly #reading: LbsReading
 
-  constructor(connection: Connection, keys: ServiceKeys, limits: LbsLimits = DEFAULT_LIMITS) {
+  constructor(connection: Connection, keys: ServiceKeys, reading: LbsReading = DEFAULT_READING) {
     this.#connection = connection
     this.#keys = keys
-    this.#limits = limits
+    this.#reading = reading
   }
 
   /** Makes the stream, the group (at `0`: what was added before is served too) and the consumer, where missing. */
@@ -96,7 +113,7 @@ export class Lbs {
   /** The entries with these ids, null where there is none. */
   async entries(ids: readonly string[]): Promise<(LbsEntry | null)[]> {
     if (ids.length === 0) return []
-    const rows = await this.#pipeline(ids, (pipeline, id) => pipeline.xrange(this.#keys.lbs, id, id))
+    const rows = await this.#pipeline(ids, (pipeline, id) => pipeline.xrangeBuffer(this.#keys.lbs, id, id))
     return (rows as RawEntry[][]).map(([raw]) => (raw === undefined ? null : this.decode(raw)))
   }
 
@@ -107,7 +124,7 @@ export class Lbs {
 
   /** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
   decode(raw: RawEntry): LbsEntry {
-    const entry = decodeEntry(raw, this.#limits)
+    const entry = decodeEntry(raw, this.#reading)
     if (!isReadable(entry)) return entry
     const { dataStreamName } = entry.message
     const problem = reservedNameProblem(this.#keys.service, dataStreamName)
@@ -140,23 +157,42 @@ function readConsumer(row: readonly unknown[]): ConsumerInfo {
   }
 }
 
-function decodeEntry([id, fields]: RawEntry, limits: LbsLimits): LbsEntry {
+function decodeEntry([idBytes, fields]: RawEntry, reading: LbsReading): LbsEntry {
+  const id = idBytes.toString()
   if (fields === null) return { id, problem: 'the entry was deleted' }
   if (fields.length > 2 * GREATEST_FIELD_COUNT) {
     return { id, problem: `the entry has ${fields.length / 2} fields, more than ${GREATEST_FIELD_COUNT}` }
   }
   for (let i = 0; i + 1 < fields.length; i += 2) {
-    if (fields[i] !== LBS_FIELD) continue
-    const text = fields[i + 1] as string
-    try {
-      const message = decodeLbsMessage(text)
-      const problem = limitProblem(message, limits, Buffer.byteLength(text))
-      return problem === null ? { id, message } : { id, problem }
-    } catch (error) {
-      return { id, problem: messageOf(error) }
-    }
+    if (fields[i]?.equals(LBS_FIELD_BYTES)) return decodeMessage(id, fields[i + 1] as Buffer, reading)
   }
   return { id, problem: `the entry has no field ${LBS_FIELD}` }
+}
+
+function decodeMessage(id: string, bytes: Buffer, reading: LbsReading): LbsEntry {
+  const tooLong = lengthProblem(bytes.length, reading)
+  if (tooLong !== null) return { id, problem: tooLong }
+  const integersAsText: string[] = []
+  try {
+    const message = decodeLbsMessage(bytes, {
+      infoNumbers: reading.infoNumbers,
+      onIntegerAsText: (text) => integersAsText.push(text),
+    })
+    const nameBytes = Buffer.byteLength(message.dataStreamName)
+    // What the whole message is not longer than need not be measured. Integers as text have gained two quotes.
+    const isMeasured = bytes.length > reading.maxInfoBytes && message.info !== undefined
+    const infoBytes = isMeasured
+      ? Buffer.byteLength(JSON.stringify(message.info)) - 2 * integersAsText.length
+      : 0
+    const problem = limitProblem({ nameBytes, infoBytes }, reading)
+    if (problem !== null) return { id, problem }
+    const entry = { id, message }
+    const [first] = integersAsText
+    if (first !== undefined) reading.onIntegerAsText(entry, first)
+    return entry
+  } catch (error) {
+    return { id, problem: messageOf(error) }
+  }
 }
 
 export function isReadable(entry: LbsEntry): entry is ReadableEntry {

@@ -83,7 +83,7 @@ class ModelRedis extends EventEmitter {
         calls.push(['config', args])
         return pipeline
       },
-      xrange: (...args: unknown[]) => {
+      xrangeBuffer: (...args: unknown[]) => {
         calls.push(['xrange', args])
         return pipeline
       },
@@ -91,7 +91,7 @@ class ModelRedis extends EventEmitter {
         Promise.all(
           calls.map(([name, args]) =>
             this.#send(name, args).then(
-              (answer) => [null, answer],
+              (answer) => [null, inBuffers(answer)],
               (error: unknown) => [error, undefined],
             ),
           ),
@@ -118,6 +118,7 @@ class ModelRedis extends EventEmitter {
   xinfo = (...args: unknown[]) => this.#send('xinfo', args)
   xrange = (...args: unknown[]) => this.#send('xrange', args)
   xreadgroup = (...args: unknown[]) => this.#send('xreadgroup', args)
+  xreadgroupBuffer = (...args: unknown[]) => this.#send('xreadgroup', args).then(inBuffers)
 
   #send(name: string, args: readonly unknown[]): Promise<unknown> {
     const link = this.#link
@@ -211,6 +212,12 @@ class ModelRedis extends EventEmitter {
 /** Answers belong to whoever gets them. */
 function mutable(answer: Answer): unknown {
   return Array.isArray(answer) ? answer.map((each: Answer) => mutable(each)) : answer
+}
+
+/** An answer as the methods of ioredis with `Buffer` in their names give it. */
+export function inBuffers(answer: unknown): unknown {
+  if (Array.isArray(answer)) return answer.map(inBuffers)
+  return typeof answer === 'string' ? Buffer.from(answer) : answer
 }
 
 /** The words of a command, as ioredis makes them of its arguments. */

@@ -1,7 +1,7 @@
 /** The model server as one side of the commands of a service: every command is answered at once. */
 import type { Connection } from '../../src/redis/connection.js'
 import type { ServiceKeys } from '../../src/service-keys.js'
-import { ReplyError, wordsOf } from './model-redis.js'
+import { inBuffers, ReplyError, wordsOf } from './model-redis.js'
 import type { ScriptWatch, ScriptWeakness } from './model-scripts.js'
 import { ModelServer } from './model-server.js'
 import { Side } from './service-commands.js'
@@ -49,8 +49,8 @@ function directRedis(server: ModelServer): unknown {
   const pipeline = () => {
     const calls: Promise<unknown>[] = []
     const made = {
-      xrange: (...args: unknown[]) => {
-        calls.push(call('xrange', args))
+      xrangeBuffer: (...args: unknown[]) => {
+        calls.push(call('xrange', args).then(inBuffers))
         return made
       },
       exec: async () => (await Promise.all(calls)).map((answer) => [null, answer]),
