@@ -135,8 +135,7 @@ export class WorkerParts {
   }
 
   #makeRuns(scripts: WorkerScripts): OwnedRuns {
-    const { keys, logger, options, recorder, redis, signal } = this.#context
-    const producer = new RecordProducer(redis, keys.service)
+    const { keys, logger, options, recorder, signal } = this.#context
     const trimmer = new Trimmer(scripts, logger)
     const endings = new StreamEndings({
       scripts,
@@ -144,7 +143,11 @@ export class WorkerParts {
       logger,
       signal,
       announce: async (stream) => {
-        await producer.announce(stream.dataStreamName, stream.additionalInfo)
+        const { additionalInfo, dataStreamName } = stream
+        // Over our own connection: the caller's may be closed, or not even open, and has no deadline.
+        await this.commands.run((redis) =>
+          new RecordProducer(redis, keys.service).announce(dataStreamName, additionalInfo),
+        )
       },
       onEnd: (run, how) => this.runs.ended(run, how),
     })

@@ -139,6 +139,26 @@ describe('the end of a stream', () => {
     expect(await world.redis.get('count')).toBe('20')
   })
 
+  test('of an idle stream is followed by a new assignment for a record that came right then', async () => {
+    const { proxy } = await world.proxied()
+    const redis = world.server.client({ port: proxy.port, lazyConnect: true })
+    const handled = new Handled()
+    const started = world.start('a', { idleMs: 60, process: ({ id }) => handled.note('s', id) }, redis)
+    const added = new Promise<string | null>((resolve) => {
+      started.worker.once('streamEnded', () => {
+        proxy.freeze() // so that the record comes before the worker looks once more
+        void world.redis.xadd('s', '*', 'n', 1).then((id) => {
+          resolve(id)
+          proxy.thaw()
+        })
+      })
+    })
+    await world.fill('s', 1)
+    const id = await added
+    expect((await handled.has('s', 2)).at(-1)).toBe(id)
+    expect(redis.status).toBe('wait') // the worker uses connections of its own
+  })
+
   test('of an idle stream loses no record, however it falls', async () => {
     const handled = new Handled()
     const producer = new RecordProducer(world.redis, 'orders')
