@@ -94,10 +94,12 @@ export class StreamRun {
 
   /** Goes on where the last owner has committed. That an earlier assignment was finished says nothing about this one. */
   restore(checkpoint: WorkerCheckpoint): void {
-    const { finished, position } = checkpoint
+    const { failure, finished, position } = checkpoint
     const isOurs = finished?.idInLbs === this.stream.idInLbs
     this.progress.restore({ ...checkpoint, finished: isOurs ? finished : null })
     this.#readPosition = position
+    // The last owner knew already which record of its batch was to blame.
+    if (failure !== null && failure.attempts > 0) this.#singlyThrough = failure.id
   }
 
   get name(): string {

@@ -28,7 +28,7 @@ export interface WorkerOptions {
   readonly onExhausted?: 'skip' | 'halt' | undefined
   /** How long the handler may take. Default: no limit. */
   readonly timeoutMs?: number | undefined
-  /** A handler that runs for longer is named in the log on level warn, once for each call. Default 60000. */
+  /** A handler that runs for longer is named in the log on level warn, once for each call. Default 30000. */
   readonly warnAfterMs?: number | undefined
   /** How long a handler that was told to stop may go on before it is left to itself. Default 1000. */
   readonly abandonAfterMs?: number | undefined
@@ -258,7 +258,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     },
     onExhausted: options.onExhausted ?? 'skip',
     timeoutMs: options.timeoutMs ?? Infinity,
-    warnAfterMs: options.warnAfterMs ?? 60_000,
+    warnAfterMs: options.warnAfterMs ?? 30_000,
     abandonAfterMs: options.abandonAfterMs ?? 1000,
     drainMs: options.drainMs ?? 10_000,
     isLast: options.isLast ?? null,

@@ -299,7 +299,7 @@ describe('options', () => {
       commitEvery: 100,
       commitIntervalMs: 1000,
       retry: { attempts: 16, initialDelayMs: 200, maxDelayMs: 30_000, factor: 2, jitter: 0.5 },
-      warnAfterMs: 60_000,
+      warnAfterMs: 30_000,
       onExhausted: 'skip',
       drainMs: 10_000,
       circuitBreaker: null,

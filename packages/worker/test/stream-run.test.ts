@@ -184,6 +184,17 @@ describe('a record that has failed under the last owner', () => {
     expect(run.state).toBe('active')
   })
 
+  test('is handled alone, if attempts at it alone were counted', () => {
+    for (const [attempts, expected] of [
+      [1, ['1-0']],
+      [0, ['1-0', '2-0']], // a batch that asked for time
+    ] as const) {
+      const { run } = start(failed({ attempts }))
+      run.accept('0-0', records('1-0', '2-0'))
+      expect(run.next(10).map(({ id }) => id)).toEqual(expected)
+    }
+  })
+
   test('does not wait if its delay is over, or was not kept', () => {
     for (const dueAtMs of [Date.now() - 1, 0]) {
       const { run } = start(failed({ lastAtMs: 0, dueAtMs }))
