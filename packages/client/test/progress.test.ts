@@ -4,6 +4,7 @@ import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import { pino } from 'pino'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ProgressWatch } from '../src/agents/progress-watch.js'
+import { type Clock, systemClock } from '../src/decisions/clock.js'
 import {
   type ClientOptions,
   LbsProducer,
@@ -22,6 +23,8 @@ import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
 const TIMEOUT_MS = 1000
+/** So that a slow machine does not make it lose what it works on. */
+const PATIENT = { progressTimeoutMs: 20_000 }
 const waiting = { timeoutMs: 15_000 }
 
 let server: RedisServer
@@ -93,10 +96,15 @@ describe('with progressTimeoutMs', () => {
     const stream = await eventually('it is owned', () => kept[0])
     const { signal } = stream as OwnedStream
     const ownedThen: boolean[] = []
-    await using other = await start('quiet', 'b', (notification) => {
-      ownedThen.push((stream as OwnedStream).owned)
-      touchAdded(notification)
-    })
+    await using other = await start(
+      'quiet',
+      'b',
+      (notification) => {
+        ownedThen.push((stream as OwnedStream).owned)
+        touchAdded(notification)
+      },
+      PATIENT,
+    )
     await eventually('the other has it', () => other.client.owned.get('s0'), Boolean, waiting)
     expect(ownedThen).toEqual([false])
     expect(signal.reason).toMatchObject({ code: 'STREAM_NOT_OWNED' })
@@ -117,7 +125,7 @@ describe('with progressTimeoutMs', () => {
     await add('stuck', 20)
     await eventually('it owns all', () => first.client.owned.size === 20, Boolean, waiting)
     await eventually('it was told of one', () => first.client.health().untold === 19)
-    await using second = await start('stuck', 'b', touchAdded)
+    await using second = await start('stuck', 'b', touchAdded, PATIENT)
     await eventually('the other owns all', () => second.client.owned.size === 20, Boolean, waiting)
     expect(first.client.owned.size).toBe(0)
     expect(first.heard).toHaveLength(1)
@@ -133,21 +141,26 @@ describe('with progressTimeoutMs', () => {
       async (notification, client) => {
         if (notification.type === 'StreamExpired') keepTouching(await client.claim(notification.payload))
       },
-      { claimMode: 'manual' },
+      { claimMode: 'manual', ...PATIENT },
     )
     await eventually('the other has claimed it', () => second.client.owned.size === 1, Boolean, waiting)
   })
 
   it('a stream that is touched or committed stays, beside one that does not', async () => {
     const fate = new Map<string, string>()
-    await using owner = await start('beside', 'a', (notification) => {
-      if (notification.type === 'StreamDisowned')
-        fate.set(notification.payload.dataStreamName, notification.reason)
-      if (notification.type !== 'StreamAdded') return
-      const { stream } = notification
-      if (stream.dataStreamName === 's0') keepTouching(stream)
-      if (stream.dataStreamName === 's1') void commitOn(stream)
-    })
+    await using owner = await start(
+      'beside',
+      'a',
+      (notification) => {
+        if (notification.type === 'StreamDisowned')
+          fate.set(notification.payload.dataStreamName, notification.reason)
+        if (notification.type !== 'StreamAdded') return
+        const { stream } = notification
+        if (stream.dataStreamName === 's0') keepTouching(stream)
+        if (stream.dataStreamName === 's1') void commitOn(stream)
+      },
+      { progressTimeoutMs: 2000, heartbeatTtlMs: 10_000 },
+    )
     await add('beside', 3)
     await eventually('the third is lost', () => fate.has('s2'), Boolean, waiting)
     expect([...fate]).toEqual([['s2', 'no-progress']])
@@ -184,10 +197,13 @@ describe('the watch over progress', () => {
     signal: new AbortController().signal,
     trust: { signals: 0 },
   } as unknown as Session
-  const clock = { now: () => ({ monotonicMs: Number.MAX_SAFE_INTEGER, wallMs: 0 }) }
+  const farAhead = { now: () => ({ monotonicMs: Number.MAX_SAFE_INTEGER, wallMs: 0 }) }
   const never: StreamOperations = { commit: stuck, finish: stuck, release: stuck }
 
-  function world(release: (stream: StreamHandle, released: ReleasedStreams) => Promise<void>) {
+  function world(
+    release: (stream: StreamHandle, released: ReleasedStreams) => Promise<void>,
+    clock: Clock = farAhead,
+  ) {
     const recorder = guardRecorder(undefined, () => undefined)
     const ownership = new Ownership({
       broker: new NotificationBroker(),
@@ -247,6 +263,31 @@ describe('the watch over progress', () => {
     await running
     expect(given).toEqual(['idle'])
     expect([...ownership.streams.keys()]).toEqual(['committing', 'ending', 'leaving'])
+  })
+
+  it('gives owners time to speak up after the process stood still', async () => {
+    const { ownership, watch } = world(() => Promise.resolve(), systemClock)
+    const stream = own(ownership, 's')
+    let next: NodeJS.Immediate | undefined
+    const touchAgain = (): void => {
+      stream.touch()
+      next = setImmediate(touchAgain)
+    }
+    touchAgain()
+    const stop = new AbortController()
+    const running = watch.run(session, stop.signal)
+    await new Promise<void>((resolve) => {
+      // Timers come next, and with them the look: before the owner has had its turn.
+      setImmediate(() => {
+        for (const untilMs = performance.now() + 500; performance.now() < untilMs; );
+        setTimeout(resolve, 100) // several looks later
+      })
+    })
+    expect(stream.owned).toBe(true)
+    clearImmediate(next)
+    await eventually('it is disowned when nobody touches it', () => stream.hasEnded)
+    stop.abort()
+    await running
   })
 
   it('tries again what Redis refuses, and lets nobody here take it meanwhile', async () => {

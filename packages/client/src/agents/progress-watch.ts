@@ -44,13 +44,27 @@ export class ProgressWatch implements Agent {
     const { logger, progressTimeoutMs } = this.#context
     if (progressTimeoutMs === Number.POSITIVE_INFINITY) return
     const pauseMs = Math.min(progressTimeoutMs / LOOKS_PER_TIMEOUT, GREATEST_PAUSE_MS)
+    let wasLate = false
     await repeat('progress watch', signal, logger, async () => {
-      await sleep(pauseMs, signal)
+      const isLate = await this.#pause(pauseMs, signal)
       if (signal.aborted) return
+      if (isLate && !wasLate) {
+        wasLate = true // the process stood still: its owners get one pause to say that they go on
+        return
+      }
+      wasLate = false
       await this.#disownStuck(session)
       await Promise.all([...this.#disowned].map((stream) => this.#giveBack(stream)))
     })
     this.#disowned.clear() // the session is over: its streams are found like those of the dead
+  }
+
+  /** Answers whether it took more than twice as long as it should. */
+  async #pause(pauseMs: number, signal: AbortSignal): Promise<boolean> {
+    const { clock } = this.#context
+    const beganMs = clock.now().monotonicMs
+    await sleep(pauseMs, signal)
+    return clock.now().monotonicMs - beganMs > 2 * pauseMs
   }
 
   async #disownStuck(session: Session): Promise<void> {
