@@ -124,6 +124,7 @@ export function assemble(context: PartsContext): Parts {
     clock,
     recorder,
     logger,
+    onRefused: () => look.requestLater(),
     onSurplus: (idInLbs) => released.markSurplus(idInLbs),
   })
   const claimRequests = new ClaimRequests({

@@ -22,6 +22,8 @@ import type { Claims } from './claims.js'
 import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
+/** Until what Redis has refused is tried again. */
+const LATER_MS = 1000
 /** Streams whose entries are looked for in the LBS at each look. */
 const SHARE = 1000
 
@@ -45,6 +47,7 @@ export class Look implements Agent {
   readonly #context: LookContext
   #isRequested = false
   #wake: (() => void) | undefined
+  #isLater = false
   #shareStart = 0
 
   constructor(context: LookContext) {
@@ -55,6 +58,16 @@ export class Look implements Agent {
   request(): void {
     this.#isRequested = true
     this.#wake?.()
+  }
+
+  /** Asks for a look in a while. What asks again meanwhile is served by the same look. */
+  requestLater(): void {
+    if (this.#isLater) return
+    this.#isLater = true
+    setTimeout(() => {
+      this.#isLater = false
+      this.request()
+    }, LATER_MS).unref()
   }
 
   async run(session: Session, signal: AbortSignal): Promise<void> {

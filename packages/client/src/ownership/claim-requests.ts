@@ -63,6 +63,7 @@ export class ClaimRequests {
     try {
       const taken = await this.#batch.add({ session, payload })
       outcome = taken.outcome
+      if (taken.outcome === 'failed') throw taken.error
       if (taken.outcome !== 'taken') throw refusal(taken.outcome, payload)
       return taken.stream
     } finally {
@@ -103,7 +104,7 @@ function isEntryId(text: string): boolean {
 }
 
 function refusal(
-  outcome: Exclude<Taken['outcome'], 'taken'>,
+  outcome: Exclude<Taken['outcome'], 'taken' | 'failed'>,
   { dataStreamName, idInLbs }: LbsInfo,
 ): StreamClientError {
   const facts = { dataStreamName, idInLbs }

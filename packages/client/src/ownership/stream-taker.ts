@@ -13,12 +13,14 @@ import {
   type ServiceScripts,
   type TakeAnswer,
   type TakeMode,
+  type TakeRules,
   type Tenure,
 } from '../redis/service-scripts.js'
 import { type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
+import { Refusals } from './refusals.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
 
 /** How many earlier sessions of this process are remembered for the crash rule. */
@@ -33,6 +35,8 @@ interface UnderWay {
 /** What became of one entry. `isNew` is false if the client owned the stream already. */
 export type Taken =
   | { readonly outcome: 'taken'; readonly stream: StreamHandle; readonly isNew: boolean }
+  /** Redis has refused to take it, for now. */
+  | { readonly outcome: 'failed'; readonly error: StreamClientError }
   | { readonly outcome: Exclude<TakeOutcome, 'taken' | 'failed'> }
 
 export interface StreamTakerContext {
@@ -47,6 +51,8 @@ export interface StreamTakerContext {
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
+  /** An entry was refused and stays pending: it should be tried again soon. */
+  readonly onRefused: () => void
   /** A stream was given back for want of room only. */
   readonly onSurplus: (idInLbs: string) => void
 }
@@ -55,6 +61,7 @@ export class StreamTaker {
   readonly #context: StreamTakerContext
   readonly #underWay = new Map<string, UnderWay>()
   readonly #calls = new Set<Promise<unknown>>()
+  readonly #refusals: Refusals
   #formerTokens: readonly string[] = []
   /** Of all that were answered. */
   #greatestFence = 0
@@ -62,6 +69,7 @@ export class StreamTaker {
 
   constructor(context: StreamTakerContext) {
     this.#context = context
+    this.#refusals = new Refusals(context.clock)
   }
 
   /** From now on nothing is taken; what an answer under way brings is given back at once. */
@@ -188,8 +196,8 @@ export class StreamTaker {
     mode: TakeMode,
     isKept: boolean,
   ): Promise<Taken[]> {
-    const { clock, maxCrashes, crashWindowMs, lbsIdleTimeMs, persistence, recorder, scripts } = this.#context
-    const rules = { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
+    const { clock, persistence, recorder, scripts } = this.#context
+    const rules = this.#rules(mode)
     const assignments = entries.map(({ id, message }) => {
       const knownFence = this.#underWay.get(id)?.knownFence ?? 0
       return { id, dataStreamName: message.dataStreamName, knownFence }
@@ -220,8 +228,8 @@ export class StreamTaker {
   }
 
   /**
-   * Redis refuses a batch: find the entry it refuses, and put that one with the dead letters. Where no entry is to
-   * blame, because a permission is missing or a key of the service holds something foreign, all stay pending.
+   * Redis refuses a batch: each entry is sent alone, so that one that is refused does not hold up the others. Rejects
+   * with REDIS_ERROR where no entry is to blame; then all that are left stay pending.
    */
   async #takeOneByOne(
     session: Session,
@@ -230,19 +238,45 @@ export class StreamTaker {
     isKept: boolean,
     error: StreamClientError,
   ): Promise<Taken[]> {
-    const { deadLetters, persistence, scripts } = this.#context
     const [first] = entries
-    if (first !== undefined && entries.length === 1) {
-      if (isForbidden(error.cause)) throw error
-      await persistence.send('look for foreign keys', session, () => scripts.readShared())
-      const { dataStreamName } = first.message
-      const letter = { idInLbs: first.id, dataStreamName, reason: 'unserviceable', error: error.message }
-      const [answer] = await deadLetters.bury(session, [letter])
-      return [{ outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }]
-    }
+    if (first !== undefined && entries.length === 1) return [await this.#judge(session, first, error)]
     const taken: Taken[] = []
     for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode, isKept)))
     return taken
+  }
+
+  /**
+   * Redis refuses to take an entry that was sent alone. The entry goes to the dead letters if the cause is known to be its
+   * own, or if it is refused again and again, over some time, while Redis is willing to take others. Else it stays
+   * pending and is tried again soon.
+   */
+  async #judge(session: Session, entry: ReadableEntry, error: StreamClientError): Promise<Taken> {
+    const { deadLetters, logger, onRefused, persistence, scripts } = this.#context
+    const { dataStreamName } = entry.message
+    if (isForbidden(error.cause)) throw error
+    await persistence.send('look for foreign keys', session, () => scripts.readShared())
+    const isDamaged = await persistence.send('look for damage', session, () =>
+      scripts.isDamaged(dataStreamName),
+    )
+    if (!isDamaged) {
+      // Of no entries at all: rejects where Redis refuses whatever is to be taken.
+      await persistence.send('take nothing', session, () => scripts.take(session, [], this.#rules('acquire')))
+      if (!this.#refusals.add(entry.id)) {
+        const facts = { idInLbs: entry.id, dataStreamName, error: error.message }
+        logger.warn(facts, 'Redis refuses to have this entry taken: it stays pending and is tried again')
+        onRefused()
+        return { outcome: 'failed', error }
+      }
+    }
+    this.#refusals.forget(entry.id)
+    const letter = { idInLbs: entry.id, dataStreamName, reason: 'unserviceable', error: error.message }
+    const [answer] = await deadLetters.bury(session, [letter])
+    return { outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }
+  }
+
+  #rules(mode: TakeMode): TakeRules {
+    const { crashWindowMs, lbsIdleTimeMs, maxCrashes } = this.#context
+    return { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
   }
 
   /** Frees streams whose entries are gone, after their owner has been told that he is none any more. */
@@ -279,6 +313,7 @@ export class StreamTaker {
     const { ownership } = this.#context
     const { dataStreamName } = entry.message
     const known = ownership.streams.get(dataStreamName)
+    this.#refusals.forget(entry.id)
     switch (answer.status) {
       case 'TAKEN':
         this.#greatestFence = Math.max(this.#greatestFence, answer.fencingToken)

@@ -8,6 +8,7 @@ import type { ConsumerName } from '../decisions/consumer-name.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import * as lua from './lua.generated.js'
+import { isReply } from './redis-errors.js'
 import { ReplicatedWrites, type ReplicaWait } from './replicated-writes.js'
 import { Script } from './script.js'
 
@@ -306,6 +307,24 @@ export class ServiceScripts {
       await redis.hget(checkpoints, '')
       await redis.get(fence)
       await redis.xrange(dead, '-', '+', 'COUNT', 1)
+    })
+  }
+
+  /** Whether keys of this data stream alone hold something that no client has written. */
+  async isDamaged(dataStreamName: string): Promise<boolean> {
+    const keys = this.#keys
+    return await this.#connection.run(async (redis) => {
+      const record = await redis.hget(keys.locks, dataStreamName)
+      if (record !== null && !/^(\S+ ){5}/.test(record)) return true
+      try {
+        // Nothing is read: both only have to be of the right type.
+        await redis.lindex(keys.backlog(dataStreamName), Number.MAX_SAFE_INTEGER)
+        await redis.zrange(keys.late(dataStreamName), '1', '0')
+        return false
+      } catch (error) {
+        if (isReply(error, 'WRONGTYPE')) return true
+        throw error
+      }
     })
   }
 
