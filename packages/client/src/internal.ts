@@ -7,6 +7,7 @@ import { StreamHandle } from './ownership/stream-handle.js'
 import type { Tenure } from './redis/service-scripts.js'
 
 export { sleep } from './async/sleep.js'
+export { TimeSlice } from './async/time-slice.js'
 export { GREATEST_TIMER_MS, startTimer } from './async/timer.js'
 export { backoffMs } from './decisions/backoff.js'
 export { logFailures } from './failure-log.js'

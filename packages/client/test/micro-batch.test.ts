@@ -1,6 +1,7 @@
 import { countKept } from '@redis-stream-client/test/support/collect-garbage'
 import { describe, expect, it } from 'vitest'
 import { MicroBatch } from '../src/async/micro-batch.js'
+import { BATCH_BYTES } from '../src/decisions/batches.js'
 
 describe('calls of one turn', () => {
   it('travel together, in their order, and each gets its own result', async () => {
@@ -66,5 +67,29 @@ describe('calls of one turn', () => {
     }
     expect(references.length).toBeGreaterThan(1000)
     expect(await countKept(references)).toBeLessThanOrEqual(100)
+  })
+
+  it('carry no more bytes than one batch may while others are under way, and nobody waits for ever', async () => {
+    let underWay = 0
+    let most = 0
+    const sent: number[][] = []
+    const batch = new MicroBatch<number, number>(
+      50,
+      async (items) => {
+        sent.push(items)
+        const bytes = items.reduce((sum, each) => sum + each, 0)
+        underWay += bytes
+        most = Math.max(most, underWay)
+        await new Promise((resolve) => setImmediate(resolve))
+        underWay -= bytes
+        return items
+      },
+      (bytes) => bytes,
+    )
+    const sizes = Array.from({ length: 40 }, (_, index) => (1 + (index % 4)) * 0.2 * BATCH_BYTES)
+    expect(await Promise.all(sizes.map((each) => batch.add(each)))).toEqual(sizes)
+    expect(sent.flat()).toEqual(sizes)
+    expect(most).toBeLessThanOrEqual(BATCH_BYTES)
+    expect(await batch.add(5 * BATCH_BYTES)).toBe(5 * BATCH_BYTES)
   })
 })

@@ -3,7 +3,7 @@
  * none left, has to wait, or has had its time. Then others go first.
  */
 import { StreamClientError } from '@redis-stream-client/client'
-import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
+import { messageOf, type SafeLogger, TimeSlice } from '@redis-stream-client/client/internal'
 import { Attempt, type AttemptOutcome } from './attempt.js'
 import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
 import type { Breaker } from './breaker.js'
@@ -15,7 +15,6 @@ import type { SlowHandlers } from './slow-handlers.js'
 import { comparePositions } from './stream-position.js'
 import type { StreamRecord } from './stream-record.js'
 import type { StreamRun } from './stream-run.js'
-import { TimeSlice } from './time-slice.js'
 import { describeError } from './worker-checkpoint.js'
 import type { WorkerEvents } from './worker-events.js'
 import type { HandledOutcome } from './worker-metrics.js'

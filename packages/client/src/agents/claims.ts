@@ -5,8 +5,16 @@ import type { DeadLetters } from '../ownership/dead-letters.js'
 import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
 import type { StreamTaker, Taken } from '../ownership/stream-taker.js'
-import { isReadable, isUnreadable, type Lbs, type LbsEntry, type ReadableEntry } from '../redis/lbs.js'
+import {
+  type FoundEntry,
+  isReadable,
+  isUnreadable,
+  type Lbs,
+  type LbsEntry,
+  type ReadableEntry,
+} from '../redis/lbs.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
+import { entryParts } from '../session/entry-parts.js'
 import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 
@@ -41,47 +49,66 @@ export class Claims {
   }
 
   /**
-   * The entries with these ids that can be served. Those that cannot go to the dead letters, those that are not in
-   * the LBS any more are acknowledged.
+   * The entries with these ids that can be served, as many at a time as may be in hand. Those that cannot go to the dead
+   * letters, those that are not in the LBS any more are acknowledged.
    */
-  async readable(session: Session, ids: readonly string[]): Promise<ReadableEntry[]> {
-    const { deadLetters, lbs, onGone, persistence } = this.#context
-    const found = await persistence.send('read entries', session, () => lbs.entries(ids))
-    const gone = ids.filter((_, index) => found[index] === null)
-    if (gone.length > 0) {
-      await persistence.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
-      onGone()
+  async *readable(session: Session, ids: readonly string[]): AsyncGenerator<readonly ReadableEntry[], void> {
+    for await (const part of entryParts(this.#context, session, ids)) {
+      yield await this.#clear(session, part)
     }
-    const entries = found.filter((entry): entry is LbsEntry => entry !== null)
-    const unreadable = entries.filter(isUnreadable)
-    if (unreadable.length > 0) await deadLetters.buryUnreadable(session, unreadable)
-    return entries.filter(isReadable)
   }
 
   /** Claims entries and delivers each stream won as StreamAdded. Answers how many were won. */
   async claimAndDeliver(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<number> {
-    const { clock, deliveries, recorder } = this.#context
-    const startMs = clock.now().monotonicMs
-    const taken = await this.#claim(session, ids)
-    const durationMs = clock.now().monotonicMs - startMs
+    const { ownership } = this.#context
     let won = 0
-    for (const each of taken) {
-      recorder.claimAttempt({ outcome: each.outcome, durationMs })
-      if (each.outcome !== 'taken' || !each.isNew) continue
-      won++
-      await deliveries.streamAdded(each.stream, signal)
+    // Places are reserved before anything is awaited: whoever asks for `room` next sees what is left.
+    let reserved = ids.length
+    ownership.reserve(reserved)
+    try {
+      for await (const part of entryParts(this.#context, session, ids)) {
+        const taken = await this.#claim(session, part)
+        ownership.unreserve(part.length)
+        reserved -= part.length
+        won += await this.#deliver(signal, taken)
+      }
+    } finally {
+      ownership.unreserve(reserved)
     }
     return won
   }
 
-  /** Places are reserved before anything is awaited: whoever asks for `room` next sees what is left. */
-  async #claim(session: Session, ids: readonly string[]): Promise<Taken[]> {
-    const { ownership, taker } = this.#context
-    ownership.reserve(ids.length)
-    try {
-      return await taker.take(session, await this.readable(session, ids), 'claim')
-    } finally {
-      ownership.unreserve(ids.length)
+  async #claim(session: Session, part: readonly FoundEntry[]): Promise<Taken[]> {
+    const { clock, recorder, taker } = this.#context
+    const startMs = clock.now().monotonicMs
+    const taken = await taker.take(session, await this.#clear(session, part), 'claim')
+    const durationMs = clock.now().monotonicMs - startMs
+    for (const { outcome } of taken) recorder.claimAttempt({ outcome, durationMs })
+    return taken
+  }
+
+  /** Answers how many streams are new. */
+  async #deliver(signal: AbortSignal, taken: readonly Taken[]): Promise<number> {
+    let won = 0
+    for (const each of taken) {
+      if (each.outcome !== 'taken' || !each.isNew) continue
+      won++
+      await this.#context.deliveries.streamAdded(each.stream, signal)
     }
+    return won
+  }
+
+  /** Clears away what cannot be served; answers the rest. */
+  async #clear(session: Session, part: readonly FoundEntry[]): Promise<ReadableEntry[]> {
+    const { deadLetters, lbs, onGone, persistence } = this.#context
+    const gone = part.filter(({ entry }) => entry === null).map(({ id }) => id)
+    if (gone.length > 0) {
+      await persistence.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
+      onGone()
+    }
+    const entries = part.map(({ entry }) => entry).filter((entry): entry is LbsEntry => entry !== null)
+    const unreadable = entries.filter(isUnreadable)
+    if (unreadable.length > 0) await deadLetters.buryUnreadable(session, unreadable)
+    return entries.filter(isReadable)
   }
 }

@@ -267,7 +267,10 @@ export class Failover implements Agent {
     if (claimMode === 'auto') {
       await claims.claimAndDeliver(session, this.#signalOf(session), ids)
     } else {
-      const told = await this.#tell(session, offer, await claims.readable(session, ids))
+      const told = new Set<string>()
+      for await (const entries of claims.readable(session, ids)) {
+        for (const id of await this.#tell(session, offer, entries)) told.add(id)
+      }
       for (const id of ids) if (!told.has(id)) this.#open.delete(id)
     }
   }

@@ -3,6 +3,7 @@
  * after `consumerRetentionMs`; streams are freed whose record is dead or reserved and whose entry has left the LBS.
  * Who has met such an entry goes through the whole lock table at once, whoever wins: a backlog may be waiting.
  */
+import { batchesOf } from '../decisions/batches.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { DeadConsumers } from './dead-consumers.js'
@@ -61,9 +62,8 @@ export class Housekeeping {
     const suspects = [...page]
       .filter(([, record]) => record !== null && (record.consumer === null || !living.has(record.consumer)))
       .map(([dataStreamName]) => dataStreamName)
-    for (let start = 0; start < suspects.length; start += BATCH_LIMIT) {
-      await scripts.sweep(suspects.slice(start, start + BATCH_LIMIT))
-    }
+    for (const batch of batchesOf(suspects, BATCH_LIMIT, (name) => Buffer.byteLength(name)))
+      await scripts.sweep(batch)
     return next
   }
 }

@@ -4,13 +4,14 @@
  * The read blocks, so it has a connection of its own, which is thrown away with every failure and at the end: what a
  * server still answers to an abandoned read is pending under this session's consumer, and the look finds it.
  * While batches are being taken the next one is read. Nothing is read beyond what the client may own and the
- * notification queue can hold.
+ * notification queue can hold, and no more bytes at a time than can be foreseen to be harmless: see BatchSize.
  */
 
 import type { NotificationBroker } from '@redis-stream-client/notifs'
 import { roomAvailable } from '@redis-stream-client/notifs/internal'
 import { sleep } from '../async/sleep.js'
 import { backoffMs } from '../decisions/backoff.js'
+import { BatchSize } from '../decisions/batch-size.js'
 import type { SafeLogger } from '../logger.js'
 import type { DeadLetters } from '../ownership/dead-letters.js'
 import type { Deliveries } from '../ownership/deliveries.js'
@@ -19,7 +20,15 @@ import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import { Connection, type ConnectionProblem } from '../redis/connection.js'
 import type { RedisLike } from '../redis/duplicate.js'
-import { isReadable, isUnreadable, type Lbs, type LbsEntry, type RawEntry } from '../redis/lbs.js'
+import {
+  bytesOf,
+  isReadable,
+  isUnreadable,
+  type Lbs,
+  type LbsEntry,
+  type RawEntry,
+  READ_BYTES,
+} from '../redis/lbs.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
@@ -70,6 +79,7 @@ export class LbsReader implements Agent {
   #problem: ConnectionProblem | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
+  readonly #size = new BatchSize(READ_BYTES)
   /** Failures in a row, also beyond the end of a session. */
   #failures = 0
 
@@ -118,10 +128,23 @@ export class LbsReader implements Agent {
   }
 
   async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
-    const count = await this.#awaitRoom(signal)
-    if (count === 0) return []
-    const { blockMs, keys, lbs } = this.#context
+    const room = await this.#awaitRoom(signal)
+    if (room === 0) return []
     const connection = await this.#open(signal)
+    const count = this.#size.count(room)
+    try {
+      const raws = await this.#read(session, connection, count)
+      if (raws.length === 0) this.#size.reset()
+      else this.#size.hear(raws.map(bytesOf))
+      return await this.#context.lbs.decode(raws)
+    } catch (error) {
+      this.#size.fail(count)
+      throw error
+    }
+  }
+
+  async #read(session: Session, connection: Connection, count: number): Promise<RawEntry[]> {
+    const { blockMs, keys } = this.#context
     const reply = await connection.run((redis) =>
       redis.xreadgroupBuffer(
         'GROUP',
@@ -140,7 +163,7 @@ export class LbsReader implements Agent {
     this.#problem = null
     if (reply === null) await this.#showItself(session, connection)
     const streams = (reply ?? []) as [key: Buffer, entries: RawEntry[]][]
-    return streams.flatMap(([, entries]) => entries.map((raw) => lbs.decode(raw)))
+    return streams.flatMap(([, entries]) => entries)
   }
 
   /**

@@ -6,6 +6,7 @@
  * What we believe to own and Redis does not is disowned. Streams with an operation under way are left out.
  */
 
+import { batchesOf } from '../decisions/batches.js'
 import type { SafeLogger } from '../logger.js'
 import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
@@ -108,8 +109,10 @@ export class Look implements Agent {
 
   async #takeBatch(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<void> {
     const { claims, deliveries, taker } = this.#context
-    const taken = await taker.acquire(session, await claims.readable(session, ids))
-    for (const stream of taken) await deliveries.streamAdded(stream, signal)
+    for await (const entries of claims.readable(session, ids)) {
+      const taken = await taker.acquire(session, entries)
+      for (const stream of taken) await deliveries.streamAdded(stream, signal)
+    }
   }
 
   /** Compares the lock table with what is owned, and a share of what is owned with the LBS. */
@@ -122,9 +125,10 @@ export class Look implements Agent {
       for (const stream of await this.#differing(session, streams.slice(start, start + PAGE)))
         suspects.add(stream)
     }
-    const rest = [...suspects]
-    while (rest.length > 0 && !signal.aborted) {
-      const quiet = rest.splice(0, BATCH_LIMIT).filter((stream) => !stream.isBusy && !stream.hasEnded)
+    const bytesOfName = (stream: StreamHandle): number => Buffer.byteLength(stream.dataStreamName)
+    for (const batch of batchesOf([...suspects], BATCH_LIMIT, bytesOfName)) {
+      if (signal.aborted) return
+      const quiet = batch.filter((stream) => !stream.isBusy && !stream.hasEnded)
       if (quiet.length > 0) await this.#confirm(session, quiet)
     }
   }

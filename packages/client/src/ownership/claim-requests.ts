@@ -3,8 +3,9 @@ import { type LbsInfo, StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder, TakeOutcome } from '../metrics.js'
-import type { Lbs, ReadableEntry } from '../redis/lbs.js'
+import type { FoundEntry, Lbs, ReadableEntry } from '../redis/lbs.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
+import { entryParts } from '../session/entry-parts.js'
 import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
@@ -30,9 +31,12 @@ interface Request {
   readonly payload: LbsInfo
 }
 
+/** What became of one request, or why it could not be sent. */
+type Result = Taken | StreamClientError
+
 export class ClaimRequests {
   readonly #context: ClaimRequestsContext
-  readonly #batch = new MicroBatch<Request, Taken>(BATCH_LIMIT, (requests) => this.#claim(requests))
+  readonly #batch = new MicroBatch<Request, Result>(BATCH_LIMIT, (requests) => this.#claim(requests))
 
   constructor(context: ClaimRequestsContext) {
     this.#context = context
@@ -62,6 +66,7 @@ export class ClaimRequests {
     let outcome: TakeOutcome = 'failed'
     try {
       const taken = await this.#batch.add({ session, payload })
+      if (taken instanceof StreamClientError) throw taken
       outcome = taken.outcome
       if (taken.outcome === 'failed') throw taken.error
       if (taken.outcome !== 'taken') throw refusal(taken.outcome, payload)
@@ -72,15 +77,33 @@ export class ClaimRequests {
     }
   }
 
-  async #claim(requests: readonly Request[]): Promise<Taken[]> {
-    const { deadLetters, lbs, persistence, taker } = this.#context
+  /** An error is that of the requests it has met: what was taken before it stays taken. */
+  async #claim(requests: readonly Request[]): Promise<Result[]> {
     const session = (requests.at(-1) as Request).session
     const ids = requests.map(({ payload }) => payload.idInLbs)
-    const found = await persistence.send('read entries to claim', session, () => lbs.entries(ids))
+    const results: Result[] = []
+    try {
+      for await (const part of entryParts(this.#context, session, ids)) {
+        const asked = requests.slice(results.length, results.length + part.length)
+        results.push(...(await this.#claimPart(session, asked, part)))
+      }
+    } catch (error) {
+      if (!(error instanceof StreamClientError)) throw error
+      while (results.length < requests.length) results.push(error)
+    }
+    return results
+  }
+
+  async #claimPart(
+    session: Session,
+    requests: readonly Request[],
+    found: readonly FoundEntry[],
+  ): Promise<Taken[]> {
+    const { deadLetters, taker } = this.#context
     const results: (Taken | null)[] = []
     const entries: ReadableEntry[] = []
     for (const [index, { payload }] of requests.entries()) {
-      const entry = found[index] ?? null
+      const entry = found[index]?.entry ?? null
       if (entry !== null && 'problem' in entry) {
         await deadLetters.buryUnreadable(session, [entry])
         results.push({ outcome: 'dead-lettered' })

@@ -39,32 +39,41 @@ interface Release {
 
 export class StreamChanges implements StreamOperations {
   readonly #context: StreamChangesContext
-  readonly #commits = new MicroBatch<Commit, Result>(BATCH_LIMIT, (items) =>
-    this.#send('commit', items, (session, part) =>
-      this.#context.scripts.commit(
-        session,
-        part.map(({ stream, number, checkpoint }) => ({ tenure: stream, number, checkpoint })),
+  readonly #commits = new MicroBatch<Commit, Result>(
+    BATCH_LIMIT,
+    (items) =>
+      this.#send('commit', items, (session, part) =>
+        this.#context.scripts.commit(
+          session,
+          part.map(({ stream, number, checkpoint }) => ({ tenure: stream, number, checkpoint })),
+        ),
       ),
-    ),
+    (item) => bytesOfName(item) + Buffer.byteLength(item.checkpoint),
   )
-  readonly #finishes = new MicroBatch<Finish, Result>(BATCH_LIMIT, (items) =>
-    this.#send('done', items, (session, part) =>
-      this.#context.scripts.finish(
-        session,
-        part.map(({ stream, keepCheckpoint }) => ({
-          dataStreamName: stream.dataStreamName,
-          idInLbs: stream.idInLbs,
-          fencingToken: stream.fencingToken,
-          keepCheckpoint,
-        })),
+  readonly #finishes = new MicroBatch<Finish, Result>(
+    BATCH_LIMIT,
+    (items) =>
+      this.#send('done', items, (session, part) =>
+        this.#context.scripts.finish(
+          session,
+          part.map(({ stream, keepCheckpoint }) => ({
+            dataStreamName: stream.dataStreamName,
+            idInLbs: stream.idInLbs,
+            fencingToken: stream.fencingToken,
+            keepCheckpoint,
+          })),
+        ),
       ),
-    ),
+    bytesOfName,
   )
-  readonly #releases = new MicroBatch<Release, Result>(BATCH_LIMIT, (items) =>
-    this.#send('release', items, (session, part) => {
-      const streams = part.map(({ stream }) => stream)
-      return this.#context.scripts.release(session, streams, this.#context.formatOffer(streams))
-    }),
+  readonly #releases = new MicroBatch<Release, Result>(
+    BATCH_LIMIT,
+    (items) =>
+      this.#send('release', items, (session, part) => {
+        const streams = part.map(({ stream }) => stream)
+        return this.#context.scripts.release(session, streams, this.#context.formatOffer(streams))
+      }),
+    bytesOfName,
   )
 
   constructor(context: StreamChangesContext) {
@@ -164,6 +173,10 @@ export class StreamChanges implements StreamOperations {
       return results
     }
   }
+}
+
+function bytesOfName({ stream }: Release): number {
+  return Buffer.byteLength(stream.dataStreamName)
 }
 
 /** What was asked for is done on the master, and lost if that fails before its replicas have it. */

@@ -3,6 +3,7 @@
  * The decision is take.lua's; this sends it, enters what was taken, and keeps one bad entry from holding up the rest.
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
+import { batchLength } from '../decisions/batches.js'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder, TakeOutcome } from '../metrics.js'
@@ -156,7 +157,8 @@ export class StreamTaker {
     return await this.#whileUnderWay(entries, async () => {
       const taken: Taken[] = []
       while (taken.length < entries.length) {
-        const batch = entries.slice(taken.length, taken.length + BATCH_LIMIT)
+        const rest = entries.slice(taken.length, taken.length + BATCH_LIMIT)
+        const batch = rest.slice(0, batchLength(rest, BATCH_LIMIT, bytesOfName))
         taken.push(...(await this.#takeBatch(session, batch, mode, isKept)))
       }
       return taken
@@ -371,6 +373,10 @@ export class StreamTaker {
     if (this.#isClosing)
       throw new StreamClientError('CLOSED', 'the client is closing: it takes no more streams')
   }
+}
+
+function bytesOfName({ message }: ReadableEntry): number {
+  return Buffer.byteLength(message.dataStreamName)
 }
 
 function newStreams(taken: readonly Taken[]): StreamHandle[] {

@@ -1,5 +1,7 @@
 /** The load-balancer stream and its group: what is read and made with plain commands. */
 import { decodeLbsMessage, type LbsMessage } from '@redis-stream-client/notifs'
+import { TimeSlice } from '../async/time-slice.js'
+import { BatchSize } from '../decisions/batch-size.js'
 import {
   DEFAULT_LIMITS,
   GREATEST_FIELD_COUNT,
@@ -9,7 +11,6 @@ import {
 } from '../decisions/lbs-limits.js'
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
-import type { RedisLike } from './duplicate.js'
 import { isMissingGroup, isReply, messageOf } from './redis-errors.js'
 
 /** An entry whose message could be read. */
@@ -39,6 +40,15 @@ export interface ConsumerInfo {
 /** An entry as XREADGROUP and XRANGE give it in buffers: what is not UTF-8 would be changed in a string. */
 export type RawEntry = [id: Buffer, fields: Buffer[] | null]
 
+/** What was found under an id: null if there is no entry. */
+export interface FoundEntry {
+  readonly id: string
+  readonly entry: LbsEntry | null
+}
+
+/** How many bytes of entries are asked for at a time: as far as can be foreseen, and never less than one entry. */
+export const READ_BYTES: number = 1024 * 1024
+
 /** How entries are read. */
 export interface LbsReading extends LbsLimits {
   /** What becomes of integers in Info that JavaScript cannot count up to. */
@@ -58,6 +68,9 @@ export class Lbs {
   readonly #connection: Connection
   readonly #keys: ServiceKeys
   readonly #reading: LbsReading
+  readonly #partSize = new BatchSize(READ_BYTES)
+  /** One for all who read: several that decode at once must not hold up the heartbeat together. */
+  readonly #slice = new TimeSlice()
 
   constructor(connection: Connection, keys: ServiceKeys, reading: LbsReading = DEFAULT_READING) {
     this.#connection = connection
@@ -110,11 +123,18 @@ export class Lbs {
     return (rows as [id: string][]).map(([id]) => id)
   }
 
-  /** The entries with these ids, null where there is none. */
-  async entries(ids: readonly string[]): Promise<(LbsEntry | null)[]> {
+  /** What is under the first of these ids: as many of them as should be asked for at once, at least one if there is one. */
+  async firstEntries(ids: readonly string[]): Promise<FoundEntry[]> {
     if (ids.length === 0) return []
-    const rows = await this.#pipeline(ids, (pipeline, id) => pipeline.xrangeBuffer(this.#keys.lbs, id, id))
-    return (rows as RawEntry[][]).map(([raw]) => (raw === undefined ? null : this.decode(raw)))
+    const part = ids.slice(0, this.#partSize.count(ids.length))
+    const found = await this.#rawEntries(part)
+    this.#partSize.hear(found.map((raw) => (raw === null ? 0 : bytesOf(raw))))
+    const results: FoundEntry[] = []
+    for (const [index, id] of part.entries()) {
+      const raw = found[index] ?? null
+      results.push({ id, entry: raw === null ? null : await this.#decode(raw) })
+    }
+    return results
   }
 
   /** Acknowledges entries that are not in the stream any more. */
@@ -122,8 +142,18 @@ export class Lbs {
     await this.#connection.run((redis) => redis.xack(this.#keys.lbs, this.#keys.group, ...ids))
   }
 
-  /** Reads the message of an entry as XREADGROUP and XRANGE give it. Never throws. */
-  decode(raw: RawEntry): LbsEntry {
+  /**
+   * Reads the messages of entries, a few milliseconds at a time: a large Info takes tens of milliseconds, and heartbeats
+   * have to get through in between. Never rejects.
+   */
+  async decode(raws: readonly RawEntry[]): Promise<LbsEntry[]> {
+    const entries: LbsEntry[] = []
+    for (const raw of raws) entries.push(await this.#decode(raw))
+    return entries
+  }
+
+  async #decode(raw: RawEntry): Promise<LbsEntry> {
+    await this.#slice.turn()
     const entry = decodeEntry(raw, this.#reading)
     if (!isReadable(entry)) return entry
     const { dataStreamName } = entry.message
@@ -131,19 +161,21 @@ export class Lbs {
     return problem === null ? entry : { id: entry.id, problem, reservedName: dataStreamName }
   }
 
-  async #pipeline(
-    ids: readonly string[],
-    add: (pipeline: ReturnType<RedisLike['pipeline']>, id: string) => unknown,
-  ): Promise<unknown[]> {
-    const answers = await this.#connection.run(async (redis) => {
-      const pipeline = redis.pipeline()
-      for (const id of ids) add(pipeline, id)
-      return await pipeline.exec()
-    })
-    return (answers ?? []).map(([error, answer]) => {
-      if (error !== null) throw error
-      return answer
-    })
+  async #rawEntries(ids: readonly string[]): Promise<(RawEntry | null)[]> {
+    try {
+      const answers = await this.#connection.run(async (redis) => {
+        const pipeline = redis.pipeline()
+        for (const id of ids) pipeline.xrangeBuffer(this.#keys.lbs, id, id)
+        return await pipeline.exec()
+      })
+      return (answers ?? []).map(([error, answer]) => {
+        if (error !== null) throw error
+        return (answer as RawEntry[])[0] ?? null
+      })
+    } catch (error) {
+      this.#partSize.fail(ids.length)
+      throw error
+    }
   }
 }
 
@@ -155,6 +187,11 @@ function readConsumer(row: readonly unknown[]): ConsumerInfo {
     pending: Number(facts.get('pending')),
     idleMs: Number(facts.get('idle')),
   }
+}
+
+/** How many bytes an entry has. */
+export function bytesOf([, fields]: RawEntry): number {
+  return (fields ?? []).reduce((sum, each) => sum + each.length, 0)
 }
 
 function decodeEntry([idBytes, fields]: RawEntry, reading: LbsReading): LbsEntry {

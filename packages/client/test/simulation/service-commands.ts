@@ -5,7 +5,7 @@
  */
 import { type ConsumerName, formatConsumer } from '../../src/decisions/consumer-name.js'
 import type { Connection } from '../../src/redis/connection.js'
-import { Lbs } from '../../src/redis/lbs.js'
+import { type FoundEntry, Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'
 import { ServiceScripts, type TakeAnswer, type TakeRules } from '../../src/redis/service-scripts.js'
 import { LBS_FIELD, type ServiceKeys } from '../../src/service-keys.js'
@@ -54,6 +54,14 @@ export class Side {
 
   id(number: number): string {
     return this.ids[number] ?? '1-1'
+  }
+
+  /** What is under the ids with these numbers. */
+  async found(numbers: readonly number[]): Promise<FoundEntry[]> {
+    const ids = numbers.map((number) => this.id(number))
+    const found: FoundEntry[] = []
+    while (found.length < ids.length) found.push(...(await this.lbs.firstEntries(ids.slice(found.length))))
+    return found
   }
 
   /** Learns ids that are new. */
@@ -295,8 +303,8 @@ export class ServiceCommands {
   /** The stream each entry names. */
   async #streamsOf(entries: readonly number[]): Promise<string[]> {
     const side = this.#sides[0] as Side
-    const found = await side.lbs.entries(entries.map((entry) => side.id(entry)))
-    return found.map((entry, index) => {
+    const found = await side.found(entries)
+    return found.map(({ entry }, index) => {
       const name = entry !== null && 'message' in entry ? entry.message.dataStreamName : undefined
       const known = name ?? this.#streamOf[entries[index] as number] ?? STREAMS[0]
       this.#streamOf[entries[index] as number] = known
@@ -436,9 +444,7 @@ export class ServiceCommands {
           return [next, [...records].sort(byName)]
         })
       default:
-        return await this.#run(`entries ${entries.join()}`, (side) =>
-          side.lbs.entries(entries.map((entry) => side.id(entry))),
-        )
+        return await this.#run(`entries ${entries.join()}`, (side) => side.found(entries))
     }
   }
 }

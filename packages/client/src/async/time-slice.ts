@@ -13,6 +13,11 @@ export class TimeSlice {
     return nowMs >= this.#endsAtMs
   }
 
+  /** Resolves when there is time to work: of all who wait, one goes on between two turns if its work fills a slice. */
+  async turn(): Promise<void> {
+    while (this.isOver(performance.now())) await this.next()
+  }
+
   /** Resolves when timers and sockets have had their turn; for all who wait at once, in the order in which they came. */
   next(): Promise<void> {
     this.#next ??= new Promise((resolve) => {
