@@ -16,7 +16,7 @@ export { refuseKeyPrefix } from './lbs-producer.js'
 export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 export { Connection } from './redis/connection.js'
 export { isCluster, type RedisLike } from './redis/duplicate.js'
-export { isForbidden, isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
+export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
 export { Script } from './redis/script.js'
 export {
   familyPrefix,

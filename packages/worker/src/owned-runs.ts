@@ -1,6 +1,6 @@
 /** The streams a worker works on: how they come in, and what happens on time rather than on a record. */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/client'
-import { backoffMs, fenceOf, isForbidden, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import { backoffMs, fenceOf, isReply, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
 import { CheckpointWriter } from './checkpoint-writer.js'
 import type { ReadTarget } from './named-streams.js'
 import type { WorkerScripts } from './redis/worker-scripts.js'
@@ -34,9 +34,9 @@ const LEAST_TICK_MS = 5
 const GREATEST_TICK_MS = 250
 /** After Redis has refused a commit. */
 const COMMIT_RETRY_MS = 500
-/** After Redis has forbidden to read a stream. */
-const FIRST_FORBIDDEN_MS = 1000
-const GREATEST_FORBIDDEN_MS = 10_000
+/** After Redis has refused to read a stream. */
+const FIRST_REFUSAL_MS = 1000
+const GREATEST_REFUSAL_MS = 10_000
 
 export class OwnedRuns {
   readonly #context: OwnedRunsContext
@@ -101,14 +101,14 @@ export class OwnedRuns {
   }
 
   /**
-   * A reader has found out that Redis does not let it read a stream. A missing permission is about this login and may be
-   * granted at any moment, so it is tried again; what is no stream will not become one by itself.
+   * A reader has found out that Redis does not let it read a stream. What is no stream will not become one by itself. Any
+   * other refusal is about this login or this server (a missing permission, say), may end at any moment, and is tried again.
    */
   onUnreadable(target: ReadTarget, error: Error): void {
     const run = this.#runs.get(target.name)
     if (run !== target || run.state === 'halted') return
-    if (isForbidden(error)) this.#putOffReading(run, error)
-    else this.halt(run, 'unreadable', error)
+    if (isReply(error, 'WRONGTYPE')) this.halt(run, 'unreadable', error)
+    else this.#putOffReading(run, error)
   }
 
   /** Does what is due, again and again, until the signal aborts. */
@@ -145,9 +145,9 @@ export class OwnedRuns {
 
   #putOffReading(run: StreamRun, error: Error): void {
     const { emit, logger } = this.#context
-    run.putOffReading(backoffMs(run.refusedReads, FIRST_FORBIDDEN_MS, GREATEST_FORBIDDEN_MS))
+    run.putOffReading(backoffMs(run.refusedReads, FIRST_REFUSAL_MS, GREATEST_REFUSAL_MS))
     if (++run.refusedReads > 1) return
-    const problem = `reading ${run.name} is forbidden, and is tried again until it is allowed: ${error.message}`
+    const problem = `reading ${run.name} is refused, and is tried again until it is not: ${error.message}`
     logger.error({ dataStreamName: run.name }, problem)
     emit('error', new WorkerError('STREAM_UNREADABLE', problem, { cause: error }))
   }

@@ -56,7 +56,7 @@ export class StreamRun {
   isHandedBack = false
   /** No commit on time before this moment: one is under way, or was refused a moment ago. */
   commitNotBeforeMs = 0
-  /** How often in a row Redis has forbidden to read the stream. */
+  /** How often in a row Redis has refused to read the stream. */
   refusedReads = 0
   handled = 0
   lastActivityMs: number

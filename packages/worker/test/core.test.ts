@@ -234,7 +234,7 @@ describe('reading', () => {
     )
     const ids = await world.fill('locked', 2)
     expect(await seen(started, 'error')).toMatchObject({
-      error: { code: 'STREAM_UNREADABLE', message: expect.stringContaining('reading locked is forbidden') },
+      error: { code: 'STREAM_UNREADABLE', message: expect.stringContaining('reading locked is refused') },
     })
     await world.fill('free', 2)
     await handled.has('free', 2)
