@@ -6,13 +6,14 @@
  *   any ── leave ──> closed
  */
 import { setMaxListeners } from 'node:events'
+import { StreamClientError } from '@redis-stream-client/notifs'
 import { Deadline } from './async/deadline.js'
 import { sleep } from './async/sleep.js'
 import { backoffMs } from './decisions/backoff.js'
 import type { SessionState } from './health.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
-import { messageOf } from './redis/redis-errors.js'
+import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { Outage } from './session/outage.js'
 import type { Session } from './session/session.js'
@@ -104,9 +105,23 @@ export class Supervisor {
         const isAgainWorthIt = !session.isHeld() && performance.now() < untilMs
         session.end('the client could not start')
         await this.#sayGoodbye(session)
-        if (!isAgainWorthIt || this.#agentsStop.signal.aborted) throw error
+        if (isAgainWorthIt && !this.#agentsStop.signal.aborted) continue
+        throw this.#isTooSlow(error) ? this.#tooSlow(session) : error
       }
     }
+  }
+
+  #isTooSlow(error: unknown): boolean {
+    const isOver = error instanceof StreamClientError && error.code === 'SESSION_LOST'
+    return isOver && !this.#seekingStop.signal.aborted
+  }
+
+  #tooSlow({ ageMs }: Session): StreamClientError {
+    const { heartbeatTtlMs } = this.#context
+    const problem =
+      `${Math.round(ageMs)} ms after the heartbeat key was asked for the group was not made: ` +
+      `Redis answers too slowly for heartbeatTtlMs (${heartbeatTtlMs}), make it longer`
+    return redisError('begin the session', new Error(problem))
   }
 
   async #serveAll(first: Session): Promise<void> {

@@ -214,6 +214,19 @@ describe('a server that answers nothing during init', () => {
     await proxy[Symbol.asyncDispose]()
   })
 
+  it.each([200, 400])(
+    'or answers too late by %d ms each way: the error names the option',
+    async (delayMs) => {
+      await using proxy = await TcpProxy.listen({ port: server.port })
+      proxy.delay(delayMs)
+      const slow = client('a', { heartbeatTtlMs: 1000 }, new Redis({ port: proxy.port, lazyConnect: true }))
+      await expect(slow.init()).rejects.toMatchObject({
+        code: 'REDIS_ERROR',
+        message: expect.stringMatching(/\d ms.* heartbeatTtlMs/),
+      })
+    },
+  )
+
   it('and one whose LBS key is something else does so too', async () => {
     await redis.set('orders-input', 'text')
     await expect(client('a').init()).rejects.toMatchObject({

@@ -4,6 +4,7 @@
  * because an event is published only by the node that holds the key.
  */
 import type { Redis } from 'ioredis'
+import { sleep } from '../async/sleep.js'
 import { decodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
 import type { SafeLogger } from '../logger.js'
 import { Connection, type ConnectionProblem } from '../redis/connection.js'
@@ -33,6 +34,9 @@ export class Hints {
   #wasRefused = false
   #isMissing = false
   #isWanted = false
+  #isTryingAgain = false
+  /** Of a subscriber that was thrown away. */
+  #problem: ConnectionProblem | null = null
 
   constructor(context: HintsContext) {
     this.#context = context
@@ -47,6 +51,7 @@ export class Hints {
 
   /** What keeps subscribers away. */
   get problems(): ConnectionProblem[] {
+    if (this.#subscribers.size === 0) return this.#problem === null ? [] : [this.#problem]
     return [...this.#subscribers.values()].flatMap(({ problem }) => problem ?? [])
   }
 
@@ -75,11 +80,7 @@ export class Hints {
   }
 
   async #refreshNode(address: string, node: RedisLike): Promise<void> {
-    try {
-      if (!this.#subscribers.has(address)) await this.#subscribe(address, node)
-    } catch (error) {
-      this.#reportMissing(error)
-    }
+    if (!this.#subscribers.has(address)) await this.#subscribe(address, node)
     if (this.#context.keyspaceEvents === 'auto' && !this.#stopped.signal.aborted) await this.#addFlags(node)
   }
 
@@ -88,7 +89,7 @@ export class Hints {
     const connection = new Connection(node, { name: connectionName, commandTimeoutMs })
     this.#subscribers.set(address, connection)
     connection.onReconnect(() => {
-      this.#listen(connection).catch((error: unknown) => this.#reportMissing(error))
+      this.#listen(connection).catch((error: unknown) => this.#giveUp(address, connection, error))
       onReconnect()
     })
     connection.redis.on('message', (_channel: string, text: string) => this.#hearMessage(text))
@@ -99,9 +100,7 @@ export class Hints {
       await connection.open(commandTimeoutMs, this.#stopped.signal)
       await this.#listen(connection)
     } catch (error) {
-      connection.close()
-      this.#subscribers.delete(address)
-      throw error
+      this.#giveUp(address, connection, error)
     }
   }
 
@@ -112,8 +111,26 @@ export class Hints {
     try {
       await connection.run((redis) => redis.psubscribe(keys.keyspacePattern(db)))
     } catch (error) {
+      if (!isRefusal(error)) throw error
       this.#reportMissing(error) // an ACL may allow one channel and not the other
     }
+  }
+
+  /** A subscriber that hears nothing is thrown away. Soon there is another, unless the server refuses. */
+  #giveUp(address: string, connection: Connection, error: unknown): void {
+    this.#reportMissing(error)
+    this.#problem = connection.problem ?? { message: messageOf(error), atMs: Date.now() }
+    connection.close()
+    if (this.#subscribers.get(address) === connection) this.#subscribers.delete(address)
+    if (isTransient(error)) void this.#tryAgain()
+  }
+
+  async #tryAgain(): Promise<void> {
+    if (this.#isTryingAgain) return
+    this.#isTryingAgain = true
+    await sleep(this.#context.commandTimeoutMs, this.#stopped.signal)
+    this.#isTryingAgain = false
+    if (!this.#stopped.signal.aborted) await this.refresh()
   }
 
   #reportMissing(error: unknown): void {

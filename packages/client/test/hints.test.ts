@@ -1,0 +1,76 @@
+/** A subscriber on a network that drops connections without a word. */
+import { RedisServer } from '@redis-stream-client/test/support/redis-server'
+import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
+import { Redis } from 'ioredis'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { Hints } from '../src/agents/hints.js'
+import { encodeFailoverMessage } from '../src/decisions/failover-message.js'
+import { resolveServiceKeys } from '../src/service-keys.js'
+import { silentLogger } from './support/silent-logger.js'
+
+const patient = { timeout: 10_000, interval: 50 }
+const keys = resolveServiceKeys('orders', { onCluster: false })
+
+let server: RedisServer
+const made: { stop(): void }[] = []
+beforeAll(async () => {
+  server = await RedisServer.start()
+})
+afterEach(() => {
+  for (const each of made.splice(0)) each.stop()
+})
+afterAll(() => server[Symbol.asyncDispose]())
+
+function subscriber(proxy: TcpProxy) {
+  const heard: unknown[] = []
+  const redis = new Redis({ port: proxy.port, lazyConnect: true })
+  const hints = new Hints({
+    redis,
+    connectionName: 'hints',
+    commandTimeoutMs: 200,
+    keys,
+    db: 0,
+    keyspaceEvents: 'off',
+    logger: silentLogger,
+    onSilent: () => undefined,
+    onMessage: (message) => heard.push(message),
+    onReconnect: () => undefined,
+  })
+  made.push(hints)
+  return { heard, hints }
+}
+
+/** Publishes until somebody has heard of it. */
+async function isHeard(heard: unknown[]): Promise<void> {
+  const message = encodeFailoverMessage({ type: 'dead', consumer: 'redis-consumer-a:t' })
+  const before = heard.length
+  const publish = async (): Promise<number> => {
+    await server.client().publish(keys.failoverChannel, message)
+    return heard.length
+  }
+  await expect.poll(publish, patient).toBeGreaterThan(before)
+}
+
+describe('a subscriber', () => {
+  it('hears again after its connection was dropped without a word', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const { heard, hints } = subscriber(proxy)
+    await hints.refresh()
+    await isHeard(heard)
+    const frozen = new Set(proxy.connections)
+    proxy.freeze((each) => frozen.has(each))
+    await isHeard(heard)
+  })
+
+  it('hears in the end when its first connection came to nothing', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const { heard, hints } = subscriber(proxy)
+    proxy.freeze(() => true)
+    await hints.refresh()
+    expect(hints.statuses).toEqual([])
+    expect(hints.problems[0]?.message).toContain('no answer within 200 ms')
+    proxy.thaw()
+    await isHeard(heard)
+    expect(hints.problems).toEqual([])
+  })
+})
