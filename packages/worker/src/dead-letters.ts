@@ -36,6 +36,8 @@ export interface ListOptions {
 }
 
 const replayDead = new Script(replayDeadLua)
+/** Lua hands over about 8000 values at most. */
+const GREATEST_SCRIPT_WORDS = 7000
 const DEFAULT_COUNT = 100
 const GREATEST_COUNT = 10_000
 
@@ -74,7 +76,8 @@ export class DeadLetters {
   }
 
   /**
-   * Adds the record to the end of its data stream again and drops the dead letter, in one step. It gets a new id, and
+   * Adds the record to the end of its data stream again and drops the dead letter, in one step; a record with more than
+   * 3,500 fields in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and
    * comes after everything that is there: replay is for records whose order does not matter any more. The data
    * stream must still be assigned, or be announced anew.
    *
@@ -87,11 +90,21 @@ export class DeadLetters {
     const { dataStreamName } = readDeadRecord(letter)
     checkStreamName(dataStreamName, this.#keys.service)
     const fields = JSON.parse(rawField(letter, 'fields')) as string[]
+    if (fields.length > GREATEST_SCRIPT_WORDS) return await this.#replayLarge(id, dataStreamName, fields)
     const added = await this.#run('replay', () =>
       replayDead.run(this.#redis, [this.#keys.deadRecords, dataStreamName], [id, ...fields]),
     )
     if (typeof added !== 'string') throw gone(id)
     return added
+  }
+
+  /** No script can pass on so many words. */
+  async #replayLarge(id: string, dataStreamName: string, fields: readonly string[]): Promise<string> {
+    const added = await this.#run('replay', () => this.#redis.xadd(dataStreamName, '*', ...fields))
+    const dropped = await this.#run('replay', () => this.#redis.xdel(this.#keys.deadRecords, id))
+    if (dropped === 1) return added as string
+    await this.#run('replay', () => this.#redis.xdel(dataStreamName, added as string))
+    throw gone(id)
   }
 
   /** Removes a dead letter for good. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */

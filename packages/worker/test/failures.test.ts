@@ -308,6 +308,32 @@ describe('dead letters', () => {
   })
 })
 
+describe('a dead letter with more fields than a script can pass on', () => {
+  test('is replayed whole, and once', async () => {
+    const fields = Array.from({ length: 4500 }, (_, n) => [`field ${n}`, String(n)])
+    const recordId = await world.redis.xadd('s', '*', ...fields.flat())
+    await world.assign('s')
+    let isCured = false
+    const seenFields: unknown[] = []
+    const { worker } = world.start('a', {
+      process: (record) => {
+        if (!isCured) throw new NonRetryableError('ill')
+        seenFields.push(record.fields)
+      },
+    })
+    await world.committedIs('s', recordId as string)
+    const [letter] = await worker.deadLetters.list()
+    isCured = true
+    const id = await worker.deadLetters.replay(letter?.id as string)
+    await world.committedIs('s', id)
+    expect(seenFields).toEqual([Object.fromEntries(fields)])
+    expect(await worker.deadLetters.count()).toBe(0)
+    await expect(worker.deadLetters.replay(letter?.id as string)).rejects.toMatchObject({
+      code: 'DEAD_LETTER_GONE',
+    })
+  })
+})
+
 describe('time limits', () => {
   test('aborts the signal of a record that takes too long, and tries again', async () => {
     const ids = await world.fill('s', 1)
