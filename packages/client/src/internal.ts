@@ -6,6 +6,7 @@ import { type OwnedStream, StreamClientError } from '@redis-stream-client/notifs
 import { StreamHandle } from './ownership/stream-handle.js'
 import type { Tenure } from './redis/service-scripts.js'
 
+export { MicroBatch } from './async/micro-batch.js'
 export { sleep } from './async/sleep.js'
 export { TimeSlice } from './async/time-slice.js'
 export { GREATEST_TIMER_MS, startTimer } from './async/timer.js'

@@ -220,7 +220,10 @@ describe('SPEC.md', () => {
 
   it('names a test for each invariant', async () => {
     const invariants = [...sections(await read('SPEC.md'), 3)].filter(([heading]) => /^\d+\. /.test(heading))
-    expect(invariants.map(([heading]) => Number.parseInt(heading, 10))).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(invariants.length).toBeGreaterThan(8)
+    expect(invariants.map(([heading]) => Number.parseInt(heading, 10))).toEqual(
+      invariants.map((_, n) => n + 1),
+    )
     for (const [heading, text] of invariants) expect(text, heading).toMatch(/^- \[[^\]]+\.test\.ts\]/m)
   })
 })

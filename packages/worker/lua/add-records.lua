@@ -12,6 +12,12 @@ local stream, field, message, max_length, cuts_all, window_ms = unpack(ARGV, 1, 
 --- @include clock
 --- @include entry-id
 --- @include announce
+--- @include read-ids
+
+-- What is read to trim: as much as was added and more, so that a stream whose records are large shrinks too.
+local LEAST_TRIM_BYTES = 256 * 1024
+local TRIM_COUNT = 500
+local added_bytes = 0
 
 -- Forgets keys whose window is over, a bounded number each time.
 local function forget_old()
@@ -59,8 +65,9 @@ local function trim(greatest)
     return
   end
   local first_kept = nil
-  for _, entry in ipairs(redis.call('XRANGE', data, '-', '+', 'COUNT', math.min(excess, 500) + 1)) do
-    first_kept = entry[1]
+  local greatest_bytes = math.max(LEAST_TRIM_BYTES, 2 * added_bytes)
+  for _, id in ipairs(read_ids(data, '-', math.min(excess, TRIM_COUNT) + 1, greatest_bytes)) do
+    first_kept = id
     if is_before(position, first_kept) then
       break
     end
@@ -86,6 +93,9 @@ while at <= #ARGV do
     id = redis.call('XADD', data, '*', unpack(ARGV, at + 2, at + 1 + words))
     if key ~= '' then
       remember(key, id)
+    end
+    for i = at + 2, at + 1 + words do
+      added_bytes = added_bytes + #ARGV[i]
     end
     answers[#answers + 1] = { id, 1 }
   end

@@ -1,5 +1,9 @@
-/** Measures how far the owned streams are behind, on demand and every now and then for the metrics. */
-import { messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+/**
+ * Looks at the owned streams: before their first record is read, on demand and every now and then for the metrics.
+ * Measures how far they are behind, and has it checked whether they are still what was read.
+ */
+import { MicroBatch, messageOf, type SafeLogger, sleep } from '@redis-stream-client/client/internal'
+import type { LostRecords } from './lost-records.js'
 import type { WorkerScripts } from './redis/worker-scripts.js'
 import type { StreamRun } from './stream-run.js'
 import type { SafeWorkerRecorder } from './worker-metrics.js'
@@ -7,6 +11,7 @@ import { describeLag, type LagStatus } from './worker-status.js'
 
 export interface LagMonitorContext {
   readonly scripts: WorkerScripts
+  readonly lostRecords: LostRecords
   readonly runs: () => Iterable<StreamRun>
   readonly intervalMs: number
   readonly recorder: SafeWorkerRecorder
@@ -14,46 +19,72 @@ export interface LagMonitorContext {
 }
 
 const STREAMS_PER_CALL = 25
-const COUNTED_RECORDS = 1000
-/** The sum over many streams need not be exact, and counting costs. */
-const SAMPLED_RECORDS = 100
+/** How many streams are looked at in each interval, so that what is lost is told soon. */
+const STREAMS_PER_LOOK = 100
+const LOOK_INTERVAL_MS = 1000
+/** More than these are estimated. */
+const COUNTED_RECORDS = 100
 /** Labels of a metric are kept for ever by most systems: only the worst streams get one. */
 const REPORTED_STREAMS = 20
 
 export class LagMonitor {
   readonly #context: LagMonitorContext
+  readonly #firstLooks = new MicroBatch<StreamRun, undefined>(STREAMS_PER_CALL, async (runs) => {
+    await this.measure(runs)
+    return runs.map(() => undefined)
+  })
 
   constructor(context: LagMonitorContext) {
     this.#context = context
   }
 
+  /** Looks at a stream before its first record is read. Resolves without an answer too; never rejects. */
+  lookFirst(run: StreamRun): Promise<undefined> {
+    return this.#firstLooks.add(run)
+  }
+
   /** Lag of each stream; those Redis does not answer for are missing. Never rejects. */
-  async measure(
-    runs: readonly StreamRun[],
-    countedRecords: number = COUNTED_RECORDS,
-  ): Promise<Map<StreamRun, LagStatus>> {
+  async measure(runs: readonly StreamRun[]): Promise<Map<StreamRun, LagStatus>> {
     const lags = new Map<StreamRun, LagStatus>()
-    for (let start = 0; start < runs.length; start += STREAMS_PER_CALL) {
-      const page = runs.slice(start, start + STREAMS_PER_CALL)
-      const positions = page.map(({ name, position }) => ({ dataStreamName: name, position }))
+    const { logger, lostRecords, scripts } = this.#context
+    for (let start = 0; start < runs.length; ) {
+      const marks = runs.slice(start, start + STREAMS_PER_CALL).map((run) => lostRecords.mark(run))
+      const positions = marks.map(({ readPosition, run }) => ({
+        dataStreamName: run.name,
+        position: readPosition,
+      }))
       try {
-        const answers = await this.#context.scripts.lag(positions, countedRecords)
-        const nowMs = Date.now()
-        for (const [index, run] of page.entries()) {
-          const answer = answers[index]
-          const { position } = positions[index] as { position: string }
-          if (answer !== undefined) lags.set(run, describeLag(position, answer, nowMs))
+        const looks = await scripts.look(positions, COUNTED_RECORDS)
+        for (const [index, look] of looks.entries()) {
+          const mark = marks[index] as (typeof marks)[number]
+          lags.set(mark.run, describeLag(mark, look, Date.now()))
+          lostRecords.check(mark, look)
         }
+        start += looks.length // large records: the others are for the next call
       } catch (error) {
-        this.#context.logger.debug({ error: messageOf(error) }, 'lag cannot be measured')
+        logger.debug({ error: messageOf(error) }, 'lag cannot be measured')
         break
       }
     }
     return lags
   }
 
-  /** Reports to the metrics until the signal aborts. */
+  /** Looks at the streams, some at a time, and reports to the metrics until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#lookAround(signal), this.#report(signal)])
+  }
+
+  /** With many streams a round takes longer, so that Redis is not kept busy by looks. */
+  async #lookAround(signal: AbortSignal): Promise<void> {
+    let round: StreamRun[] = []
+    while (!signal.aborted) {
+      await sleep(LOOK_INTERVAL_MS, signal)
+      if (round.length === 0) round = [...this.#context.runs()]
+      if (!signal.aborted) await this.measure(round.splice(0, STREAMS_PER_LOOK))
+    }
+  }
+
+  async #report(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await sleep(this.#context.intervalMs, signal)
       if (!signal.aborted) await this.#sample()
@@ -62,7 +93,7 @@ export class LagMonitor {
 
   async #sample(): Promise<void> {
     const { recorder, runs } = this.#context
-    const lags = await this.measure([...runs()], SAMPLED_RECORDS)
+    const lags = await this.measure([...runs()])
     const sorted = [...lags].sort(([, a], [, b]) => b.lagMs - a.lagMs || b.records - a.records)
     for (const [run, { records, lagMs }] of sorted.slice(0, REPORTED_STREAMS)) {
       recorder.lag({ dataStreamName: run.name, records, lagMs })

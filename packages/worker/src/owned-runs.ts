@@ -21,6 +21,8 @@ export interface OwnedRunsContext {
   readonly endings: StreamEndings
   readonly commitIntervalMs: number
   readonly idleMs: number
+  /** Looks at a stream before it is read. Never rejects. */
+  readonly lookFirst: (run: StreamRun) => Promise<unknown>
   readonly slowHandlers: SlowHandlers
   readonly recorder: SafeWorkerRecorder
   readonly logger: SafeLogger
@@ -200,8 +202,14 @@ export class OwnedRuns {
     else signal.addEventListener('abort', onAbort, { once: true })
   }
 
-  /** Has the stream read by the reader with the fewest. */
+  /** Has the stream looked at and then read: what was removed meanwhile is told before what follows is handled. */
   #read(run: StreamRun): void {
+    this.track(this.#context.lookFirst(run).then(() => this.#assignReader(run)))
+  }
+
+  /** Has the stream read by the reader with the fewest. */
+  #assignReader(run: StreamRun): void {
+    if (run.state === 'ended' || this.#readerOf.has(run)) return
     const [first, ...rest] = this.#context.readers as readonly [StreamReader, ...StreamReader[]]
     const reader = rest.reduce((least, each) => (each.size < least.size ? each : least), first)
     this.#readerOf.set(run, reader)

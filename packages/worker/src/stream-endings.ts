@@ -56,6 +56,19 @@ export class StreamEndings {
       this.#context.onEnd(run, 'finished')
     })
     if (isClosed && !isCertain) await this.#assignAnew(run)
+    if (isClosed) await this.#forgetAnnounced(run)
+  }
+
+  /** Never rejects: what is not forgotten here, later announcements forget. */
+  async #forgetAnnounced({ name }: StreamRun): Promise<void> {
+    try {
+      await this.#context.scripts.forgetAnnounced(name)
+    } catch (error) {
+      this.#context.logger.debug(
+        { dataStreamName: name, error: messageOf(error) },
+        'not forgotten that it was announced',
+      )
+    }
   }
 
   /** Commits and gives the stream to somebody else. Never rejects. */
@@ -135,8 +148,8 @@ export class StreamEndings {
   }
 
   async #hasNewer(run: StreamRun): Promise<boolean> {
-    const [lag] = await this.#context.scripts.lag([{ dataStreamName: run.name, position: run.position }], 1)
-    const lastId = lag?.lastId ?? null
+    const [look] = await this.#context.scripts.look([{ dataStreamName: run.name, position: run.position }], 1)
+    const lastId = look?.lastId ?? null
     return lastId !== null && comparePositions(lastId, run.position) > 0
   }
 }

@@ -25,6 +25,7 @@ export interface CommitFacts {
 export class StreamProgress {
   readonly #context: ProgressContext
   #position: string = FRESH.position
+  #accounted: number | null = FRESH.accounted
   #failure: RecordFailure | null = null
   #isHalted = false
   #finished: Finish | null = null
@@ -39,8 +40,9 @@ export class StreamProgress {
   }
 
   /** Goes on where the last owner has committed. */
-  restore({ failure, finished, isHalted, position }: WorkerCheckpoint): void {
+  restore({ accounted, failure, finished, isHalted, position }: WorkerCheckpoint): void {
     this.#position = position
+    this.#accounted = accounted
     this.#failure = failure
     this.#isHalted = isHalted
     this.#finished = finished
@@ -49,6 +51,11 @@ export class StreamProgress {
 
   get position(): string {
     return this.#position
+  }
+
+  /** Records that were handled, or are known to be lost, under this owner and those before. Null if that is not known. */
+  get accounted(): number | null {
+    return this.#accounted
   }
 
   get committed(): string {
@@ -71,6 +78,7 @@ export class StreamProgress {
   get checkpoint(): WorkerCheckpoint {
     return {
       position: this.#position,
+      accounted: this.#accounted,
       failure: this.#failure,
       isHalted: this.#isHalted,
       finished: this.#finished,
@@ -93,6 +101,12 @@ export class StreamProgress {
     this.#touch()
   }
 
+  /** What a look at the stream has shown: so many records are done with or lost. Null if Redis does not count them. */
+  account(records: number | null): void {
+    this.#accounted = records
+    if (records !== null) this.#touch()
+  }
+
   /** How the record after the position has failed. */
   fail(failure: RecordFailure): void {
     this.#failure = failure
@@ -107,7 +121,10 @@ export class StreamProgress {
 
   /** No halt any more: goes on with the record that failed or, if `skip`, after it. */
   resume(skip: boolean): void {
-    if (skip && this.#failure !== null) this.#position = this.#failure.id
+    if (skip && this.#failure !== null) {
+      this.#position = this.#failure.id
+      this.#accounted = plus(this.#accounted, 1)
+    }
     this.#failure = null
     this.#isHalted = false
     this.#touch()
@@ -134,7 +151,13 @@ export class StreamProgress {
     const startedAtMs = this.#context.nowMs()
     const changes = this.#changes
     return {
-      checkpoint: { ...this.checkpoint, position, failure: null, finished: finished ?? this.#finished },
+      checkpoint: {
+        ...this.checkpoint,
+        position,
+        accounted: plus(this.#accounted, records),
+        failure: null,
+        finished: finished ?? this.#finished,
+      },
       stored: () => {
         this.#move(position, records, finished)
         this.#stored(position, this.#uncommitted, startedAtMs)
@@ -161,6 +184,7 @@ export class StreamProgress {
     this.#position = position
     this.#failure = null
     this.#finished = finished ?? this.#finished
+    this.#accounted = plus(this.#accounted, records)
     this.#uncommitted += records
   }
 
@@ -180,4 +204,8 @@ export class StreamProgress {
       durationMs: nowMs - startedAtMs,
     })
   }
+}
+
+function plus(known: number | null, records: number): number | null {
+  return known === null ? null : known + records
 }

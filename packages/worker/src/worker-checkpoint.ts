@@ -22,6 +22,8 @@ export interface RecordFailure {
 export interface WorkerCheckpoint {
   /** Every record up to and including this id is done with. */
   readonly position: string
+  /** How many records of the stream were handled, or are known to be lost. Null if that is not known. */
+  readonly accounted: number | null
   readonly failure: RecordFailure | null
   /** The stream does not go on until somebody resumes it. */
   readonly isHalted: boolean
@@ -38,12 +40,27 @@ export interface Finish {
 
 const GREATEST_ERROR_BYTES = 1000
 
-export const FRESH: WorkerCheckpoint = { position: START, failure: null, isHalted: false, finished: null }
+export const FRESH: WorkerCheckpoint = {
+  position: START,
+  accounted: 0,
+  failure: null,
+  isHalted: false,
+  finished: null,
+}
 
-export function encodeCheckpoint({ position, failure, isHalted, finished }: WorkerCheckpoint): string {
-  if (failure === null && !isHalted && finished === null) return `{"id":"${position}"}`
+export function encodeCheckpoint({
+  accounted,
+  failure,
+  finished,
+  isHalted,
+  position,
+}: WorkerCheckpoint): string {
+  if (failure === null && !isHalted && finished === null) {
+    return accounted === null ? `{"id":"${position}"}` : `{"id":"${position}","n":${accounted}}`
+  }
   return JSON.stringify({
     id: position,
+    ...(accounted === null ? {} : { n: accounted }),
     ...(failure === null ? {} : { failed: encodeFailure(failure) }),
     ...(isHalted ? { halted: true } : {}),
     ...(finished === null ? {} : { finished: finished.idInLbs }),
@@ -57,12 +74,13 @@ export function encodeCheckpoint({ position, failure, isHalted, finished }: Work
  */
 export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
   if (text === null) return FRESH
-  if (isPosition(text)) return { ...FRESH, position: text }
+  if (isPosition(text)) return { ...FRESH, position: text, accounted: null }
   const value = parseObject(text)
-  const { id, failed, finished, halted, idle } = value
+  const { id, failed, finished, halted, idle, n } = value
   if (typeof id !== 'string' || !isPosition(id)) throw foreign(text)
   return {
     position: id,
+    accounted: Number.isSafeInteger(n) ? (n as number) : null,
     failure: failed === undefined ? null : readFailure(failed, text),
     isHalted: halted === true,
     finished: typeof finished === 'string' ? { idInLbs: finished, isCertain: idle !== true } : null,

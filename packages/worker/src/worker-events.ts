@@ -26,6 +26,18 @@ export interface WorkerEvents {
   deadLetter: (event: { dataStreamName: string; recordId: string; attempts: number; error: unknown }) => void
   /** A handler did not come to an end in time and was left to itself. */
   abandoned: (event: { dataStreamName: string; recordId: string; error: unknown }) => void
+  /** Records were trimmed or deleted before they were read. `position`: up to where the stream had been read. */
+  recordsLost: (event: { dataStreamName: string; position: string; records: number }) => void
+  /**
+   * The stream is not the one that was read: it was deleted and begun anew. `isBehind`: its last id is before the position,
+   * so what is added is not read until ids are greater again.
+   */
+  streamReset: (event: {
+    dataStreamName: string
+    position: string
+    lastId: string
+    isBehind: boolean
+  }) => void
   breaker: (event: { state: BreakerState }) => void
   rateLimited: (event: { scope: 'process' | 'service'; waitMs: number }) => void
   /** Something went wrong that the worker goes on after, or that ended it. */

@@ -16,6 +16,10 @@ export interface WorkerMetricsRecorder {
   streamStarted?(event: { recovered: boolean }): void
   streamEnded?(event: { how: StreamEnd }): void
   streamHalted?(event: { reason: HaltReason }): void
+  /** Records were trimmed or deleted before they were read. */
+  recordsLost?(event: { records: number }): void
+  /** A stream was deleted and begun anew; `isBehind`: with ids before the position, which are not read. */
+  streamReset?(event: { isBehind: boolean }): void
   /** The circuit breaker has changed its state. */
   breaker?(event: { state: BreakerState }): void
   /** A record waited for the rate limit. */
@@ -43,6 +47,8 @@ const METHODS = [
   'streamStarted',
   'streamEnded',
   'streamHalted',
+  'recordsLost',
+  'streamReset',
   'breaker',
   'rateLimited',
   'lag',

@@ -10,6 +10,7 @@ import {
 import type { Logger } from 'pino'
 import { Breaker } from './breaker.js'
 import { LagMonitor } from './lag-monitor.js'
+import { LostRecords } from './lost-records.js'
 import { OwnedRuns } from './owned-runs.js'
 import { RateLimit } from './rate-limit.js'
 import type { BufferUse } from './record-buffer.js'
@@ -93,7 +94,14 @@ export class WorkerParts {
       mayStart: () => this.breaker?.mayStart ?? true,
     })
     const runs = (): Iterable<StreamRun> => this.runs.all.values()
-    this.lag = new LagMonitor({ scripts, runs, intervalMs: options.lagIntervalMs, recorder, logger })
+    this.lag = new LagMonitor({
+      scripts,
+      lostRecords: new LostRecords(context),
+      runs,
+      intervalMs: options.lagIntervalMs,
+      recorder,
+      logger,
+    })
   }
 
   #connectionName(role: string): string {
@@ -157,6 +165,7 @@ export class WorkerParts {
       scripts,
       readers: this.readers,
       endings,
+      lookFirst: (run) => this.lag.lookFirst(run),
       slowHandlers: this.#slowHandlers,
       run: {
         bufferUse: this.bufferUse,

@@ -1,6 +1,7 @@
 /** What a worker says of itself when asked. */
 import type { ClientHealth } from '@redis-stream-client/client'
-import type { StreamLag } from './redis/worker-scripts.js'
+import type { ReadMark } from './lost-records.js'
+import { countAfter, type StreamLook } from './stream-look.js'
 import { positionTimeMs } from './stream-position.js'
 import type { RunState, StreamRun } from './stream-run.js'
 import type { RecordFailure } from './worker-checkpoint.js'
@@ -39,8 +40,10 @@ export interface StreamStatus {
 }
 
 export interface LagStatus {
-  /** Records after the position, counted up to 1000. */
+  /** Records after the position. */
   readonly records: number
+  /** True if only the first of them were counted: how many there are is then taken from the times in their ids. */
+  readonly isEstimate: boolean
   /** Time between the position and the last record, by their ids; 0 without a record after the position. */
   readonly lagMs: number
 }
@@ -59,10 +62,20 @@ export function describeRun(run: StreamRun, lag: LagStatus | null): StreamStatus
   }
 }
 
-/** Before the first position there is no time to count from: then the lag is the age of the last record. */
-export function describeLag(position: string, { lastId, records }: StreamLag, nowMs: number): LagStatus {
-  if (records === 0 || lastId === null) return { records, lagMs: 0 }
+/**
+ * Lag of a stream, from how far it was read when it was looked at. Before the first position there is no time to count
+ * from: then it is the age of the last record.
+ */
+export function describeLag(
+  { buffered, position, readPosition }: Pick<ReadMark, 'buffered' | 'position' | 'readPosition'>,
+  look: StreamLook | null,
+  nowMs: number,
+): LagStatus {
+  if (look === null) return { records: 0, isEstimate: false, lagMs: 0 }
+  const { isEstimate, records: unread } = countAfter(readPosition, look)
+  const records = unread + buffered
+  if (records === 0 || look.lastId === null) return { records, isEstimate, lagMs: 0 }
   const fromMs = positionTimeMs(position)
-  const lastMs = positionTimeMs(lastId)
-  return { records, lagMs: Math.max(0, fromMs === 0 ? nowMs - lastMs : lastMs - fromMs) }
+  const lastMs = positionTimeMs(look.lastId)
+  return { records, isEstimate, lagMs: Math.max(0, fromMs === 0 ? nowMs - lastMs : lastMs - fromMs) }
 }

@@ -114,6 +114,21 @@ describe('RecordProducer', () => {
     expect(await world.redis.xlen('s')).toBeLessThan(250)
   })
 
+  test('reads few large records in one call to cut, and still comes down to the length it shall have', async () => {
+    const producer = new RecordProducer(world.redis, 'orders', { maxLen: 10 })
+    const large = Array.from({ length: 60 }, () => ({ fields: { data: 'x'.repeat(100_000) } }))
+    await producer.addMany('s', large)
+    await world.redis.hset('orders-checkpoints', 's', `${Date.now() + 60_000}-0`) // all is committed
+    await producer.add('s', { n: 0 })
+    const length = await world.redis.xlen('s')
+    expect(length).toBeGreaterThan(40)
+    expect(length).toBeLessThan(61)
+    await producer.addMany('s', large)
+    expect(await world.redis.xlen('s')).toBeLessThan(length)
+    for (let n = 1; n <= 50; n++) await producer.add('s', { n })
+    expect(await world.redis.xlen('s')).toBeLessThanOrEqual(12)
+  })
+
   test('refuses what is no record, before anything is sent', async () => {
     const producer = new RecordProducer(world.redis, 'orders', { maxRecordBytes: 10 })
     const bad: [unknown, string][] = [

@@ -15,6 +15,7 @@ import type { AttemptOutcome } from '../src/attempt.js'
 import { Breaker } from '../src/breaker.js'
 import { checkStreamName } from '../src/producer-record.js'
 import { isExhausted, retryDelayMs } from '../src/retry-policy.js'
+import type { StreamLook } from '../src/stream-look.js'
 import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-position.js'
 import { StreamRecord } from '../src/stream-record.js'
 import { decodeCheckpoint, describeError, encodeCheckpoint } from '../src/worker-checkpoint.js'
@@ -62,6 +63,7 @@ describe('checkpoints', () => {
       fc.property(
         fc.record({
           position,
+          accounted: fc.option(fc.integer()),
           failure: fc.option(failure),
           isHalted: fc.boolean(),
           finished: fc.option(fc.record({ idInLbs: position, isCertain: fc.boolean() })),
@@ -266,10 +268,42 @@ test('hash tags are shared or not', () => {
   expect(sharesHashTag('{}a', '{}a')).toBe(false)
 })
 
-test('lag is counted from the position, or from now before the first', () => {
-  expect(describeLag('5-0', { records: 0, lastId: '5-0' }, 100)).toEqual({ records: 0, lagMs: 0 })
-  expect(describeLag('5-0', { records: 2, lastId: '9-0' }, 100)).toEqual({ records: 2, lagMs: 4 })
-  expect(describeLag('0-0', { records: 2, lastId: '9-0' }, 100)).toEqual({ records: 2, lagMs: 91 })
+describe('lag', () => {
+  const look = (lastId: string | null, counted: number, more: Partial<StreamLook> = {}): StreamLook => ({
+    length: 10,
+    firstId: lastId === null ? null : '1-0',
+    lastId,
+    greatestId: lastId ?? '9-0',
+    added: 10,
+    counted,
+    isComplete: true,
+    ...more,
+  })
+  const read = (position: string, readPosition = position, buffered = 0) => ({
+    position,
+    readPosition,
+    buffered,
+  })
+
+  test('is counted from the position, or from now before the first', () => {
+    const exact = { isEstimate: false }
+    expect(describeLag(read('5-0'), look('5-0', 0), 100)).toEqual({ ...exact, records: 0, lagMs: 0 })
+    expect(describeLag(read('5-0'), look('9-0', 2), 100)).toEqual({ ...exact, records: 2, lagMs: 4 })
+    expect(describeLag(read('0-0'), look('9-0', 2), 100)).toEqual({ ...exact, records: 2, lagMs: 91 })
+    expect(describeLag(read('5-0', '8-0', 3), look('9-0', 1), 100)).toMatchObject({ records: 4, lagMs: 4 })
+    expect(describeLag(read('5-0'), look(null, 0), 100)).toEqual({ ...exact, records: 0, lagMs: 0 })
+    expect(describeLag(read('5-0'), null, 100)).toEqual({ ...exact, records: 0, lagMs: 0 })
+  })
+
+  test('is estimated from the times of the ids where not all records were counted', () => {
+    const partly = { length: 1000, isComplete: false }
+    const lag = (firstId: string, position: string, lastId: string): number =>
+      describeLag(read(position), look(lastId, 7, { ...partly, firstId }), 0).records
+    expect(lag('0-0', '600-0', '1000-0')).toBe(400)
+    expect(lag('0-0', '999-0', '1000-0')).toBe(7)
+    expect(lag('5-0', '5-3', '5-900')).toBe(1000)
+    expect(describeLag(read('6-0'), look('9-0', 7, partly), 0).isEstimate).toBe(true)
+  })
 })
 
 describe('options', () => {

@@ -39,7 +39,8 @@ function endings(look: () => string | null, context: Partial<StreamEndingsContex
   const note = (_: object, message: string): void => void calls.push(message)
   return new StreamEndings({
     scripts: {
-      lag: async () => [{ records: 1, lastId: look() }],
+      look: async () => [{ lastId: look() }],
+      forgetAnnounced: async () => undefined,
     } as unknown as WorkerScripts,
     onDone: 'keep',
     logger: { debug: note, info: note, warn: note, error: note },

@@ -4,6 +4,11 @@
 -- Needs: lbs, locks, announced, checkpoints. Returns the id of the LBS entry, or false if there was no need.
 --- @include record
 --- @include entry-id
+--- @include announced-mark
+-- Marks of streams that are done are looked for by chance, more of them than are added: so they stay few, whoever was
+-- the owner, and no call takes long.
+local SAMPLED_MARKS = 3
+
 local function announce(stream, field, message)
   local known = redis.call('HGET', announced, stream)
   local record = read_record(stream)
@@ -19,6 +24,9 @@ local function announce(stream, field, message)
     return false
   end
   local id = redis.call('XADD', lbs, '*', field, message)
+  for _, other in ipairs(redis.call('HRANDFIELD', announced, SAMPLED_MARKS)) do
+    forget_if_done(other)
+  end
   redis.call('HSET', announced, stream, id)
   return id
 end

@@ -40,6 +40,17 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local function forget_if_done(stream)
+  local id = redis.call('HGET', announced, stream)
+  if not id or redis.call('HEXISTS', locks, stream) == 1 then
+    return 0
+  end
+  if #redis.call('XRANGE', lbs, id, id) > 0 then
+    return 0
+  end
+  return redis.call('HDEL', announced, stream)
+end
+local SAMPLED_MARKS = 3
 local function announce(stream, field, message)
   local known = redis.call('HGET', announced, stream)
   local record = read_record(stream)
@@ -55,9 +66,41 @@ local function announce(stream, field, message)
     return false
   end
   local id = redis.call('XADD', lbs, '*', field, message)
+  for _, other in ipairs(redis.call('HRANDFIELD', announced, SAMPLED_MARKS)) do
+    forget_if_done(other)
+  end
   redis.call('HSET', announced, stream, id)
   return id
 end
+local OVERHEAD_BYTES = 32
+local GREATEST_STEP = 16
+local function size_of(entry)
+  local bytes = OVERHEAD_BYTES
+  for _, word in ipairs(entry[2]) do
+    bytes = bytes + OVERHEAD_BYTES + #word
+  end
+  return bytes
+end
+local function read_ids(key, from, limit, greatest_bytes)
+  local ids, bytes, step = {}, 0, 1
+  while #ids < limit and bytes < greatest_bytes do
+    local wanted = math.min(step, limit - #ids)
+    local entries = redis.call('XRANGE', key, from, '+', 'COUNT', wanted)
+    for _, entry in ipairs(entries) do
+      ids[#ids + 1] = entry[1]
+      bytes = bytes + size_of(entry)
+    end
+    if #entries < wanted then
+      return ids, 1, bytes
+    end
+    from = '(' .. ids[#ids]
+    step = math.min(2 * step, GREATEST_STEP)
+  end
+  return ids, 0, bytes
+end
+local LEAST_TRIM_BYTES = 256 * 1024
+local TRIM_COUNT = 500
+local added_bytes = 0
 local function forget_old()
   local oldest = string.format('%.0f', tonumber(now_ms) - tonumber(window_ms))
   local old = redis.call('ZRANGEBYSCORE', times, '-inf', oldest, 'LIMIT', 0, 200)
@@ -97,8 +140,9 @@ local function trim(greatest)
     return
   end
   local first_kept = nil
-  for _, entry in ipairs(redis.call('XRANGE', data, '-', '+', 'COUNT', math.min(excess, 500) + 1)) do
-    first_kept = entry[1]
+  local greatest_bytes = math.max(LEAST_TRIM_BYTES, 2 * added_bytes)
+  for _, id in ipairs(read_ids(data, '-', math.min(excess, TRIM_COUNT) + 1, greatest_bytes)) do
+    first_kept = id
     if is_before(position, first_kept) then
       break
     end
@@ -123,6 +167,9 @@ while at <= #ARGV do
     id = redis.call('XADD', data, '*', unpack(ARGV, at + 2, at + 1 + words))
     if key ~= '' then
       remember(key, id)
+    end
+    for i = at + 2, at + 1 + words do
+      added_bytes = added_bytes + #ARGV[i]
     end
     answers[#answers + 1] = { id, 1 }
   end
@@ -170,6 +217,17 @@ local function is_before(a, b)
   if #a_seq ~= #b_seq then return #a_seq < #b_seq end
   return a_seq < b_seq
 end
+local function forget_if_done(stream)
+  local id = redis.call('HGET', announced, stream)
+  if not id or redis.call('HEXISTS', locks, stream) == 1 then
+    return 0
+  end
+  if #redis.call('XRANGE', lbs, id, id) > 0 then
+    return 0
+  end
+  return redis.call('HDEL', announced, stream)
+end
+local SAMPLED_MARKS = 3
 local function announce(stream, field, message)
   local known = redis.call('HGET', announced, stream)
   local record = read_record(stream)
@@ -185,6 +243,9 @@ local function announce(stream, field, message)
     return false
   end
   local id = redis.call('XADD', lbs, '*', field, message)
+  for _, other in ipairs(redis.call('HRANDFIELD', announced, SAMPLED_MARKS)) do
+    forget_if_done(other)
+  end
   redis.call('HSET', announced, stream, id)
   return id
 end
@@ -250,15 +311,94 @@ end
 redis.call('UNLINK', data)
 return 'DELETED'`
 
-export const lagLua: string = `local limit = ARGV[1]
+export const forgetAnnouncedLua: string = `local lbs, locks, announced = unpack(KEYS)
+local function forget_if_done(stream)
+  local id = redis.call('HGET', announced, stream)
+  if not id or redis.call('HEXISTS', locks, stream) == 1 then
+    return 0
+  end
+  if #redis.call('XRANGE', lbs, id, id) > 0 then
+    return 0
+  end
+  return redis.call('HDEL', announced, stream)
+end
+return forget_if_done(ARGV[1])`
+
+export const lookLua: string = `local limit, stream_bytes, call_bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local spent = 0
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local OVERHEAD_BYTES = 32
+local GREATEST_STEP = 16
+local function size_of(entry)
+  local bytes = OVERHEAD_BYTES
+  for _, word in ipairs(entry[2]) do
+    bytes = bytes + OVERHEAD_BYTES + #word
+  end
+  return bytes
+end
+local function read_ids(key, from, limit, greatest_bytes)
+  local ids, bytes, step = {}, 0, 1
+  while #ids < limit and bytes < greatest_bytes do
+    local wanted = math.min(step, limit - #ids)
+    local entries = redis.call('XRANGE', key, from, '+', 'COUNT', wanted)
+    for _, entry in ipairs(entries) do
+      ids[#ids + 1] = entry[1]
+      bytes = bytes + size_of(entry)
+    end
+    if #entries < wanted then
+      return ids, 1, bytes
+    end
+    from = '(' .. ids[#ids]
+    step = math.min(2 * step, GREATEST_STEP)
+  end
+  return ids, 0, bytes
+end
+local function read_info(key)
+  local words = redis.call('XINFO', 'STREAM', key)
+  local info = {}
+  for i = 1, #words, 2 do
+    info[words[i]] = words[i + 1]
+  end
+  return info
+end
+local function look(key, position)
+  if redis.call('TYPE', key).ok ~= 'stream' then
+    return false
+  end
+  local info = read_info(key)
+  local first, last = info['first-entry'], info['last-entry']
+  local count, is_all = 0, 1
+  if first then
+    spent = spent + size_of(first) + size_of(last)
+    if is_before(position, first[1]) then
+      count = info.length
+    elseif is_before(position, last[1]) then
+      local ids, read_all, bytes = read_ids(key, '(' .. position, limit, stream_bytes)
+      count, is_all, spent = #ids, read_all, spent + bytes
+    end
+  end
+  return {
+    info.length,
+    first and first[1] or false,
+    last and last[1] or false,
+    info['last-generated-id'],
+    info['entries-added'] or -1,
+    count,
+    is_all,
+  }
+end
 local answers = {}
-for i = 1, #KEYS do
-  if redis.call('TYPE', KEYS[i]).ok == 'stream' then
-    local last = redis.call('XREVRANGE', KEYS[i], '+', '-', 'COUNT', 1)[1]
-    local behind = #redis.call('XRANGE', KEYS[i], ARGV[1 + i], '+', 'COUNT', limit)
-    answers[i] = { behind, last and last[1] or false }
-  else
-    answers[i] = { 0, false }
+for i, key in ipairs(KEYS) do
+  answers[i] = look(key, ARGV[3 + i])
+  if spent >= call_bytes then
+    break
   end
 end
 return answers`
@@ -334,3 +474,14 @@ redis.call('HSET', checkpoints, stream, checkpoint)
 record.crashes, record.commits = 0, number
 write_record(stream, record)
 return { 'OK', replies }`
+
+export const trimLua: string = `local removed = 0
+while removed < tonumber(ARGV[3]) do
+  local step = redis.call('XTRIM', KEYS[1], 'MINID', '~', ARGV[1], 'LIMIT', ARGV[2])
+  if step == 0 then
+    redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])
+    return 1
+  end
+  removed = removed + step
+end
+return 0`

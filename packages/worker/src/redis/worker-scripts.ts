@@ -1,5 +1,6 @@
 /** The worker's scripts, typed. lua/*.lua say what each does and answers. All are safe to send again. */
 import { type Connection, type Fence, redisError, Script } from '@redis-stream-client/client/internal'
+import type { StreamLook } from '../stream-look.js'
 import { afterPosition } from '../stream-position.js'
 import type { WorkerKeys } from '../worker-keys.js'
 import * as lua from './lua.generated.js'
@@ -7,7 +8,9 @@ import * as lua from './lua.generated.js'
 const scripts = {
   transact: new Script(lua.transactLua),
   deleteStream: new Script(lua.deleteStreamLua),
-  lag: new Script(lua.lagLua),
+  look: new Script(lua.lookLua),
+  trim: new Script(lua.trimLua),
+  forgetAnnounced: new Script(lua.forgetAnnouncedLua),
 }
 
 /** A command that is executed inside a script: its words, and which of them are keys. */
@@ -27,11 +30,22 @@ type OwnerAnswer = 'SESSION_LOST' | 'NOT_OWNED'
 
 type RawTransactAnswer = ['OK', unknown[]] | ['REFUSED', number, string] | ['DONE' | 'STALE' | OwnerAnswer]
 
-/** Records behind a position, counted up to a limit, and the id of the last record, null if there is none. */
-export interface StreamLag {
-  readonly records: number
-  readonly lastId: string | null
-}
+type RawLook = [
+  length: number,
+  firstId: string | null,
+  lastId: string | null,
+  greatestId: string,
+  added: number,
+  counted: number,
+  isComplete: number,
+]
+
+/** What is read to count the records of one stream, and after how much no other stream is begun. */
+const COUNTED_BYTES = 64 * 1024
+const LOOK_BYTES = 1024 * 1024
+/** Records that are trimmed in one step, and in one call. */
+const TRIM_STEP = 1000
+const TRIM_CALL = 10_000
 
 export class WorkerScripts {
   readonly #connection: Connection
@@ -87,22 +101,39 @@ export class WorkerScripts {
     }
   }
 
-  /** What lies behind the positions of these streams. */
-  async lag(
+  /**
+   * Looks at streams and at what lies after a position of each: the first ones, at least one, as many as are cheap enough for
+   * one call. Null for what does not exist.
+   */
+  async look(
     streams: readonly { readonly dataStreamName: string; readonly position: string }[],
-    limit: number,
-  ): Promise<StreamLag[]> {
-    const answers = await this.#run<[records: number, lastId: string | null][]>(
-      scripts.lag,
+    countedRecords: number,
+  ): Promise<(StreamLook | null)[]> {
+    const answers = await this.#run<(RawLook | null)[]>(
+      scripts.look,
       streams.map(({ dataStreamName }) => dataStreamName),
-      [String(limit), ...streams.map(({ position }) => afterPosition(position))],
+      [
+        String(countedRecords),
+        String(COUNTED_BYTES),
+        String(LOOK_BYTES),
+        ...streams.map(({ position }) => position),
+      ],
     )
-    return answers.map(([records, lastId]) => ({ records, lastId }))
+    return answers.map((answer) => (answer === null ? null : readLook(answer)))
   }
 
-  /** Removes the records up to and including `position`. */
+  /** Removes the records up to and including `position`, a bounded number in each call. */
   async trim(dataStreamName: string, position: string): Promise<void> {
-    await this.#connection.run((redis) => redis.xtrim(dataStreamName, 'MINID', afterPosition(position)))
+    const args = [afterPosition(position), String(TRIM_STEP), String(TRIM_CALL)]
+    let isDone: number
+    do isDone = await this.#run<number>(scripts.trim, [dataStreamName], args)
+    while (isDone === 0)
+  }
+
+  /** Forgets that a stream was announced, if its assignment is done. */
+  async forgetAnnounced(dataStreamName: string): Promise<void> {
+    const { announced, lbs, locks } = this.#keys
+    await this.#run(scripts.forgetAnnounced, [lbs, locks, announced], [dataStreamName])
   }
 
   /** The one place that believes the answer of a script to have the shape its header says. */
@@ -118,4 +149,16 @@ export class WorkerScripts {
 function fenceArgs(fence: Fence): string[] {
   const { clientId, token, dataStreamName, idInLbs, fencingToken } = fence
   return [clientId, token, dataStreamName, idInLbs, String(fencingToken)]
+}
+
+function readLook([length, firstId, lastId, greatestId, added, counted, isComplete]: RawLook): StreamLook {
+  return {
+    length,
+    firstId,
+    lastId,
+    greatestId,
+    added: added < 0 ? null : added,
+    counted,
+    isComplete: isComplete === 1,
+  }
 }

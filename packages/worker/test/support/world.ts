@@ -18,6 +18,8 @@ const EVENTS = [
   'retry',
   'deadLetter',
   'abandoned',
+  'recordsLost',
+  'streamReset',
   'breaker',
   'rateLimited',
   'error',
