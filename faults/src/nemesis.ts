@@ -14,7 +14,8 @@ import { SERVICE, TTL_MS, type World } from './world.js'
 
 export type Fault = (world: World, random: SeededRandom) => Promise<void>
 
-const READERS = /:reader$/
+/** Those that read the LBS, and those of a worker that read data streams. */
+const READERS = /:reader(-\d+)?$/
 const SUBSCRIBERS = /:hints$/
 const HANG_TIMEOUT_MS = 10_000
 const REWRITE_TIMEOUT_MS = 10_000
