@@ -24,3 +24,8 @@ export type { MetricsRecorder, TakeOutcome } from './metrics.js'
 export type { ClientOptions, ProducerOptions, ReplicaOptions, RetryOptions } from './options.js'
 export type { DeadLetter } from './ownership/dead-letters.js'
 export { type ClientEvents, RedisStreamClient } from './redis-stream-client.js'
+export {
+  type DeadAssignment,
+  type DeadLetterListOptions,
+  ServiceDeadLetters,
+} from './service-dead-letters.js'

@@ -44,7 +44,6 @@ export interface ClientOptions {
   readonly closeTimeoutMs?: number | undefined
   /** How long a consumer that died with nothing pending is kept in the group. Default 3600000. */
   readonly consumerRetentionMs?: number | undefined
-  /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
   /**
    * Wait until this many replicas have what was taken, committed, finished or released. Default: do not wait.
    * `timeoutMs` is at most heartbeatTtlMs; when it is over, see REPLICAS_BEHIND.
@@ -59,6 +58,9 @@ export interface ClientOptions {
    * its entry goes to the dead letters if JavaScript would change it.
    */
   readonly infoNumbers?: 'text' | 'refuse' | undefined
+  /** Dead letters that are kept, about: the oldest go first. Default: all. */
+  readonly deadLetterMaxLen?: number | undefined
+  /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
   readonly logger?: Logger | undefined
   readonly metrics?: MetricsRecorder | undefined
 }
@@ -103,6 +105,8 @@ export interface ResolvedOptions extends LbsLimits {
   readonly closeTimeoutMs: number
   readonly consumerRetentionMs: number
   readonly replicas: ReplicaOptions | null
+  /** Infinity where there is no limit. */
+  readonly deadLetterMaxLen: number
 }
 
 const LEAST_HEARTBEAT_TTL_MS = 200
@@ -162,6 +166,7 @@ const schema = z.strictObject({
   progressTimeoutMs: duration(LEAST_PROGRESS_TIMEOUT_MS),
   closeTimeoutMs: duration(0),
   consumerRetentionMs: whole(0),
+  deadLetterMaxLen: whole(1),
   logger: z
     .custom<Logger>((value) => typeof value === 'object' && value !== null && 'warn' in value, {
       error: 'must be a pino logger',
@@ -226,6 +231,7 @@ export function resolveOptions(
     progressTimeoutMs: options.progressTimeoutMs ?? Infinity,
     closeTimeoutMs: options.closeTimeoutMs ?? 10_000,
     consumerRetentionMs: options.consumerRetentionMs ?? 3_600_000,
+    deadLetterMaxLen: options.deadLetterMaxLen ?? Infinity,
     replicas: replicas === null ? null : { count: replicas.count, timeoutMs: replicas.timeoutMs },
     ...limitsOf(options),
   }

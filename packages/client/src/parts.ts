@@ -91,7 +91,7 @@ export function assemble(context: PartsContext): Parts {
   const heartbeats = new Connection(redis, { name: name('heartbeat'), commandTimeoutMs, timeoutOrigin })
 
   const silentMs = Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs)
-  const scripts = new ServiceScripts(commands, keys, { silentMs, replicas })
+  const scripts = new ServiceScripts(commands, keys, { ...options, silentMs, replicas })
   const lbs = new Lbs(commands, keys, { ...options, onIntegerAsText: warnOfIntegers(logger) })
   const records = new LockRecords(commands, keys)
   const persistence = new Persistence(lbs, logger)

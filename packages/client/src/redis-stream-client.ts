@@ -28,6 +28,7 @@ import { assemble, type Parts } from './parts.js'
 import type { ConnectionProblem } from './redis/connection.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { messageOf } from './redis/redis-errors.js'
+import { ServiceDeadLetters } from './service-dead-letters.js'
 import { resolveServiceKeys } from './service-keys.js'
 import { giveBackStreams } from './shutdown.js'
 import { Supervisor } from './supervisor.js'
@@ -58,6 +59,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   readonly #broker: NotificationBroker
   readonly #parts: Parts
   readonly #supervisor: Supervisor
+  readonly #deadLetters: ServiceDeadLetters
   #isNew = true
   #lastError: ClientHealth['lastError'] = null
   #closing: Promise<void> | undefined
@@ -93,6 +95,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       },
       isClosing: () => this.#closing !== undefined,
     })
+    this.#deadLetters = new ServiceDeadLetters(this.#parts.commands.redis, service)
     this.#supervisor = new Supervisor({
       parts: this.#parts,
       heartbeatTtlMs: resolved.heartbeatTtlMs,
@@ -219,6 +222,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   /** The streams owned now, by name: one object that always shows the present state and cannot be changed. */
   get owned(): ReadonlyMap<string, OwnedStream> {
     return this.#parts.ownership.streams
+  }
+
+  /** What could not be served, on a connection of the client's own: usable once `init` has resolved. */
+  get deadLetters(): ServiceDeadLetters {
+    return this.#deadLetters
   }
 
   health(): ClientHealth {

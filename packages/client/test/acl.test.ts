@@ -61,6 +61,16 @@ async function work(username: string): Promise<void> {
     (length) => length === 3,
   )
   await eventually('the broken entry is in the dead letters', () => admin.xlen('orders-dead'))
+  const { deadLetters } = a.client
+  expect(await deadLetters.count()).toBe(1)
+  const [broken] = await deadLetters.list()
+  await deadLetters.replay(broken?.id ?? '')
+  const [again] = await eventually(
+    'it is there again',
+    () => deadLetters.list(),
+    (found) => found.length === 1,
+  )
+  await deadLetters.drop(again?.id ?? '')
   await first.commit('half way')
 
   const fallen = await fleet.spawn('fallen', { url, client: { claimMode: 'auto' } })
@@ -203,6 +213,7 @@ async function tryEverything(
       if (notification.type !== 'StreamAdded') continue
       const { stream } = notification
       await stream.commit('half way').catch(tell)
+      await client.deadLetters.count().catch(tell)
       await (isFirst ? stream.release() : stream.done()).catch(tell)
       isFirst = false
     }

@@ -6,6 +6,8 @@ import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from '../redis/serv
 import { type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 
+const LOG_EVERY_MS = 1000
+
 export interface DeadLetter {
   readonly idInLbs: string
   /** Null where the entry does not say. */
@@ -24,6 +26,10 @@ export interface DeadLettersContext {
 
 export class DeadLetters {
   readonly #context: DeadLettersContext
+  #isQuiet = false
+  /** Since the last line in the log, and the last of them. */
+  #unlogged = 0
+  #last: DeadLetter | undefined
 
   constructor(context: DeadLettersContext) {
     this.#context = context
@@ -64,10 +70,33 @@ export class DeadLetters {
 
   /** Says that an entry has gone to the dead letters. */
   report(letter: DeadLetter): void {
-    const { logger, onDeadLetter, recorder } = this.#context
+    const { onDeadLetter, recorder } = this.#context
     Object.freeze(letter)
-    logger.warn(letter, 'an entry cannot be served: it is in the dead letters now')
+    this.#log(letter)
     recorder.deadLettered({ reason: letter.reason })
     onDeadLetter(letter)
+  }
+
+  /** Writes the first at once, and then a line a second that says how many more there were, with the last of them. */
+  #log(letter: DeadLetter): void {
+    if (this.#isQuiet) {
+      this.#unlogged++
+      this.#last = letter
+      return
+    }
+    this.#context.logger.warn(letter, 'an entry cannot be served: it is in the dead letters now')
+    this.#keepQuiet()
+  }
+
+  #keepQuiet(): void {
+    this.#isQuiet = true
+    setTimeout(() => {
+      this.#isQuiet = false
+      if (this.#unlogged === 0) return
+      const facts = { ...this.#last, count: this.#unlogged }
+      this.#unlogged = 0
+      this.#context.logger.warn(facts, 'more entries cannot be served: they are in the dead letters now')
+      this.#keepQuiet()
+    }, LOG_EVERY_MS).unref()
   }
 }

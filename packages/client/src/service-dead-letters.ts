@@ -1,0 +1,183 @@
+/** The assignments that could not be served: the stream `<service>-dead`, to be looked at, replayed and dropped. */
+import { decodeLbsMessage, StreamClientError } from '@redis-stream-client/notifs'
+import { refuseKeyPrefix } from './lbs-producer.js'
+import { isCluster, type RedisLike } from './redis/duplicate.js'
+import { replayDeadLua } from './redis/lua.generated.js'
+import { isReply, redisError } from './redis/redis-errors.js'
+import { Script } from './redis/script.js'
+import { LBS_FIELD, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
+
+/** An assignment in the dead letters. */
+export interface DeadAssignment {
+  /** Of the dead letter itself: what `replay` and `drop` take. */
+  readonly id: string
+  /** Null where the entry does not say it in a way that can be read. */
+  readonly dataStreamName: string | null
+  /** Of the entry it was in the LBS. */
+  readonly idInLbs: string
+  /** The fields of the entry in their order, as text; a name may occur more than once. */
+  readonly fields: readonly (readonly [name: string, value: string])[]
+  /** The same as bytes, which need not be UTF-8. */
+  readonly rawFields: readonly (readonly [name: Buffer, value: Buffer])[]
+  /** `malformed`, `reserved-name`, `unserviceable` or `max-crashes`. */
+  readonly reason: string
+  readonly error: string
+  /** When it was given up, milliseconds since 1970. */
+  readonly atMs: number
+  /** Client id of the client that gave up. */
+  readonly owner: string
+}
+
+export interface DeadLetterListOptions {
+  /** At most so many; default 100, at most 10000. */
+  readonly count?: number | undefined
+  /** Only those after this dead letter: the last id of the page before. */
+  readonly after?: string | undefined
+}
+
+type RawEntry = [id: Buffer, fields: Buffer[]]
+type RawReplay = ['ADDED', id: string] | ['GONE'] | ['REFUSED', why: string]
+
+const replayDead = new Script(replayDeadLua)
+const DEFAULT_COUNT = 100
+const GREATEST_COUNT = 10_000
+/** Letters read at a time, and bytes after which no more are read for one list. */
+const PAGE = 20
+const GREATEST_BYTES = 16 * 1024 * 1024
+
+export class ServiceDeadLetters {
+  readonly #redis: RedisLike
+  readonly #keys: ServiceKeys
+
+  /**
+   * Works on the connection it is given, which stays the caller's: it is never closed here.
+   * @throws StreamClientError SERVICE_NAME_INVALID, or OPTION_INVALID for a connection with a keyPrefix.
+   */
+  constructor(redis: RedisLike, service: string) {
+    refuseKeyPrefix(redis)
+    this.#redis = redis
+    this.#keys = resolveServiceKeys(service, { onCluster: isCluster(redis) })
+  }
+
+  /**
+   * The oldest first. Fewer than `count` where letters are large: there are no more when the list is empty.
+   * Rejects with OPTION_INVALID, REDIS_ERROR.
+   */
+  async list({ after, count = DEFAULT_COUNT }: DeadLetterListOptions = {}): Promise<DeadAssignment[]> {
+    if (!Number.isSafeInteger(count) || count < 1 || count > GREATEST_COUNT) {
+      throw new StreamClientError(
+        'OPTION_INVALID',
+        `count must be a whole number from 1 to ${GREATEST_COUNT}`,
+        { option: 'count', value: String(count) },
+      )
+    }
+    const letters: DeadAssignment[] = []
+    let start = after === undefined ? '-' : `(${after}`
+    for (let bytes = 0; letters.length < count && bytes < GREATEST_BYTES; ) {
+      const wanted = Math.min(PAGE, count - letters.length)
+      const entries = (await this.#run('list', () =>
+        this.#redis.xrangeBuffer(this.#keys.dead, start, '+', 'COUNT', wanted),
+      )) as unknown as RawEntry[]
+      for (const entry of entries) {
+        bytes += entry[1].reduce((sum, each) => sum + each.length, 0)
+        letters.push(readDeadAssignment(entry))
+      }
+      if (entries.length < wanted) break
+      start = `(${letters.at(-1)?.id}`
+    }
+    return letters
+  }
+
+  /** How many there are. Rejects with REDIS_ERROR. */
+  count(): Promise<number> {
+    return this.#run('count', () => this.#redis.xlen(this.#keys.dead))
+  }
+
+  /**
+   * Adds the entry to the LBS again, to the byte, and then drops the dead letter, in one step. It gets a new id, and is
+   * served after what waits of its data stream by then.
+   *
+   * Resolves with the new id in the LBS. Rejects with DEAD_LETTER_GONE (replayed or dropped before),
+   * LBS_MESSAGE_INVALID (more fields than any client serves, or a letter that no client has written: it can only be
+   * dropped), REDIS_ERROR. Safe to call again.
+   */
+  async replay(id: string): Promise<string> {
+    const answer = (await this.#run('replay', () =>
+      replayDead.run(this.#redis, [this.#keys.dead, this.#keys.lbs], [id]),
+    )) as RawReplay
+    if (answer[0] === 'GONE') throw gone(id)
+    if (answer[0] === 'ADDED') return answer[1]
+    throw new StreamClientError(
+      'LBS_MESSAGE_INVALID',
+      `the dead letter ${id} cannot be replayed, only dropped: ${answer[1]}`,
+      { id },
+    )
+  }
+
+  /** Removes a dead letter for good. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */
+  async drop(id: string): Promise<void> {
+    const dropped = await this.#run('drop', () => this.#redis.xdel(this.#keys.dead, id))
+    if (dropped === 0) throw gone(id)
+  }
+
+  async #run<T>(operation: string, command: () => Promise<T>): Promise<T> {
+    try {
+      return await command()
+    } catch (error) {
+      if (isReply(error) && error.message.includes('Invalid stream ID')) {
+        throw new StreamClientError('OPTION_INVALID', `${operation}: that is no id of a dead letter`, {
+          operation,
+        })
+      }
+      throw redisError(`${operation} of ${this.#keys.dead}`, error)
+    }
+  }
+}
+
+function readDeadAssignment([id, flat]: RawEntry): DeadAssignment {
+  const letter = new Map(pairsOf(flat).map(([name, value]) => [name.toString(), value]))
+  const text = (name: string): string => letter.get(name)?.toString() ?? ''
+  const rawFields = readFields(letter.get('fields'))
+  const fields = rawFields.map(([name, value]) => [name.toString(), value.toString()] as const)
+  return {
+    id: id.toString(),
+    dataStreamName: nameIn(fields),
+    idInLbs: text('id'),
+    fields,
+    rawFields,
+    reason: text('reason'),
+    error: text('error'),
+    atMs: Number(text('at')),
+    owner: text('client'),
+  }
+}
+
+/** The JSON holds the bytes of the fields as they were: read as Latin-1, each is one character. */
+function readFields(json: Buffer | undefined): [name: Buffer, value: Buffer][] {
+  try {
+    const flat = JSON.parse(json?.toString('latin1') ?? '[]') as unknown
+    if (!Array.isArray(flat)) return []
+    return pairsOf(flat.map((each) => Buffer.from(String(each), 'latin1')))
+  } catch {
+    return []
+  }
+}
+
+function pairsOf(flat: readonly Buffer[]): [name: Buffer, value: Buffer][] {
+  const pairs: [Buffer, Buffer][] = []
+  for (let i = 0; i + 1 < flat.length; i += 2) pairs.push([flat[i] as Buffer, flat[i + 1] as Buffer])
+  return pairs
+}
+
+function nameIn(fields: readonly (readonly [name: string, value: string])[]): string | null {
+  const message = fields.find(([name]) => name === LBS_FIELD)?.[1]
+  try {
+    return message === undefined ? null : decodeLbsMessage(message).dataStreamName
+  } catch {
+    return null
+  }
+}
+
+function gone(id: string): StreamClientError {
+  return new StreamClientError('DEAD_LETTER_GONE', `there is no dead letter ${id}`, { id })
+}
