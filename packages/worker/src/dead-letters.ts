@@ -40,6 +40,9 @@ const replayDead = new Script(replayDeadLua)
 const GREATEST_SCRIPT_WORDS = 7000
 const DEFAULT_COUNT = 100
 const GREATEST_COUNT = 10_000
+/** Letters read at a time, and after how much no more are read for one list. */
+const LETTERS_PER_READ = 20
+const GREATEST_LIST_CHARS = 16 * 1024 * 1024
 
 export class DeadLetters {
   readonly #redis: RedisLike
@@ -55,7 +58,10 @@ export class DeadLetters {
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
   }
 
-  /** The oldest first. Rejects with OPTION_INVALID, REDIS_ERROR. */
+  /**
+   * The oldest first. Fewer than `count` where letters are large: there are no more when the list is empty.
+   * Rejects with OPTION_INVALID, REDIS_ERROR.
+   */
   async list({ after, count = DEFAULT_COUNT }: ListOptions = {}): Promise<DeadRecord[]> {
     if (!Number.isSafeInteger(count) || count < 1 || count > GREATEST_COUNT) {
       throw new StreamClientError(
@@ -63,11 +69,22 @@ export class DeadLetters {
         `count must be a whole number from 1 to ${GREATEST_COUNT}`,
       )
     }
-    const start = after === undefined ? '-' : `(${after}`
-    const entries = await this.#run('list', () =>
-      this.#redis.xrange(this.#keys.deadRecords, start, '+', 'COUNT', count),
-    )
-    return entries.map(readDeadRecord)
+    const letters: DeadRecord[] = []
+    let start = after === undefined ? '-' : `(${after}`
+    for (let chars = 0; letters.length < count && chars < GREATEST_LIST_CHARS; ) {
+      const wanted = Math.min(LETTERS_PER_READ, count - letters.length)
+      const from = start
+      const entries = await this.#run('list', () =>
+        this.#redis.xrange(this.#keys.deadRecords, from, '+', 'COUNT', wanted),
+      )
+      for (const entry of entries) {
+        chars += rawField(entry, 'fields').length
+        letters.push(readDeadRecord(entry))
+      }
+      if (entries.length < wanted) break
+      start = `(${letters.at(-1)?.id}`
+    }
+    return letters
   }
 
   /** How many there are. Rejects with REDIS_ERROR. */

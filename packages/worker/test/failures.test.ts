@@ -308,6 +308,21 @@ describe('dead letters', () => {
   })
 })
 
+test('a list of large dead letters is shorter than it may be, and goes on after its last one', async () => {
+  const facts = ['stream', 's', 'id', '1-0', 'fields', JSON.stringify(['data', 'x'.repeat(1_000_000)])]
+  for (let n = 0; n < 50; n++) await world.redis.xadd('orders-dead-records', '*', ...facts)
+  const { worker } = world.start('a', { process: () => undefined })
+  const lengths: number[] = []
+  let after: string | undefined
+  for (;;) {
+    const page = await worker.deadLetters.list({ count: 50, after })
+    if (page.length === 0) break
+    lengths.push(page.length)
+    after = page.at(-1)?.id
+  }
+  expect(lengths).toEqual([20, 20, 10])
+})
+
 describe('a dead letter with more fields than a script can pass on', () => {
   test('is replayed whole, and once', async () => {
     const fields = Array.from({ length: 4500 }, (_, n) => [`field ${n}`, String(n)])
