@@ -18,7 +18,13 @@ const unanswered = (): Promise<void> => new Promise(() => undefined)
 const operations: StreamOperations = { commit: unanswered, finish: unanswered, release: unanswered }
 
 function handle(idInLbs: string, calls = operations): StreamHandle {
-  const facts = { dataStreamName: 's', idInLbs, fencingToken: 1, additionalInfo: undefined, checkpoint: null }
+  const facts = {
+    dataStreamName: 's',
+    idInLbs,
+    fencingToken: 1,
+    message: { dataStreamName: 's' },
+    checkpoint: null,
+  }
   return new StreamHandle({ ...facts, recovered: false, commits: 0, takenAtMs: 0 }, session, calls)
 }
 

@@ -231,7 +231,7 @@ describe('the watch over progress', () => {
         dataStreamName,
         idInLbs: `1-${dataStreamName}`,
         fencingToken: 1,
-        additionalInfo: undefined,
+        message: { dataStreamName: 's' },
         checkpoint: null,
         recovered: false,
         commits: 0,

@@ -294,7 +294,7 @@ export class Failover implements Agent {
       await deliveries.streamExpired(
         {
           payload: { dataStreamName: message.dataStreamName, idInLbs: id },
-          additionalInfo: message.info ?? {},
+          message,
           previousOwner: owner === null ? null : clientIdOf(owner),
         },
         this.#signalOf(session),

@@ -1,9 +1,9 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
-import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
+import type { Notification, NotificationBroker } from '@redis-stream-client/notifs'
 import { isUnread, oldestUnreadMs } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
-import { added, expired } from './notices.js'
+import { added, type ExpiredFacts, expired } from './notices.js'
 import type { StreamHandle } from './stream-handle.js'
 
 export class Deliveries {
@@ -43,7 +43,7 @@ export class Deliveries {
   }
 
   /** Resolves when it is queued, or will never be because the signal aborted or the broker closed. */
-  async streamExpired(facts: Omit<StreamExpired, 'type'>, signal: AbortSignal): Promise<void> {
+  async streamExpired(facts: ExpiredFacts, signal: AbortSignal): Promise<void> {
     await this.#send(expired(facts), signal)
   }
 

@@ -3,6 +3,7 @@ import type {
   DisownReason,
   JsonObject,
   LbsInfo,
+  LbsMessage,
   StreamAdded,
   StreamDisowned,
   StreamExpired,
@@ -33,17 +34,18 @@ export function disowned(stream: StreamHandle, reason: DisownReason): StreamDiso
   })
 }
 
-export function expired({
-  additionalInfo,
-  payload,
-  previousOwner,
-}: Omit<StreamExpired, 'type'>): StreamExpired {
+/** What is said in StreamExpired; Info may be read only when somebody looks at it. */
+export interface ExpiredFacts extends Pick<StreamExpired, 'payload' | 'previousOwner'> {
+  readonly message: LbsMessage
+}
+
+export function expired({ message, payload, previousOwner }: ExpiredFacts): StreamExpired {
   return Object.freeze({
     type: 'StreamExpired',
     payload: payloadOf(payload),
     // Frozen when somebody looks at it, as an owned stream's is.
     get additionalInfo(): JsonObject {
-      return freezeJson(additionalInfo)
+      return freezeJson(message.info ?? {})
     },
     previousOwner,
   })

@@ -2,6 +2,7 @@
 import {
   type DisownReason,
   type JsonObject,
+  type LbsMessage,
   type OwnedStream,
   StreamClientError,
 } from '@redis-stream-client/notifs'
@@ -20,7 +21,8 @@ export interface StreamOperations {
 }
 
 export interface StreamFacts extends Tenure {
-  readonly additionalInfo: JsonObject | undefined
+  /** What the entry says; its Info may be read only when somebody looks at it. */
+  readonly message: LbsMessage
   readonly checkpoint: string | null
   readonly recovered: boolean
   readonly commits: number
@@ -40,7 +42,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly fencingToken: number
   readonly checkpoint: string | null
   readonly recovered: boolean
-  readonly #additionalInfo: JsonObject
+  readonly #message: LbsMessage
   readonly #takenAtMs: number
   readonly #session: Session
   readonly #operations: StreamOperations
@@ -64,7 +66,7 @@ export class StreamHandle implements OwnedStream, Tenure {
     this.fencingToken = facts.fencingToken
     this.checkpoint = facts.checkpoint
     this.recovered = facts.recovered
-    this.#additionalInfo = facts.additionalInfo ?? EMPTY_INFO
+    this.#message = facts.message
     this.#takenAtMs = facts.takenAtMs
     this.#commits = facts.commits
     this.#progressAtMs = facts.takenAtMs
@@ -75,7 +77,7 @@ export class StreamHandle implements OwnedStream, Tenure {
 
   /** Frozen when somebody looks at it, for that takes as long as it is large. */
   get additionalInfo(): JsonObject {
-    return freezeJson(this.#additionalInfo)
+    return freezeJson(this.#message.info ?? EMPTY_INFO)
   }
 
   get owned(): boolean {
@@ -116,7 +118,7 @@ export class StreamHandle implements OwnedStream, Tenure {
 
   toJSON(): object {
     const { checkpoint, dataStreamName, fencingToken, idInLbs, owned, recovered } = this
-    const additionalInfo = this.#additionalInfo
+    const additionalInfo = this.#message.info ?? EMPTY_INFO
     return { dataStreamName, idInLbs, additionalInfo, fencingToken, checkpoint, recovered, owned }
   }
 

@@ -355,7 +355,7 @@ export class StreamTaker {
     const facts: StreamFacts = {
       dataStreamName: message.dataStreamName,
       idInLbs: id,
-      additionalInfo: message.info,
+      message,
       fencingToken: answer.fencingToken,
       checkpoint: answer.checkpoint,
       recovered: answer.recovered,

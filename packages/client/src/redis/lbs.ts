@@ -11,6 +11,7 @@ import {
 } from '../decisions/lbs-limits.js'
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
+import { LARGE_MESSAGE_BYTES, LargeMessage } from './large-message.js'
 import { isMissingGroup, isReply, messageOf } from './redis-errors.js'
 
 /** An entry whose message could be read. */
@@ -223,13 +224,20 @@ function decodeMessage(id: string, bytes: Buffer, reading: LbsReading): LbsEntry
       : 0
     const problem = limitProblem({ nameBytes, infoBytes }, reading)
     if (problem !== null) return { id, problem }
-    const entry = { id, message }
+    const entry = { id, message: kept(message, bytes, reading) }
     const [first] = integersAsText
     if (first !== undefined) reading.onIntegerAsText(entry, first)
     return entry
   } catch (error) {
     return { id, problem: messageOf(error) }
   }
+}
+
+/** Large messages are kept as bytes. */
+function kept({ dataStreamName, info }: LbsMessage, bytes: Buffer, { infoNumbers }: LbsReading): LbsMessage {
+  if (info === undefined) return { dataStreamName }
+  if (bytes.length <= LARGE_MESSAGE_BYTES) return { dataStreamName, info }
+  return new LargeMessage({ dataStreamName, info }, { bytes, infoNumbers })
 }
 
 export function isReadable(entry: LbsEntry): entry is ReadableEntry {

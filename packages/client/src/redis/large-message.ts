@@ -1,0 +1,35 @@
+/**
+ * A message with a large Info, kept as the bytes it came in. As objects an Info can weigh ten times as much, and the
+ * garbage collector goes through all of it again and again; bytes it leaves alone. What somebody looks at is read again,
+ * and stays the same object as long as somebody holds it.
+ */
+import { decodeLbsMessage, type JsonObject, type LbsMessage } from '@redis-stream-client/notifs'
+
+/** Messages up to this are kept as what they say. */
+export const LARGE_MESSAGE_BYTES: number = 16 * 1024
+
+export class LargeMessage implements LbsMessage {
+  readonly dataStreamName: string
+  readonly #bytes: Uint8Array
+  readonly #infoNumbers: 'text' | 'refuse'
+  #info: WeakRef<JsonObject>
+
+  /** `bytes` must be those that `message` was read from; they are copied. */
+  constructor(
+    message: Required<LbsMessage>,
+    { bytes, infoNumbers }: { readonly bytes: Uint8Array; readonly infoNumbers: 'text' | 'refuse' },
+  ) {
+    this.dataStreamName = message.dataStreamName
+    this.#bytes = Uint8Array.from(bytes) // a part of what was received would keep all of that
+    this.#infoNumbers = infoNumbers
+    this.#info = new WeakRef(message.info)
+  }
+
+  get info(): JsonObject {
+    const known = this.#info.deref()
+    if (known !== undefined) return known
+    const { info = {} } = decodeLbsMessage(this.#bytes, { infoNumbers: this.#infoNumbers })
+    this.#info = new WeakRef(info)
+    return info
+  }
+}
