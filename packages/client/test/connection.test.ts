@@ -65,6 +65,24 @@ describe('a connection', () => {
     connection.close()
   })
 
+  it('waits for an answer that keeps coming in, however slowly, and for none that has stopped', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const value = 'x'.repeat(400_000)
+    await server.client().set('large', value)
+    const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {
+      name: 'narrow',
+      commandTimeoutMs: 400,
+    })
+    await connection.open(5000, never)
+    proxy.throttle(250_000) // four deadlines long
+    expect(await connection.run((redis) => redis.get('large'))).toHaveLength(value.length)
+    const pipeline = connection.run((redis) => redis.pipeline().get('large').get('large').exec())
+    expect((await pipeline)?.map(([error]) => error)).toEqual([null, null])
+    proxy.freeze()
+    await expect(connection.run((redis) => redis.get('large'))).rejects.toBeInstanceOf(DeadlineError)
+    connection.close()
+  })
+
   it('notices that it is cut off without having anything to do', async () => {
     await using proxy = await TcpProxy.listen({ port: server.port })
     const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {

@@ -11,7 +11,14 @@ import type { Cluster } from 'ioredis'
 import { sleep } from '../async/sleep.js'
 import { startTimer } from '../async/timer.js'
 import { ClusterKeeper } from './cluster-keeper.js'
-import { connectTimeoutOf, duplicate, isCluster, type RedisLike, reconnectDelayMs } from './duplicate.js'
+import {
+  bytesReceived,
+  connectTimeoutOf,
+  duplicate,
+  isCluster,
+  type RedisLike,
+  reconnectDelayMs,
+} from './duplicate.js'
 import { hearGreeting } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
@@ -121,21 +128,30 @@ export class Connection {
   }
 
   /**
-   * Runs commands with a deadline, this connection's unless another is given. Rejects with what ioredis rejects with, or
-   * a DeadlineError; after that the commands may still be executed.
+   * Runs commands with a deadline, this connection's unless another is given. Except on a Cluster it begins anew as long as
+   * something is received: answers come in order, so a large one that is on its way over a slow link arrives in the end.
+   * Rejects with what ioredis rejects with, or a DeadlineError; after that the commands may still be executed.
    */
   async run<T>(
     command: (redis: RedisLike) => Promise<T>,
     { timeoutMs, timeoutOrigin }: Deadline = this.#deadline,
   ): Promise<T> {
     let timer: NodeJS.Timeout | undefined
+    let received = bytesReceived(this.redis)
     const deadline = new Promise<never>((_, reject) => {
-      timer = startTimer(timeoutMs, () => {
+      const expire = (): void => {
+        const before = received
+        received = bytesReceived(this.redis)
+        if (received > before) {
+          timer = startTimer(timeoutMs, expire)
+          return
+        }
         const error = new DeadlineError(timeoutMs, timeoutOrigin)
         this.#note(error)
         this.replace()
         reject(error)
-      })
+      }
+      timer = startTimer(timeoutMs, expire)
     })
     this.#underWay++
     try {

@@ -137,6 +137,7 @@ function duplicateRedis(template: Redis, options: DuplicateOptions): Redis {
   redis.on('ready', () => time.hearReady())
   readLive(redis.options, () => template.options)
   softenReadyCheck(redis)
+  endOwnDeadline(redis)
   return redis
 }
 
@@ -180,6 +181,29 @@ function duplicateCluster(template: Cluster, options: DuplicateOptions): Cluster
     listenToAsking(node)
   })
   return cluster
+}
+
+/**
+ * The deadline of ioredis, which knows no progress, is for what it sends itself until the connection is ready: what comes
+ * after that is sent by Connection.run, which has one of its own.
+ */
+function endOwnDeadline(redis: Redis): void {
+  const { commandTimeout } = redis.options
+  if (commandTimeout === undefined) return
+  redis.on('ready', () => delete redis.options.commandTimeout)
+  redis.on('close', () => {
+    redis.options.commandTimeout = commandTimeout
+  })
+}
+
+/**
+ * How many bytes have come over the present connection. Of a Cluster 0: what one node sends says nothing of the answer
+ * that another one owes.
+ */
+export function bytesReceived(redis: RedisLike): number {
+  if (isCluster(redis)) return 0
+  const stream = redis.stream as { readonly bytesRead?: number } | null | undefined // there is none before the first try
+  return stream?.bytesRead ?? 0
 }
 
 /**
