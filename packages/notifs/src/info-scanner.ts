@@ -20,6 +20,12 @@ export interface Span {
   readonly end: number
 }
 
+/** A message in both forms. */
+export interface MessageSource {
+  readonly bytes: Uint8Array
+  readonly text: string
+}
+
 /** What was found in an `Info`. */
 export interface InfoFindings {
   /** The first fault, if there is one. */
@@ -75,11 +81,11 @@ export function isSuspicious(text: string): boolean {
 }
 
 /**
- * What is to be said of the value of the top-level key `infoKey`. `bytes` must be a JSON object that JSON.parse accepts.
+ * What is to be said of the value of the top-level key `infoKey`. The message must be a JSON object that JSON.parse accepts.
  * Fields beside `infoKey` are nobody's concern; of a key that comes twice only the last counts, as with JSON.parse.
  */
 export function inspectInfo(
-  bytes: Uint8Array,
+  { bytes, text }: MessageSource,
   infoKey: string,
   infoNumbers: 'text' | 'refuse' = 'text',
 ): InfoFindings {
@@ -123,7 +129,9 @@ export function inspectInfo(
           largeIntegers.push({ start, end: offset })
           break
         }
-        const literal = asciiOf(bytes.subarray(start, offset))
+        // A slice costs next to nothing, where bytes and characters are the same.
+        const isAscii = text.length === bytes.length
+        const literal = isAscii ? text.slice(start, offset) : decoder.decode(bytes.subarray(start, offset))
         if (!survives(literal)) fault ??= { type: 'number', literal, offset: start }
       }
     }
@@ -183,11 +191,6 @@ function sizeOf(bytes: Uint8Array, start: number, end: number): 'small' | 'large
     if (byte >= ZERO && byte <= NINE) exponent = 10 * exponent + (byte - ZERO)
   }
   return mantissa <= SURE_MANTISSA && exponent <= SURE_EXPONENT ? 'small' : 'doubtful'
-}
-
-/** For the length of an ordinary number a decoder takes longer. */
-function asciiOf(bytes: Uint8Array): string {
-  return bytes.length < SHORT_STRETCH ? String.fromCharCode(...bytes) : decoder.decode(bytes)
 }
 
 /** True if the literal, read and written again, is still the same number, if perhaps in another spelling. */

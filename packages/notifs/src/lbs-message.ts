@@ -12,7 +12,14 @@
  * that a field of such integers is always text.
  */
 import { StreamClientError } from './error.js'
-import { type InfoFault, inspectInfo, isSuspicious, MAX_INFO_DEPTH, type Span } from './info-scanner.js'
+import {
+  type InfoFault,
+  inspectInfo,
+  isSuspicious,
+  MAX_INFO_DEPTH,
+  type MessageSource,
+  type Span,
+} from './info-scanner.js'
 import { writeInfo } from './info-writer.js'
 import type { JsonObject, JsonObjectWithBigInts } from './json-object.js'
 import { lbsMessageError, quote } from './lbs-message-error.js'
@@ -112,7 +119,7 @@ export function decodeLbsMessage(source: string | Uint8Array, options: DecodeOpt
   }
   if (!isSuspicious(text)) return { dataStreamName, info: info as JsonObject }
   const bytes = typeof source === 'string' ? new TextEncoder().encode(source) : source
-  return { dataStreamName, info: readNumbers(bytes, infoKey, info as JsonObject, options) }
+  return { dataStreamName, info: readNumbers({ bytes, text }, infoKey, info as JsonObject, options) }
 }
 
 function textOf(source: unknown): string {
@@ -127,12 +134,13 @@ function textOf(source: unknown): string {
 
 /** Info with its large integers as text, if they shall be. `info` is what JSON.parse has made of it. */
 function readNumbers(
-  bytes: Uint8Array,
+  source: MessageSource,
   infoKey: string,
   info: JsonObject,
   { infoNumbers = 'text', onIntegerAsText }: DecodeOptions,
 ): JsonObject {
-  const { fault, largeIntegers } = inspectInfo(bytes, infoKey, infoNumbers)
+  const { fault, largeIntegers } = inspectInfo(source, infoKey, infoNumbers)
+  const { bytes } = source
   if (fault !== undefined) throw faultError(fault, bytes)
   if (largeIntegers.length === 0) return info
   for (const { start, end } of largeIntegers) onIntegerAsText?.(utf8.decode(bytes.subarray(start, end)))

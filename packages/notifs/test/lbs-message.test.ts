@@ -586,10 +586,11 @@ describe('the codec as a whole', () => {
     fc.assert(
       fc.property(literals, (literal) => {
         expect(survives(literal)).toBe(exactly(literal) === exactly(String(Number(literal))))
-        const bytes = Buffer.from(`{"Info":{"n":${literal}}}`)
-        expect(inspectInfo(bytes, 'Info', 'refuse').fault === undefined).toBe(survives(literal))
+        const text = `{"Info":{"n":${literal}}}`
+        const source = { bytes: Buffer.from(text), text }
+        expect(inspectInfo(source, 'Info', 'refuse').fault === undefined).toBe(survives(literal))
         const isLarge = /^-?\d+$/.test(literal) && !Number.isSafeInteger(Number(literal))
-        expect(inspectInfo(bytes, 'Info', 'text')).toEqual({
+        expect(inspectInfo(source, 'Info', 'text')).toEqual({
           fault: isLarge || survives(literal) ? undefined : { type: 'number', literal, offset: 13 },
           largeIntegers: isLarge ? [{ start: 13, end: 13 + literal.length }] : [],
         })
