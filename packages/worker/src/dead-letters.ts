@@ -88,8 +88,8 @@ export class DeadLetters {
   }
 
   /** How many there are. Rejects with REDIS_ERROR. */
-  count(): Promise<number> {
-    return this.#run('count', () => this.#redis.xlen(this.#keys.deadRecords))
+  async count(): Promise<number> {
+    return Number(await this.#run('count', () => this.#redis.xlen(this.#keys.deadRecords)))
   }
 
   /**
@@ -118,16 +118,19 @@ export class DeadLetters {
   /** No script can pass on so many words. */
   async #replayLarge(id: string, dataStreamName: string, fields: readonly string[]): Promise<string> {
     const added = await this.#run('replay', () => this.#redis.xadd(dataStreamName, '*', ...fields))
-    const dropped = await this.#run('replay', () => this.#redis.xdel(this.#keys.deadRecords, id))
-    if (dropped === 1) return added as string
+    if (await this.#remove('replay', id)) return added as string
     await this.#run('replay', () => this.#redis.xdel(dataStreamName, added as string))
     throw gone(id)
   }
 
   /** Removes a dead letter for good. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */
   async drop(id: string): Promise<void> {
-    const dropped = await this.#run('drop', () => this.#redis.xdel(this.#keys.deadRecords, id))
-    if (dropped === 0) throw gone(id)
+    if (!(await this.#remove('drop', id))) throw gone(id)
+  }
+
+  /** False if it is not there. The caller's connection may answer numbers as text (stringNumbers). */
+  async #remove(operation: string, id: string): Promise<boolean> {
+    return Number(await this.#run(operation, () => this.#redis.xdel(this.#keys.deadRecords, id))) === 1
   }
 
   async #run<T>(operation: string, command: () => Promise<T>): Promise<T> {

@@ -232,7 +232,8 @@ export class RecordProducer {
       lbsId: unknown,
       ...added: [id: string, isNew: number][],
     ]
-    return added.map(([id, isNew]) => ({ id, isNew: isNew === 1 }))
+    // The caller's connection may answer numbers as text (stringNumbers).
+    return added.map(([id, isNew]) => ({ id, isNew: Number(isNew) === 1 }))
   }
 
   async #withDeadline<T>(operation: string, answer: Promise<T>): Promise<T> {

@@ -245,7 +245,10 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   }
 }
 
-/** What listeners get: all the same object, which none of them can change. */
+/**
+ * What listeners get: all the same object, which none of them can change. A copy, because a metrics recorder may have
+ * been given the payload as well, and may have frozen it.
+ */
 function shown(payload: object): object {
-  return payload instanceof Error ? payload : Object.freeze(withJsonForm(payload))
+  return payload instanceof Error ? payload : Object.freeze(withJsonForm({ ...payload }))
 }

@@ -135,10 +135,9 @@ export interface ResolvedWorkerOptions {
 const GREATEST_DURATION_MS = 2 ** 31 - 1
 
 const whole = (least: number, greatest: number = Number.MAX_SAFE_INTEGER) =>
-  z.custom<number>(
-    (value) => Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= greatest,
-    { error: `must be a whole number from ${least} to ${greatest}` },
-  )
+  z.custom<number>((value) => isWhole(value, least, greatest), {
+    error: `must be a whole number from ${least} to ${greatest}`,
+  })
 const limit = (least: number) =>
   z.custom<number>(
     (value) => value === Infinity || (Number.isSafeInteger(value) && (value as number) >= least),
@@ -158,12 +157,9 @@ const object = z.custom<object>((value) => typeof value === 'object' && value !=
 const rate = z.strictObject(
   {
     records: whole(1),
-    perMs: z.custom<number>(
-      (value) => Number.isSafeInteger(value) && (value as number) > 0 && (value as number) % 1000 === 0,
-      {
-        error: 'must be a multiple of 1000',
-      },
-    ),
+    perMs: z.custom<number>((value) => isWhole(value, 1000, GREATEST_DURATION_MS) && value % 1000 === 0, {
+      error: `must be a multiple of 1000, at most ${GREATEST_DURATION_MS}`,
+    }),
   },
   { error: 'must be an object with records and perMs' },
 )
@@ -272,6 +268,10 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     rateLimit: options.rateLimit ?? null,
     lagIntervalMs: options.lagIntervalMs ?? 15_000,
   }
+}
+
+function isWhole(value: unknown, least: number, greatest: number): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= greatest
 }
 
 function explain(issue: z.core.$ZodIssue | undefined, options: unknown): StreamClientError {

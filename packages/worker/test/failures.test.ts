@@ -1,5 +1,5 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
-import { NonRetryableError, retryAfter } from '@redis-stream-client/worker'
+import { DeadLetters, NonRetryableError, retryAfter } from '@redis-stream-client/worker'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { hostileValues } from './support/hostile-values.js'
@@ -347,6 +347,20 @@ describe('a dead letter with more fields than a script can pass on', () => {
       code: 'DEAD_LETTER_GONE',
     })
   })
+})
+
+test('dead letters are counted, dropped and replayed over a connection that answers numbers as text', async () => {
+  const deadLetters = new DeadLetters(world.server.client({ stringNumbers: true }), 'orders')
+  const large = JSON.stringify(Array.from({ length: 9000 }, (_, n) => String(n)))
+  const add = (fields: string): Promise<string | null> =>
+    world.redis.xadd('orders-dead-records', '*', 'stream', 's', 'fields', fields)
+  const small = await add('["n","1"]')
+  const id = await add(large)
+  expect(await deadLetters.count()).toBe(2)
+  const replayed = await deadLetters.replay(id as string)
+  expect(await world.redis.xrange('s', replayed, replayed)).toHaveLength(1)
+  await deadLetters.drop(small as string)
+  await expect(deadLetters.drop(small as string)).rejects.toMatchObject({ code: 'DEAD_LETTER_GONE' })
 })
 
 describe('time limits', () => {

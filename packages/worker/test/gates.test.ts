@@ -92,6 +92,18 @@ describe('the rate limit', () => {
     await waiting
   })
 
+  test('goes on whatever a metrics recorder does with what it is told', async () => {
+    const handled = new Handled()
+    const started = world.start('a', {
+      rateLimit: { process: { records: 1, perMs: 1000 } },
+      metrics: { rateLimited: (event) => void Object.freeze(event) },
+      process: ({ id }) => handled.note('s', id),
+    })
+    const ids = await world.fill('s', 2)
+    expect(await handled.has('s', 2)).toEqual(ids)
+    await seen(started, 'rateLimited')
+  })
+
   test('of a process lets so many records begin in a time', async () => {
     await world.fill('a', 4)
     await world.fill('b', 4)

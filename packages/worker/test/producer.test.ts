@@ -155,6 +155,14 @@ describe('RecordProducer', () => {
     expect(await world.redis.exists('s', 'orders-input')).toBe(0)
   })
 
+  test('says what is new, whatever form of numbers its connection answers with', async () => {
+    const redis = world.server.client({ stringNumbers: true })
+    const producer = new RecordProducer(redis, 'orders')
+    const first = await producer.add('s', { n: 1 }, { idempotencyKey: 'k' })
+    const second = await producer.add('s', { n: 1 }, { idempotencyKey: 'k' })
+    expect([first.isNew, second.isNew]).toEqual([true, false])
+  })
+
   test('makes callers wait for room, in order, until they give up', async () => {
     const { proxy, redis } = await world.proxied()
     const producer = new RecordProducer(redis, 'orders', { maxInFlight: 3 })

@@ -320,6 +320,10 @@ describe('options', () => {
     [{ process, retry: { initialDelayMs: 10, maxDelayMs: 5 } }, 'option retry.maxDelayMs must be at least'],
     [{ process, onExhausted: 'stop' }, "option onExhausted must be one of 'skip', 'halt', got \"stop\""],
     [{ process, rateLimit: { process: { records: 1, perMs: 500 } } }, 'must be a multiple of 1000'],
+    [
+      { process, rateLimit: { process: { records: 1, perMs: 2_147_484_000 } } },
+      'must be a multiple of 1000, at most 2147483647, got 2147484000',
+    ],
     [{ process, maxOwnedStreams: 0 }, 'or Infinity, got 0'],
     [{ process, client: 1 }, 'option client must be an object, got 1'],
     [null, 'option options must be an object'],
