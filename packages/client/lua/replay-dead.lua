@@ -3,7 +3,8 @@
 --
 -- KEYS  1 dead letters  2 LBS
 -- ARGV  1 id of the dead letter
--- Returns {'ADDED', LBS id}, {'GONE'}, or {'REFUSED', why}: nothing has changed.
+-- Returns {'ADDED', LBS id}, {'GONE'}, or, without having changed anything, {'REFUSED', why} or {'LARGE'} (more fields than
+-- a script can add: the caller adds them itself)
 local dead, lbs = unpack(KEYS)
 local id = ARGV[1]
 -- The fields are added with unpack, which takes about 8000 values.
@@ -24,13 +25,13 @@ local is_json, fields = pcall(cjson.decode, text)
 if not is_json or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then
   return { 'REFUSED', 'it does not hold the fields of an entry' }
 end
-if #fields > MAX_VALUES then
-  return { 'REFUSED', string.format('its entry has %d fields, more than any client serves', #fields / 2) }
-end
 for i = 1, #fields do
   if type(fields[i]) ~= 'string' then
     return { 'REFUSED', 'it does not hold the fields of an entry' }
   end
+end
+if #fields > MAX_VALUES then
+  return { 'LARGE' }
 end
 local added = redis.call('XADD', lbs, '*', unpack(fields))
 redis.call('XDEL', dead, id)

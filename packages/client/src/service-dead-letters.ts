@@ -36,7 +36,7 @@ export interface DeadLetterListOptions {
 }
 
 type RawEntry = [id: Buffer, fields: Buffer[]]
-type RawReplay = ['ADDED', id: string] | ['GONE'] | ['REFUSED', why: string]
+type RawReplay = ['ADDED', id: string] | ['GONE'] | ['LARGE'] | ['REFUSED', why: string]
 
 const replayDead = new Script(replayDeadLua)
 const DEFAULT_COUNT = 100
@@ -94,12 +94,12 @@ export class ServiceDeadLetters {
   }
 
   /**
-   * Adds the entry to the LBS again, to the byte, and then drops the dead letter, in one step. It gets a new id, and is
+   * Adds the entry to the LBS again, to the byte, and then drops the dead letter, in one step; an entry with more than 3,500
+   * fields in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and is
    * served after what waits of its data stream by then.
    *
    * Resolves with the new id in the LBS. Rejects with DEAD_LETTER_GONE (replayed or dropped before),
-   * LBS_MESSAGE_INVALID (more fields than any client serves, or a letter that no client has written: it can only be
-   * dropped), REDIS_ERROR. Safe to call again.
+   * LBS_MESSAGE_INVALID (a letter that no client has written: it can only be dropped), REDIS_ERROR. Safe to call again.
    */
   async replay(id: string): Promise<string> {
     const answer = (await this.#run('replay', () =>
@@ -107,11 +107,26 @@ export class ServiceDeadLetters {
     )) as RawReplay
     if (answer[0] === 'GONE') throw gone(id)
     if (answer[0] === 'ADDED') return answer[1]
+    if (answer[0] === 'LARGE') return await this.#replayLarge(id)
     throw new StreamClientError(
       'LBS_MESSAGE_INVALID',
       `the dead letter ${id} cannot be replayed, only dropped: ${answer[1]}`,
       { id },
     )
+  }
+
+  /** No script can pass on so many fields. */
+  async #replayLarge(id: string): Promise<string> {
+    const { dead, lbs } = this.#keys
+    const [entry] = (await this.#run('replay', () =>
+      this.#redis.xrangeBuffer(dead, id, id),
+    )) as unknown as RawEntry[]
+    if (entry === undefined) throw gone(id)
+    const fields = readDeadAssignment(entry).rawFields.flat()
+    const added = String(await this.#run('replay', () => this.#redis.xadd(lbs, '*', ...fields)))
+    if ((await this.#run('replay', () => this.#redis.xdel(dead, id))) === 1) return added
+    await this.#run('replay', () => this.#redis.xdel(lbs, added))
+    throw gone(id)
   }
 
   /** Removes a dead letter for good. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */

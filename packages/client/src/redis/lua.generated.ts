@@ -557,13 +557,13 @@ local is_json, fields = pcall(cjson.decode, text)
 if not is_json or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then
   return { 'REFUSED', 'it does not hold the fields of an entry' }
 end
-if #fields > MAX_VALUES then
-  return { 'REFUSED', string.format('its entry has %d fields, more than any client serves', #fields / 2) }
-end
 for i = 1, #fields do
   if type(fields[i]) ~= 'string' then
     return { 'REFUSED', 'it does not hold the fields of an entry' }
   end
+end
+if #fields > MAX_VALUES then
+  return { 'LARGE' }
 end
 local added = redis.call('XADD', lbs, '*', unpack(fields))
 redis.call('XDEL', dead, id)
