@@ -18,7 +18,6 @@ const PACKED_BEFORE_SIGTERM = 10
 const PACKING_MS = 40
 
 const redis = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379')
-const begun = new WeakSet<OwnedStream>()
 const [role] = process.argv.slice(2)
 if (role === 'packer') await pack()
 else await show()
@@ -41,8 +40,6 @@ async function pack(): Promise<void> {
 }
 
 async function packAll(stream: OwnedStream): Promise<void> {
-  if (begun.has(stream)) return // a claim made twice gives the same stream twice
-  begun.add(stream)
   const { checkpoint, dataStreamName, signal } = stream
   say(`owns ${dataStreamName}, begins ${checkpoint === null ? 'at the start' : 'at the checkpoint'}`)
   let position = checkpoint ?? '-'

@@ -165,20 +165,17 @@ describe.concurrent('when one answer is lost', () => {
     expect(await member.claim(payload)).toBe(stream)
   })
 
-  test.each(['info', 'config', 'evalsha', 'xgroup', 'subscribe'])(
-    'to %s, init comes about',
-    async (command) => {
-      await using proxy = await TcpProxy.listen(server)
-      await using fleet = new Fleet(server, STEADY)
-      const redis = server.client({ port: proxy.port, lazyConnect: true, enableReadyCheck: false })
-      const member = fleet.make('remote', { redis })
-      proxy.dropReplies((request) => new RegExp(`\\$${command.length}\r\n${command}\r\n`, 'i').test(request))
-      await member.init()
-      await eventually('one answer was lost', () => proxy.repliesDropped === 1)
-      await fleet.add('stream')
-      await member.given('stream')
-    },
-  )
+  test.each(['info', 'config', 'evalsha', 'subscribe'])('to %s, init comes about', async (command) => {
+    await using proxy = await TcpProxy.listen(server)
+    await using fleet = new Fleet(server, STEADY)
+    const redis = server.client({ port: proxy.port, lazyConnect: true, enableReadyCheck: false })
+    const member = fleet.make('remote', { redis })
+    proxy.dropReplies((request) => new RegExp(`\\$${command.length}\r\n${command}\r\n`, 'i').test(request))
+    await member.init()
+    await eventually('one answer was lost', () => proxy.repliesDropped === 1)
+    await fleet.add('stream')
+    await member.given('stream')
+  })
 
   test('the session goes on', async () => {
     await using proxy = await TcpProxy.listen(server)

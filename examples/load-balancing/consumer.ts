@@ -28,7 +28,6 @@ const redis = new Redis(process.env['REDIS_URL'] ?? 'redis://127.0.0.1:6379')
 const client = new RedisStreamClient(redis, 'meters', { logger: log })
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void client.close())
 
-const begun = new WeakSet<OwnedStream>()
 const notifications = await client.init()
 log.info(`${client.id} is ready`)
 for await (const notification of notifications) {
@@ -63,8 +62,6 @@ async function claim(payload: LbsInfo): Promise<void> {
 
 /** Works on one meter until all its readings are in, or it is not ours any more. */
 async function work(stream: OwnedStream): Promise<void> {
-  if (begun.has(stream)) return // a claim made twice gives the same stream twice
-  begun.add(stream)
   const { additionalInfo, checkpoint, dataStreamName } = stream
   let sum: Sum =
     checkpoint === null ? { position: '0-0', readings: 0, kwh: 0 } : (JSON.parse(checkpoint) as Sum)

@@ -1,19 +1,31 @@
--- Gives data streams back unfinished: the record becomes reserved for its entry, which stays pending.
+-- Gives data streams back unfinished: the record becomes reserved for its entry, which goes to the pool. A stream whose
+-- entry has left the LBS is freed.
 -- Safe to send again: a record that is reserved, gone or of another fence while the session lives was released
 -- by an earlier try.
 --
--- KEYS  1 own heartbeat  2 locks
--- ARGV  1 client id  2 token  3 channel to offer them on, or ''  4 message  5.. data stream name, LBS id, fence of each
+-- KEYS  1 own heartbeat  2 locks  3 LBS  4 level  5 checkpoints  6.. the two keys of the backlog of each stream
+-- ARGV  1 client id  2 token  3 group  4 channel to tell the others on
+--       5 how long the caller itself is not to be given them again (ms)
+--       6 the level and the number of living clients to tell, or '': those of the level key
+--       7.. data stream name, LBS id, fence of each
 -- Returns for each 'OK', 'SESSION_LOST' or 'NOT_OWNED'; after the last two nothing has changed.
-local heartbeat, locks = unpack(KEYS)
-local client_id, token, channel, message = unpack(ARGV, 1, 4)
+local heartbeat, locks, lbs, level_key, checkpoints = unpack(KEYS, 1, 5)
+local client_id, token, group, channel, own_ms, level = unpack(ARGV, 1, 6)
+local FIRST, FIRST_BACKLOG = 7, 6
 local consumer = client_id .. ':' .. token
+-- So often do names of the pool change while a client gives streams back.
+local NAMES_AT_A_TIME = 4
+--- @include clock
+--- @include waiting
 --- @include record
+--- @include free-stream
 --- @include write-again
+--- @include waiting-message
 
 local is_alive = redis.call('GET', heartbeat) == token
+local released, streams, backlogs = {}, {}, {}
 
-local function release(stream, id, fence)
+local function release(waiting, stream, id, fence)
   if not is_alive then
     return 'SESSION_LOST'
   end
@@ -30,18 +42,44 @@ local function release(stream, id, fence)
   end
   record.owner, record.crashes = '', 0
   write_record(stream, record)
+  released[#released + 1] = id
+  streams[id], backlogs[id] = stream, waiting
   return 'OK'
 end
 
+local function pool_name()
+  local ms = tonumber(own_ms)
+  if ms == 0 then
+    return POOL
+  end
+  local until_ms = round_up(tonumber(now_ms) + ms, math.ceil(ms / NAMES_AT_A_TIME))
+  return string.format('pool-%s:0-%s-0', client_id, until_ms)
+end
+
 local answers = {}
-for i = 1, (#ARGV - 4) / 3 do
-  local answer = release(unpack(ARGV, 2 + 3 * i, 4 + 3 * i))
+for i = 1, (#ARGV - FIRST + 1) / 3 do
+  local at = FIRST + 3 * (i - 1)
+  local answer = release(waiting_of(FIRST_BACKLOG, i), unpack(ARGV, at, at + 2))
   if type(answer) == 'table' then
     return answer
   end
   answers[i] = answer
 end
-if channel ~= '' and is_alive then
-  redis.pcall('PUBLISH', channel, message) -- a hint: who may not publish has released all the same
+if #released > 0 then
+  local pool = pool_name()
+  table.insert(released, 'JUSTID')
+  local moved = {}
+  for _, id in ipairs(redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))) do
+    moved[id] = true
+  end
+  for id, stream in pairs(streams) do
+    if not moved[id] and not is_spent() and #redis.call('XRANGE', lbs, id, id) == 0 then
+      free_stream(stream, backlogs[id])
+    end
+  end
+  if level == '' then
+    level = redis.call('GET', level_key) or ''
+  end
+  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- a hint: who may not publish has released all the same
 end
 return answers

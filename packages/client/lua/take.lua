@@ -1,15 +1,16 @@
--- Takes data streams for the calling session: `acquire` those it has read, `claim` those of others.
+-- Takes data streams for the calling session: `acquire` those it has read, `dealt` those it was dealt, `claim` those of
+-- others.
 --
 -- KEYS  1 LBS  2 own heartbeat  3 locks  4 fence  5 checkpoints  6 dead letters  7 prefix of the heartbeat keys
 --       8.. the two keys of the backlog of each entry's data stream
--- ARGV  1 group  2 client id  3 token  4 'acquire' or 'claim'  5 greatest number of crashes, -1: no limit
+-- ARGV  1 group  2 client id  3 token  4 'acquire', 'dealt' or 'claim'  5 greatest number of crashes, -1: no limit
 --       6 crash window (ms)  7 idle time after which an unlocked entry is stranded (ms)
 --       8 tokens of this process's earlier sessions, separated by spaces  9 greatest number of dead letters, '': no limit
 --       10.. LBS id and data stream name of each entry, and the greatest fence the client knew before it asked for it
 -- Returns 'SESSION_LOST', or for each entry (only for the first of them once its budget of bytes is spent) one of
 --   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
 --   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
---   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    acquire: not pending under this session
+--   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    not pending under this session, and no claim
 --   {'GONE', fence}  not in the LBS, and the caller holds it under this fence. Nothing has changed: were the stream freed
 --                    here, another client could have it before its owner has heard of it
 --   {'DEAD', reason, error}  it cannot be served (any more): it is in the dead letters
@@ -26,6 +27,7 @@ local MAX_QUEUED_VALUES = 7000
 --- @include free-stream
 --- @include entry
 --- @include dead-letter
+--- @include remove-consumer
 
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
@@ -74,7 +76,7 @@ local function begin_round(first, last)
     round.records[name] = records[i]
     round.checkpoints[name] = saved[i]
   end
-  if mode == 'acquire' then
+  if mode ~= 'claim' then
     local first_id, last_id = ARGV[7 + 3 * first], ARGV[7 + 3 * last]
     for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
       round.own[pending[1]] = pending
@@ -107,6 +109,9 @@ local function take(id, stream, holder, crashes, recovered)
   return answer_taken(stream, record, recovered)
 end
 
+-- Dead consumers from which something may have been taken: the last entry goes together with the name.
+local dead_holders = {}
+
 local function remove(id)
   redis.call('XACK', lbs, group, id)
   redis.call('XDEL', lbs, id)
@@ -115,7 +120,7 @@ end
 local function decide(id, stream, known_fence, waiting)
   local text = round.records[stream]
   if not text and round.own[id] then
-    return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
+    return take(id, stream, consumer, 0, mode ~= 'acquire') -- the common case: just read, nobody has the stream
   end
   local record = text and parse_record(text) or nil
   if record and record.err then
@@ -146,7 +151,7 @@ local function decide(id, stream, known_fence, waiting)
     if pending and pending[2] ~= consumer then
       redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
     end
-    return answer_taken(stream, record, mode == 'claim')
+    return answer_taken(stream, record, mode ~= 'acquire')
   end
   if not pending then
     return { 'GONE' }
@@ -154,8 +159,11 @@ local function decide(id, stream, known_fence, waiting)
 
   local holder, idle_ms = pending[2], pending[3]
   if holder ~= consumer then
-    if mode == 'acquire' then
+    if mode ~= 'claim' then
       return { 'LEFT' }
+    end
+    if not is_living(holder) then
+      dead_holders[holder] = true
     end
     local reserved = record and record.id == id and record.owner == ''
     local stranded = not record and idle_ms >= stranded_ms
@@ -165,7 +173,7 @@ local function decide(id, stream, known_fence, waiting)
   end
 
   if not record then
-    return take(id, stream, holder, 0, mode == 'claim')
+    return take(id, stream, holder, 0, mode ~= 'acquire')
   end
   if record.id == id then
     if is_living(record.owner) then
@@ -182,7 +190,7 @@ local function decide(id, stream, known_fence, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
-    return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
+    return take(id, stream, holder, crashes, mode ~= 'acquire' or record.fence ~= '0')
   end
 
   if #entry[2] > MAX_QUEUED_VALUES then
@@ -222,5 +230,8 @@ while first <= entries do
   end
   end_round()
   first = last + 1
+end
+for holder in pairs(dead_holders) do
+  remove_if_empty(holder)
 end
 return answers

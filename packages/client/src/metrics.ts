@@ -10,7 +10,7 @@ export interface MetricsRecorder {
   claimAttempt?(event: { outcome: TakeOutcome; durationMs: number }): void
   /** The answer to one batch of entries that were read or claimed. */
   lockAcquisition?(event: {
-    mode: 'acquire' | 'claim'
+    mode: 'acquire' | 'dealt' | 'claim'
     entries: number
     taken: number
     durationMs: number

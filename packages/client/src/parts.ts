@@ -1,7 +1,7 @@
 /** Builds what a client consists of, from the bottom to the top, and says how the parts hear of each other. */
 import type { NotificationBroker } from '@redis-stream-client/notifs'
-import { Claims } from './agents/claims.js'
 import { DeadConsumers } from './agents/dead-consumers.js'
+import { Dealer } from './agents/dealer.js'
 import { Failover } from './agents/failover.js'
 import { Hints } from './agents/hints.js'
 import { Housekeeping } from './agents/housekeeping.js'
@@ -10,9 +10,9 @@ import { Look } from './agents/look.js'
 import { Probe } from './agents/probe.js'
 import { ProgressWatch } from './agents/progress-watch.js'
 import { Recovery } from './agents/recovery.js'
-import { RosterReader } from './agents/roster-reader.js'
 import { UnreadWatch } from './agents/unread-watch.js'
 import { systemClock } from './decisions/clock.js'
+import type { MemberFacts } from './decisions/member-facts.js'
 import type { SafeLogger } from './logger.js'
 import type { SafeRecorder } from './metrics.js'
 import type { ResolvedOptions } from './options.js'
@@ -20,9 +20,9 @@ import { ClaimRequests } from './ownership/claim-requests.js'
 import { type DeadLetter, DeadLetters } from './ownership/dead-letters.js'
 import { Deliveries } from './ownership/deliveries.js'
 import { Ownership } from './ownership/ownership.js'
-import { formatOffer, ReleasedStreams } from './ownership/released-streams.js'
 import { StreamChanges } from './ownership/stream-changes.js'
 import { StreamTaker } from './ownership/stream-taker.js'
+import { ToldEntries } from './ownership/told-entries.js'
 import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs, type LbsReading } from './redis/lbs.js'
@@ -46,8 +46,6 @@ export interface PartsContext {
   readonly logger: SafeLogger
   readonly onDeadLetter: (letter: DeadLetter) => void
   readonly onReaderExhausted: (error: Error) => void
-  /** True once the client is closing: then the end of the session offers what is given back, all at once. */
-  readonly isClosing: () => boolean
 }
 
 export interface Parts {
@@ -59,7 +57,10 @@ export interface Parts {
   readonly deliveries: Deliveries
   readonly taker: StreamTaker
   readonly claimRequests: ClaimRequests
-  readonly released: ReleasedStreams
+  readonly streamChanges: StreamChanges
+  readonly told: ToldEntries
+  /** What the others need to know of this client. */
+  readonly facts: MemberFacts
   readonly sessions: SessionSource
   readonly persistence: Persistence
   readonly deadConsumers: DeadConsumers
@@ -97,21 +98,9 @@ export function assemble(context: PartsContext): Parts {
   const persistence = new Persistence(lbs, logger)
   const deliveries = new Deliveries(broker, clock, recorder)
   const ownership = new Ownership({ ...options, broker, clock, recorder, logger })
-  const released = new ReleasedStreams(records, clock)
-  const operations = new StreamChanges({
-    scripts,
-    persistence,
-    ownership,
-    recorder,
-    onRelease: (streams) => released.add(streams),
-    formatOffer: ([first, ...rest]) =>
-      context.isClosing() || first === undefined
-        ? null
-        : formatOffer(
-            first.session.consumer,
-            [first, ...rest].map(({ idInLbs }) => idInLbs),
-          ),
-  })
+  const told = new ToldEntries({ ...options, broker, clock })
+  const facts: MemberFacts = { ...options, weight: 1 }
+  const streamChanges = new StreamChanges({ ...options, scripts, persistence, ownership, recorder })
   const { onDeadLetter } = context
   const deadLetters = new DeadLetters({ scripts, persistence, recorder, logger, onDeadLetter })
   const taker = new StreamTaker({
@@ -119,13 +108,12 @@ export function assemble(context: PartsContext): Parts {
     scripts,
     persistence,
     ownership,
-    operations,
+    operations: streamChanges,
     deadLetters,
     clock,
     recorder,
     logger,
     onRefused: () => look.requestLater(),
-    onSurplus: (idInLbs) => released.markSurplus(idInLbs),
   })
   const claimRequests = new ClaimRequests({
     lbs,
@@ -146,9 +134,10 @@ export function assemble(context: PartsContext): Parts {
   })
 
   const deadConsumers = new DeadConsumers({ ...options, lbs, scripts, logger })
-  const housekeeping = new Housekeeping({ scripts, records, deadConsumers })
-  const onGone = (): void => housekeeping.requestSweep()
-  const claims = new Claims({
+  const housekeeping = new Housekeeping({ scripts, records, connection: commands, keys, deadConsumers })
+  const dealer = new Dealer({
+    ...options,
+    scripts,
     lbs,
     persistence,
     ownership,
@@ -157,7 +146,8 @@ export function assemble(context: PartsContext): Parts {
     deliveries,
     clock,
     recorder,
-    onGone,
+    onGone: () => housekeeping.requestSweep(),
+    onLostAnswer: () => look.request(),
   })
   const look = new Look({
     ...options,
@@ -167,58 +157,44 @@ export function assemble(context: PartsContext): Parts {
     persistence,
     taker,
     ownership,
-    claims,
-    released,
+    dealer,
     deliveries,
     logger,
     onLook: () => void hints.refresh(),
   })
-  const roster = new RosterReader(scripts, persistence, clock)
-  const recovery = new Recovery({
+  const recovery = new Recovery({ ...options, dealer, clock, recorder, logger })
+  const failover = new Failover({
     ...options,
-    roster,
-    lbs,
-    persistence,
-    claims,
+    ...facts,
+    dealer,
+    told,
+    records,
+    ownership,
+    taker,
+    deliveries,
     clock,
     recorder,
     logger,
-    onEnd: () => failover.resume(),
-  })
-  const failover = new Failover({
-    ...options,
-    roster,
-    lbs,
-    records,
-    persistence,
-    claims,
-    deliveries,
-    clock,
-    logger,
-    isRecovering: () => recovery.isRunning,
   })
   const unreadWatch = new UnreadWatch({ ...options, deliveries, ownership, logger })
-  const progressWatch = new ProgressWatch({ ...options, ownership, operations, released, clock, logger })
+  const progressWatch = new ProgressWatch({ ...options, ownership, operations: streamChanges, clock, logger })
   const probe = new Probe({
     ...options,
     scripts,
-    roster,
     connection: commands,
     keys,
-    released,
     clock,
     recorder,
     logger,
-    onDead: (consumer) => {
+    onWaiting: (message) => {
       recorder.expiryEvent({ source: 'probe' })
-      failover.hearDead(consumer)
+      failover.hearWaiting(message)
     },
     onRound: async (signal) => {
       unreadWatch.check()
       failover.resume()
       await housekeeping.sweepIfWanted(signal)
     },
-    onUnwanted: (ids) => failover.takeBack(ids),
     onWon: (lines) => housekeeping.tidy(lines),
   })
   const reader = new LbsReader({
@@ -246,14 +222,13 @@ export function assemble(context: PartsContext): Parts {
     keys,
     db: databaseOf(redis),
     logger,
-    onSilent: (clientId) => {
+    onSilent: () => {
       recorder.expiryEvent({ source: 'keyspace' })
-      failover.hearSilent(clientId)
+      probe.hearSilence()
     },
     onMessage: (message) => {
       recorder.expiryEvent({ source: 'failover' })
-      if (message.type === 'dead') failover.hearDead(message.consumer)
-      else failover.hearReleased(message.consumer, message.ids)
+      failover.hearWaiting(message)
     },
     onReconnect: () => void hints.refresh(),
   })
@@ -267,7 +242,9 @@ export function assemble(context: PartsContext): Parts {
     deliveries,
     taker,
     claimRequests,
-    released,
+    streamChanges,
+    told,
+    facts,
     sessions,
     persistence,
     deadConsumers,

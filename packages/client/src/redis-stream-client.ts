@@ -93,7 +93,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         this.#report(error)
         void this.#shutDown('retries-exhausted', error)
       },
-      isClosing: () => this.#closing !== undefined,
     })
     this.#deadLetters = new ServiceDeadLetters(this.#parts.commands.redis, service)
     this.#supervisor = new Supervisor({
@@ -168,11 +167,9 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     }
     const { session } = this.#supervisor
     if (!session?.isHeld()) throw this.#withoutSession('claim')
-    const offer = this.#parts.failover.hearClaim(payload.idInLbs)
-    const stream = await this.#parts.claimRequests.claim(session, payload).catch((error: unknown) => {
-      if (offer !== undefined && isCoded(error, 'CAPACITY_REACHED')) {
-        this.#parts.failover.hearNoRoom(offer, payload.idInLbs)
-      }
+    const { claimRequests, told } = this.#parts
+    const claimed = told.whileClaiming(payload.idInLbs, () => claimRequests.claim(session, payload))
+    const stream = await claimed.catch((error: unknown) => {
       // By closing the client ended the session itself.
       const isCutOff = this.#closing !== undefined && isCoded(error, 'SESSION_LOST')
       throw isCutOff ? closed() : error
@@ -267,9 +264,10 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   async #close(reason: TerminationReason, error: Error | undefined): Promise<void> {
-    const { commands, heartbeats, hints, taker } = this.#parts
+    const { commands, heartbeats, hints, streamChanges, taker } = this.#parts
     this.#isNew = false
     taker.close()
+    streamChanges.isLeaving = true
     this.#supervisor.stopAgents()
     const left = await this.#giveBack(reason)
     await this.#supervisor.leave()
@@ -287,7 +285,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const owners = new Deadline(closeTimeoutMs, session.signal)
     const releases = new Deadline(closeTimeoutMs + LAST_RELEASES_MS, session.signal)
     try {
-      return await giveBackStreams(reason, this.#parts, { owners, releases }, this.#logger)
+      return await giveBackStreams(reason, this.#parts, { owners, releases }, this.#logger, session.consumer)
     } finally {
       owners.clear()
       releases.clear()

@@ -15,6 +15,11 @@ const SINGLE_KEYS = {
   checkpoints: 'checkpoints',
   dead: 'dead',
   probe: 'probe',
+  hintProbe: 'probe-hint',
+  members: 'members',
+  protocol: 'protocol',
+  level: 'level',
+  housekeeping: 'housekeeping',
   // of the worker
   deadRecords: 'dead-records',
   announced: 'announced',
@@ -50,9 +55,18 @@ export interface ServiceKeys {
   readonly checkpoints: string
   readonly dead: string
   readonly probe: string
+  /** Belongs to the client that looks at all consumers after a hint. */
+  readonly hintProbe: string
+  /** What the others need to know of each client, and its sessions. */
+  readonly members: string
+  readonly protocol: string
+  /** How many streams each client may have, as the last look found. */
+  readonly level: string
+  /** Where the slow tidying goes on. */
+  readonly housekeeping: string
   /** What the heartbeat key of a client begins with: its client id follows. */
   readonly heartbeatPrefix: string
-  /** The channel on which dead consumers and released streams are published. */
+  /** The channel on which clients say that entries wait for an owner. */
   readonly failoverChannel: string
   /** The keyspace channel of the heartbeat keys of a database, as a glob pattern. */
   keyspacePattern(db: number): string
@@ -97,6 +111,11 @@ export function resolveServiceKeys(service: string, { onCluster }: { onCluster: 
     checkpoints: singleKey(service, 'checkpoints'),
     dead: singleKey(service, 'dead'),
     probe: singleKey(service, 'probe'),
+    hintProbe: singleKey(service, 'hintProbe'),
+    members: singleKey(service, 'members'),
+    protocol: singleKey(service, 'protocol'),
+    level: singleKey(service, 'level'),
+    housekeeping: singleKey(service, 'housekeeping'),
     heartbeatPrefix,
     failoverChannel: `${service}-failover`,
     // The name's alphabet holds no glob character: nothing is left to escape.

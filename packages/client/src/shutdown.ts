@@ -2,6 +2,7 @@
  * How a client leaves, each step within one deadline:
  *
  *   nothing more is taken: the reader's connection is dropped, the agents stop
+ *   how many streams each of the others is to have then is computed once, and said with all that is given back
  *   done:    every owned stream the application knows of is finished
  *   closed:  signals abort with the reason `closing`; streams whose signal nobody has read are released at once,
  *            the others when their owner has released or finished them, or the deadline is over
@@ -9,12 +10,17 @@
  *   scripts under way are awaited, what they have brought is released, the session ends
  */
 import { StreamClientError, type TerminationReason } from '@redis-stream-client/notifs'
-import type { Deadline } from './async/deadline.js'
+import { Deadline } from './async/deadline.js'
+import { type FleetLevel, levelOf } from './decisions/water-level.js'
 import type { SafeLogger } from './logger.js'
 import { inSlices, type Ownership } from './ownership/ownership.js'
 import type { StreamHandle } from './ownership/stream-handle.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
+import type { ServiceScripts } from './redis/service-scripts.js'
+
+/** How long the closing waits for a look at the others. */
+const LEVEL_MS = 250
 
 export interface Deadlines {
   /** For owners that were asked to stop, and for finishing. */
@@ -26,10 +32,17 @@ export interface Deadlines {
 /** Resolves with the number of streams that could be neither finished nor handed over: others will find them. */
 export async function giveBackStreams(
   reason: TerminationReason,
-  { ownership, taker }: Pick<Parts, 'ownership' | 'taker'>,
+  {
+    ownership,
+    scripts,
+    streamChanges,
+    taker,
+  }: Pick<Parts, 'ownership' | 'scripts' | 'streamChanges' | 'taker'>,
   { owners, releases }: Deadlines,
   logger: SafeLogger,
+  consumer: string,
 ): Promise<number> {
+  streamChanges.levelWithoutUs = await levelWithout(consumer, scripts, logger)
   if (reason === 'closed') await askOwnersToStop(ownership)
   await within(taker.settled(), owners) // what it brings is here now and is given back with the rest
   if (reason === 'done') {
@@ -38,6 +51,22 @@ export async function giveBackStreams(
   if (reason === 'closed') await awaitOwners(ownership, owners, logger)
   await settle(ownership, (stream) => stream.release(), releases, logger)
   return ownership.streams.size
+}
+
+/** So that what is given back goes to those that have least; null if Redis does not say in time. */
+async function levelWithout(
+  consumer: string,
+  scripts: ServiceScripts,
+  logger: SafeLogger,
+): Promise<FleetLevel | null> {
+  const deadline = new Deadline(LEVEL_MS)
+  const roster = scripts.roster().catch((error: unknown) => {
+    logger.debug({ error: messageOf(error) }, 'the level is not known')
+    return null
+  })
+  const lines = await Promise.race([roster, deadline.over])
+  deadline.clear()
+  return lines ? levelOf(lines, consumer) : null
 }
 
 async function askOwnersToStop(ownership: Ownership): Promise<void> {

@@ -1,8 +1,8 @@
 /**
  * Serves one session after the other for as long as the client runs: each until it ends, then its streams are
- * disowned, the others are told, and the next session is sought.
+ * disowned and the next session is sought.
  *
- *   starting ── start ──> held ── the session ends ──> lost ── the others are told ──> seeking ── found ──> held
+ *   starting ── start ──> held ── the session ends ──> lost ── its key is gone ──> seeking ── found ──> held
  *   any ── leave ──> closed
  */
 import { setMaxListeners } from 'node:events'
@@ -17,7 +17,7 @@ import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { Outage } from './session/outage.js'
 import type { Session } from './session/session.js'
-import { announceEnd, serve } from './term.js'
+import { beginSession, endInRedis, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 /** For the last words of a session, and again for what still works for it. */
@@ -89,7 +89,7 @@ export class Supervisor {
 
   async #begin(): Promise<Session> {
     const { logger, parts } = this.#context
-    const { commands, heartbeats, lbs, persistence, sessions } = parts
+    const { commands, heartbeats, sessions } = parts
     const { signal } = this.#seekingStop
     await Promise.all([commands, heartbeats].map((each) => each.open(CONNECT_TIMEOUT_MS, signal)))
     const warnings = await checkServer(commands, { forMs: CONNECT_TIMEOUT_MS, signal })
@@ -97,7 +97,7 @@ export class Supervisor {
     for (const untilMs = performance.now() + CONNECT_TIMEOUT_MS; ; ) {
       const session = await sessions.begin(signal)
       try {
-        await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
+        await beginSession(session, parts)
         this.#agentsStop.signal.throwIfAborted()
         return session
       } catch (error) {
@@ -153,7 +153,8 @@ export class Supervisor {
     await serve(session, parts, this.#agentsStop.signal, logger)
     this.#session = null
     if (this.#state === 'closed') return
-    await announceEnd(session, parts, this.#seekingStop.signal, logger, outage)
+    const how = { isLeaving: false, signal: this.#seekingStop.signal }
+    await endInRedis(session, parts, how, logger, outage)
     this.#setState('seeking')
   }
 
@@ -174,7 +175,8 @@ export class Supervisor {
   async #sayGoodbye(session: Session): Promise<void> {
     const { logger, parts } = this.#context
     const deadline = new Deadline(LAST_WORDS_MS)
-    await before(announceEnd(session, parts, deadline.signal, logger), deadline)
+    const how = { isLeaving: true, signal: deadline.signal }
+    await before(endInRedis(session, parts, how, logger), deadline)
   }
 
   #setState(state: SessionState): void {

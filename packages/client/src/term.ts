@@ -1,12 +1,14 @@
 /** Everything that happens between the beginning and the end of one session. */
 import { setMaxListeners } from 'node:events'
+import { StreamClientError } from '@redis-stream-client/notifs'
 import { sleep } from './async/sleep.js'
 import { backoffMs } from './decisions/backoff.js'
-import { encodeFailoverMessage } from './decisions/failover-message.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
 import { isTransient, messageOf } from './redis/redis-errors.js'
+import { PROTOCOL } from './redis/service-scripts.js'
 import type { Outage } from './session/outage.js'
+import { sessionLost } from './session/persist.js'
 import type { Session } from './session/session.js'
 
 const FIRST_PAUSE_MS = 20
@@ -22,7 +24,7 @@ export async function serve(
   stop: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { ownership, released, taker } = parts
+  const { ownership, taker } = parts
   const agents = new AbortController()
   setMaxListeners(0, agents.signal) // every wait of every agent
   const stopAgents = (): void => agents.abort()
@@ -34,7 +36,6 @@ export async function serve(
   stopAgents()
   stop.removeEventListener('abort', stopAgents)
   taker.addFormer(session)
-  released.forgetSession(session)
   await ownership.disownAll(session)
   await Promise.all([heartbeats, work])
 }
@@ -45,18 +46,42 @@ async function runAgents(
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { deadConsumers, failover, lbs, look, persistence, probe, progressWatch, reader, recovery } = parts
+  const { deadConsumers, failover, look, probe, progressWatch, reader, recovery } = parts
   try {
     await deadConsumers.removeExcess(session)
-    await persistence.send('make the group', session, () => lbs.ensureConsumer(session.consumer))
-    await Promise.all(
-      [recovery, failover, reader, look, probe, progressWatch].map((agent) => agent.run(session, signal)),
-    )
+    const former = await beginSession(session, parts)
+    const agents = [failover, reader, look, probe, progressWatch].map((agent) => agent.run(session, signal))
+    await Promise.all([recovery.run(session, signal, former), ...agents])
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')
     session.end('it cannot be served')
   }
+}
+
+/**
+ * Makes the group and the session's consumer, and enters the session among the others. Resolves with the consumers of
+ * earlier sessions that have entries pending. Rejects with PROTOCOL_MISMATCH, SESSION_LOST, REDIS_ERROR.
+ */
+export async function beginSession(
+  session: Session,
+  { facts, persistence, scripts }: Pick<Parts, 'facts' | 'persistence' | 'scripts'>,
+): Promise<readonly string[]> {
+  const answer = await persistence.send('begin the session', session, () =>
+    scripts.beginSession(session, facts),
+  )
+  if (answer === 'SESSION_LOST') {
+    session.end('its heartbeat key holds another value or none')
+    throw sessionLost('begin the session', session)
+  }
+  if ('former' in answer) return answer.former
+  const { protocol } = answer
+  throw new StreamClientError(
+    'PROTOCOL_MISMATCH',
+    `clients of protocol ${protocol} use this service, this one speaks ${PROTOCOL}: use one version of ` +
+      `redis-stream-client for all, or stop them all and delete the key that ends in -protocol`,
+    { protocol, own: PROTOCOL },
+  )
 }
 
 /** Resolves when the session has ended: in the timer phase in which trust is over, whatever is under way. */
@@ -67,24 +92,28 @@ function ended(session: Session): Promise<void> {
   })
 }
 
-/** Tells the others that a session is over, as the first command that gets through. Gives up when the signal aborts. */
-export async function announceEnd(
+/**
+ * Ends a session in Redis, as the first command that gets through. The others are told only if the client leaves: what
+ * a lost session held its next one takes back, and where many are lost at once nobody has time to hear of each.
+ * Gives up when the signal aborts.
+ */
+export async function endInRedis(
   session: Session,
-  parts: Pick<Parts, 'commands' | 'scripts'>,
-  signal: AbortSignal,
+  { commands, scripts, streamChanges }: Pick<Parts, 'commands' | 'scripts' | 'streamChanges'>,
+  { isLeaving, signal }: { readonly isLeaving: boolean; readonly signal: AbortSignal },
   logger: SafeLogger,
   outage: Outage | null = null,
 ): Promise<void> {
-  const message = encodeFailoverMessage({ type: 'dead', consumer: session.consumer })
+  const tell = isLeaving ? { level: streamChanges.levelWithoutUs } : null
   for (let attempt = 0; !signal.aborted; attempt++) {
     try {
-      return await parts.scripts.endSession(session, message)
+      return await scripts.endSession(session, tell)
     } catch (error) {
       if (!isTransient(error)) {
         logger.warn({ error: messageOf(error) }, 'the session cannot be ended: it ends with its TTL')
         return
       }
-      outage?.hear(error, parts.commands)
+      outage?.hear(error, commands)
       await sleep(backoffMs(attempt, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
     }
   }

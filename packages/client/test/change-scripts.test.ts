@@ -78,36 +78,50 @@ describe('finish', () => {
 })
 
 describe('release', () => {
-  it('reserves the stream for its entry, which stays pending, and offers it', async () => {
+  it('reserves the stream for its entry, which goes to the pool, and tells the others with the level', async () => {
     const tenure = await service.own(a, 's')
     const subscriber = service.redis.duplicate()
     await subscriber.subscribe(service.keys.failoverChannel)
     const heard = new Promise((resolve) => subscriber.once('message', (_, message) => resolve(message)))
-    expect(await service.scripts.release(a, [tenure], 'take it')).toEqual(['OK'])
-    expect(await heard).toBe('take it')
+    await service.redis.set(service.keys.level, '2.5 3')
+    expect(await service.scripts.release(a, [tenure])).toEqual(['OK'])
+    const message = { type: 'waiting', consumer: 'pool:0', level: 2.5, living: 3 }
+    expect(JSON.parse(String(await heard))).toEqual(message)
     subscriber.disconnect()
     expect(await service.record('s')).toMatch(
       new RegExp(`^${tenure.idInLbs} ${tenure.fencingToken} \\d+ 0 0 $`),
     )
-    expect(await service.pending()).toEqual([[tenure.idInLbs, formatConsumer(a)]])
+    expect(await service.pending()).toEqual([[tenure.idInLbs, 'pool:0']])
     const answer = await service.take(b, tenure.idInLbs, 's', { mode: 'claim' })
     expect(answer).toMatchObject({ status: 'TAKEN', recovered: true })
   })
 
+  it('frees a stream whose entry has left the LBS: what waits for it is served next', async () => {
+    const tenure = await service.own(a, 's')
+    const next = await service.add('s')
+    await service.read(b)
+    expect(await service.take(b, next, 's')).toEqual({ status: 'QUEUED' })
+    await service.redis.xdel(service.keys.lbs, tenure.idInLbs)
+    expect(await service.scripts.release(a, [tenure])).toEqual(['OK'])
+    const [entry] = await service.redis.xrange(service.keys.lbs, '-', '+')
+    expect(await service.record('s')).toMatch(new RegExp(`^${entry?.[0]} 0 `))
+    expect(await service.redis.exists(service.keys.backlog('s'))).toBe(0)
+  })
+
   it('is safe to send again, also when somebody else has it by then', async () => {
     const tenure = await service.own(a, 's')
-    await service.scripts.release(a, [tenure], null)
-    expect(await service.scripts.release(a, [tenure], null)).toEqual(['OK'])
+    await service.scripts.release(a, [tenure])
+    expect(await service.scripts.release(a, [tenure])).toEqual(['OK'])
     await service.take(b, tenure.idInLbs, 's', { mode: 'claim' })
-    expect(await service.scripts.release(a, [tenure], null)).toEqual(['OK'])
+    expect(await service.scripts.release(a, [tenure])).toEqual(['OK'])
     expect(await service.record('s')).toContain(formatConsumer(b))
   })
 
   it('changes nothing for a session that is over, or for who is not the owner', async () => {
     const tenure = await service.own(a, 's')
-    expect(await service.scripts.release(b, [tenure], null)).toEqual(['NOT_OWNED'])
+    expect(await service.scripts.release(b, [tenure])).toEqual(['NOT_OWNED'])
     await service.kill(a)
-    expect(await service.scripts.release(a, [tenure], null)).toEqual(['SESSION_LOST'])
+    expect(await service.scripts.release(a, [tenure])).toEqual(['SESSION_LOST'])
     expect(await service.record('s')).toContain(formatConsumer(a))
   })
 })
@@ -219,9 +233,9 @@ describe('bury', () => {
 describe('end of a session', () => {
   it('removes the heartbeat key only if it still is its own', async () => {
     await service.session('a', 't9')
-    await service.scripts.endSession(a, '')
+    await service.scripts.endSession(a, null)
     expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBe('t9')
-    await service.scripts.endSession({ ...a, token: 't9' }, '')
+    await service.scripts.endSession({ ...a, token: 't9' }, null)
     expect(await service.redis.get(service.keys.heartbeat(a.clientId))).toBeNull()
   })
 
@@ -232,9 +246,10 @@ describe('end of a session', () => {
     subscriber.on('message', (_, message) => messages.push(message))
     await service.add('s')
     await service.read(a)
-    await service.scripts.endSession(b, 'b leaves nothing')
-    await service.scripts.endSession(a, 'a leaves s')
-    await expect.poll(() => messages).toEqual(['a leaves s'])
+    await service.scripts.endSession(b, { level: null })
+    await service.scripts.endSession(a, { level: { level: 1, living: 2 } })
+    const message = { type: 'waiting', consumer: formatConsumer(a), level: 1, living: 2 }
+    await expect.poll(() => messages.map((text) => JSON.parse(text) as unknown)).toEqual([message])
     expect((await service.scripts.roster()).map((line) => line.consumer)).toEqual([formatConsumer(a)])
     const consumers = await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)
     expect(consumers).toHaveLength(1)
@@ -243,7 +258,7 @@ describe('end of a session', () => {
 
   it('needs no group', async () => {
     await service.redis.flushall()
-    await service.scripts.endSession(a, '')
+    await service.scripts.endSession(a, null)
     expect(await service.redis.exists(service.keys.lbs)).toBe(0)
   })
 })

@@ -1,11 +1,9 @@
-/** The pure decisions: trust, rendezvous order, repeats, backoff, names. */
-import fc from 'fast-check'
+/** The pure decisions: trust, repeats, backoff, names. */
 import { describe, expect, it } from 'vitest'
 import { backoffMs } from '../src/decisions/backoff.js'
 import { type Clock, elapsedMs } from '../src/decisions/clock.js'
 import { clientIdOf, formatConsumer } from '../src/decisions/consumer-name.js'
 import { decodeFailoverMessage, encodeFailoverMessage } from '../src/decisions/failover-message.js'
-import { hashText, Rendezvous } from '../src/decisions/rendezvous.js'
 import { Repeats } from '../src/decisions/repeats.js'
 import { Trust } from '../src/decisions/trust.js'
 import { reservedNameProblem, resolveServiceKeys, type ServiceKeys } from '../src/service-keys.js'
@@ -76,74 +74,6 @@ describe('trust', () => {
     expect(trust.leftMs()).toBe(1850)
     trust.signals = 100_000_000
     expect(trust.leftMs()).toBe(1400)
-  })
-})
-
-describe('rendezvous order', () => {
-  const names = fc.uniqueArray(fc.uuid(), { minLength: 1, maxLength: 12 })
-  const entry = fc.tuple(fc.nat(), fc.nat(99)).map(([ms, seq]) => `${ms}-${seq}`)
-
-  it('gives the clients the ranks 0, 1, 2, ... for every entry', () => {
-    fc.assert(
-      fc.property(names, entry, (clients, id) => {
-        const ranks = clients.map((own) =>
-          new Rendezvous(
-            own,
-            clients.filter((name) => name !== own),
-          ).rankOf(id),
-        )
-        expect([...ranks].sort((x, y) => x - y)).toEqual(clients.map((_, index) => index))
-      }),
-    )
-  })
-
-  it('says the same of a rank without counting further than it is asked', () => {
-    fc.assert(
-      fc.property(names, entry, fc.nat(12), (clients, id, enough) => {
-        const [own = '', ...others] = clients
-        const order = new Rendezvous(own, others)
-        expect(order.rankOf(id, enough) <= enough).toBe(order.rankOf(id) <= enough)
-      }),
-    )
-  })
-
-  it('moves no entry between clients that stay when one leaves', () => {
-    fc.assert(
-      fc.property(names, entry, fc.nat(), (clients, id, choice) => {
-        const first = (of: string[]) =>
-          of.find(
-            (own) =>
-              new Rendezvous(
-                own,
-                of.filter((name) => name !== own),
-              ).rankOf(id) === 0,
-          )
-        const leaving = clients[choice % clients.length]
-        const before = first(clients)
-        const rest = clients.filter((name) => name !== leaving)
-        if (before !== leaving && rest.length > 0) expect(first(rest)).toBe(before)
-      }),
-    )
-  })
-
-  it('spreads entries evenly, also with ids that follow each other', () => {
-    const clients = Array.from({ length: 9 }, (_, index) => `redis-consumer-pod-${index}:token`)
-    const counts = clients.map((own) => {
-      const order = new Rendezvous(
-        own,
-        clients.filter((name) => name !== own),
-      )
-      let first = 0
-      for (let i = 0; i < 10_000; i++) if (order.rankOf(`17953027937${10 + (i % 89)}-${i}`) === 0) first++
-      return first
-    })
-    expect(Math.max(...counts) / (10_000 / 9)).toBeLessThan(1.15)
-  })
-
-  it('hashes to 32 bits', () => {
-    expect(hashText('')).toBeGreaterThanOrEqual(0)
-    expect(hashText('a')).not.toBe(hashText('b'))
-    expect(hashText('some longer text')).toBeLessThan(2 ** 32)
   })
 })
 
@@ -272,14 +202,17 @@ describe('the name of a data stream', () => {
 
 describe('failover messages', () => {
   it('are read back, and anything else is ignored', () => {
-    for (const message of [
-      { type: 'dead', consumer: 'a:b' },
-      { type: 'released', consumer: 'a:b', ids: ['1-1'] },
-    ] as const) {
+    for (const level of [0, 2.5, null]) {
+      const message = { type: 'waiting', consumer: 'a:b', level, living: 3 } as const
       expect(decodeFailoverMessage(encodeFailoverMessage(message))).toEqual(message)
     }
-    for (const text of ['', '{', 'null', '{"type":"dead"}', '{"type":"released","consumer":"a","ids":[1]}']) {
-      expect(decodeFailoverMessage(text)).toBeNull()
-    }
+    const others = [
+      '',
+      '{',
+      'null',
+      '{"type":"waiting"}',
+      '{"type":"waiting","consumer":"a","level":-1,"living":1}',
+    ]
+    for (const text of others) expect(decodeFailoverMessage(text)).toBeNull()
   })
 })

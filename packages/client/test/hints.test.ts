@@ -42,7 +42,12 @@ function subscriber(proxy: TcpProxy) {
 
 /** Publishes until somebody has heard of it. */
 async function isHeard(heard: unknown[]): Promise<void> {
-  const message = encodeFailoverMessage({ type: 'dead', consumer: 'redis-consumer-a:t' })
+  const message = encodeFailoverMessage({
+    type: 'waiting',
+    consumer: 'redis-consumer-a:t',
+    level: null,
+    living: null,
+  })
   const before = heard.length
   const publish = async (): Promise<number> => {
     await server.client().publish(keys.failoverChannel, message)

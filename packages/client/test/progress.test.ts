@@ -16,9 +16,7 @@ import {
 } from '../src/index.js'
 import { guardRecorder } from '../src/metrics.js'
 import { Ownership } from '../src/ownership/ownership.js'
-import { ReleasedStreams } from '../src/ownership/released-streams.js'
 import { StreamHandle, type StreamOperations } from '../src/ownership/stream-handle.js'
-import type { LockRecords } from '../src/redis/lock-records.js'
 import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
@@ -201,7 +199,7 @@ describe('the watch over progress', () => {
   const never: StreamOperations = { commit: stuck, finish: stuck, release: stuck }
 
   function world(
-    release: (stream: StreamHandle, released: ReleasedStreams) => Promise<void>,
+    release: (stream: StreamHandle, ownership: Ownership) => Promise<void>,
     clock: Clock = farAhead,
   ) {
     const recorder = guardRecorder(undefined, () => undefined)
@@ -212,17 +210,15 @@ describe('the watch over progress', () => {
       recorder,
       logger: silentLogger,
     })
-    const released = new ReleasedStreams({} as LockRecords, clock)
-    const operations = { ...never, release: (stream: StreamHandle) => release(stream, released) }
+    const operations = { ...never, release: (stream: StreamHandle) => release(stream, ownership) }
     const watch = new ProgressWatch({
       progressTimeoutMs: 100,
       ownership,
       operations,
-      released,
       clock,
       logger: silentLogger,
     })
-    return { ownership, released, watch }
+    return { ownership, watch }
   }
 
   function own(ownership: Ownership, dataStreamName: string): StreamHandle {
@@ -292,8 +288,8 @@ describe('the watch over progress', () => {
 
   it('tries again what Redis refuses, and lets nobody here take it meanwhile', async () => {
     const seen: unknown[] = []
-    const { ownership, watch } = world(async (stream, released) => {
-      seen.push([stream.owned, stream.signal.aborted, released.has(stream.idInLbs)])
+    const { ownership, watch } = world(async (stream, ownedBy) => {
+      seen.push([stream.owned, stream.signal.aborted, ownedBy.givingBack.has(stream.idInLbs)])
       if (seen.length < 3) throw new StreamClientError('REDIS_ERROR', 'refused')
     })
     own(ownership, 's')
@@ -311,14 +307,14 @@ describe('the watch over progress', () => {
 
   it('forgets what turns out to be another owner\u2019s', async () => {
     const tries: string[] = []
-    const { ownership, released, watch } = world(async ({ dataStreamName }) => {
+    const { ownership, watch } = world(async ({ dataStreamName }) => {
       tries.push(dataStreamName)
       if (dataStreamName === 's') throw new StreamClientError('STREAM_NOT_OWNED', 'another owner has it')
     })
     const stream = own(ownership, 's')
     const stop = new AbortController()
     const running = watch.run(session, stop.signal)
-    await eventually('it was tried', () => tries.length > 0 && !released.has(stream.idInLbs))
+    await eventually('it was tried', () => tries.length > 0 && !ownership.givingBack.has(stream.idInLbs))
     own(ownership, 'another')
     await eventually('another one is given back', () => tries.includes('another'))
     stop.abort()

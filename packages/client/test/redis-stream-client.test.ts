@@ -237,6 +237,15 @@ describe('a server that answers nothing during init', () => {
   })
 })
 
+describe('a client', () => {
+  it('beside clients of another protocol is refused with a code', async () => {
+    await redis.set('orders-protocol', '0')
+    await expect(client('a').init()).rejects.toMatchObject({ code: 'PROTOCOL_MISMATCH', protocol: '0' })
+    expect(await redis.exists('orders-heartbeat:redis-consumer-a')).toBe(0)
+    await redis.del('orders-protocol')
+  })
+})
+
 describe('retries of the reader', () => {
   it('are exhausted: the client says why, closes, and its streams go to others', async () => {
     await add(1)

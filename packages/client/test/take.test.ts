@@ -419,7 +419,7 @@ describe('the crash rule', () => {
     let owner = await service.session('a', 't0')
     let tenure = await service.own(owner, 's')
     for (let turn = 1; turn <= 5; turn++) {
-      await service.scripts.release(owner, [tenure], null)
+      await service.scripts.release(owner, [tenure])
       owner = await service.session(`b${turn}`, `t${turn}`)
       const answer = await service.take(owner, tenure.idInLbs, 's', { ...claim, maxCrashes: 0 })
       expect(answer).toMatchObject({ status: 'TAKEN', recovered: true })

@@ -1,8 +1,11 @@
 /**
  * The door for the packages of this project. It is not for applications: what is here may change at any time.
  */
+
+import type { StreamExpired } from './notification.js'
 import type { NotificationBroker } from './notification-broker.js'
 import {
+  isExpiredUnread as isExpiredUnreadIn,
   isUnread as isUnreadIn,
   oldestUnreadMs as oldestUnreadIn,
   retract as retractFrom,
@@ -31,6 +34,11 @@ export function retract(broker: NotificationBroker, stream: OwnedStream): boolea
 /** True while the StreamAdded of exactly this stream object is queued or waiting: nobody has read it. */
 export function isUnread(broker: NotificationBroker, stream: OwnedStream): boolean {
   return isUnreadIn(broker, stream)
+}
+
+/** True while exactly this StreamExpired object is queued or waits. In constant time. */
+export function isExpiredUnread(broker: NotificationBroker, notification: StreamExpired): boolean {
+  return isExpiredUnreadIn(broker, notification)
 }
 
 /** Milliseconds since the oldest notification was sent that nobody has read; 0 if there is none. */

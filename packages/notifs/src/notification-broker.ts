@@ -65,6 +65,8 @@ export let retract: (broker: NotificationBroker, stream: OwnedStream) => boolean
 export let isUnread: (broker: NotificationBroker, stream: OwnedStream) => boolean
 /** {@link oldestUnreadMs} of internal.ts. */
 export let oldestUnreadMs: (broker: NotificationBroker) => number
+/** {@link isExpiredUnread} of internal.ts. */
+export let isExpiredUnread: (broker: NotificationBroker, notification: StreamExpired) => boolean
 /** {@link roomAvailable} of internal.ts. */
 export let roomAvailable: (broker: NotificationBroker, signal?: AbortSignal) => Promise<void>
 
@@ -85,6 +87,8 @@ export class NotificationBroker
   readonly #queue: NotificationQueue
   /** The queued or waiting StreamAdded of each stream. */
   readonly #added = new Map<OwnedStream, QueueEntry>()
+  /** Every queued or waiting StreamExpired. */
+  readonly #expired = new Set<StreamExpired>()
   readonly #watches = new Map<AbortSignal, SignalWatch>()
   readonly #roomWaiters = new Set<() => void>()
   readonly #resolveClosed: () => void
@@ -92,6 +96,7 @@ export class NotificationBroker
   #iteration: Iteration | undefined
 
   static {
+    isExpiredUnread = (broker, notification) => broker.#expired.has(notification)
     retract = (broker, stream) => broker.#retract(stream)
     isUnread = (broker, stream) => broker.#added.has(stream)
     oldestUnreadMs = (broker) => broker.#oldestUnreadMs
@@ -138,6 +143,7 @@ export class NotificationBroker
     if (this.#isClosed || signal?.aborted === true) return Promise.resolve(false)
     const entry = new QueueEntry(notification, notification.type === 'StreamDisowned')
     if (notification.type === 'StreamAdded') this.#added.set(notification.stream, entry)
+    if (notification.type === 'StreamExpired') this.#expired.add(notification)
     this.#queue.add(entry)
     if (entry.state === 'queued') {
       this.#announce(entry)
@@ -271,6 +277,7 @@ export class NotificationBroker
 
   #forget(entry: QueueEntry): void {
     const { notification } = entry
+    if (notification.type === 'StreamExpired') this.#expired.delete(notification)
     if (notification.type !== 'StreamAdded') return
     if (this.#added.get(notification.stream) === entry) this.#added.delete(notification.stream)
   }

@@ -1,10 +1,14 @@
 -- The consumers of the group with what their heartbeat keys say.
 -- Those without pending entries that have been silent for silent_ms are dead: a living one shows itself all the time.
--- Needs: lbs, group, heartbeat_prefix, silent_ms. Reading a key past its TTL deletes it and publishes `expired` at once.
--- Returns {{consumer, pending, 1 if alive, ms its heartbeat key has left or -2}, ...} of those that are alive or have
--- entries pending; what the keys have left only if with_ends.
+-- Needs: lbs, group, heartbeat_prefix, members, silent_ms, now_ms. Reading a key past its TTL deletes it and publishes
+-- `expired` at once.
+-- Returns {{consumer, pending, 1 if alive, ms, facts}, ...} of those that are alive or have entries pending.
+--   ms: of the living what their keys have left, or -2 without with_ends; of the others how long what waits under them
+--       is kept from everybody but nobody in particular, see includes/waiting.lua
+--   facts: of the living, what their session has entered (begin-session.lua)
 --- @include session
 --- @include consumers
+--- @include waiting
 -- unpack takes about 8000 values.
 local KEYS_A_READ = 1000
 
@@ -24,6 +28,15 @@ local function read_heartbeats(facts)
   end
 end
 
+-- What clients have entered, by client id.
+local function read_members()
+  local all, texts = redis.call('HGETALL', members), {}
+  for i = 1, #all, 2 do
+    texts[all[i]] = all[i + 1]
+  end
+  return texts
+end
+
 local function read_roster(with_ends)
   local consumers = read_consumers()
   local facts = {}
@@ -37,15 +50,18 @@ local function read_roster(with_ends)
     end
   end
   read_heartbeats(facts)
+  local texts = read_members()
   local roster = {}
   for _, fact in ipairs(facts) do
     local alive = is_living(fact.name)
-    local left = -2
-    if alive and with_ends then
-      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
-    end
-    if alive or fact.pending > 0 then
-      roster[#roster + 1] = { fact.name, fact.pending, alive and 1 or 0, left }
+    if alive then
+      local client_id = string.match(fact.name, '^(.*):[^:]+$')
+      local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
+      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+    elseif fact.pending > 0 then
+      local wait_ms = wait_of(fact.name, '')
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
     end
   end
   return roster

@@ -1,312 +1,278 @@
 /**
- * Shares out what a dead or leaving client has left behind.
+ * Takes what waits for an owner: what dead clients have left and what living ones gave back.
  *
- * Every client that has room pages the entries pending under the dead consumer. Rendezvous hashing puts the living
- * clients in an order for each entry: the first choice acts at once, the next few after `claimStaggerMs`, everyone
- * after three times that, and each time only on what is still pending there. To act is to tell the application
- * (StreamExpired) or, in auto mode, to claim. The same entry of the same dead session is acted on again only after
- * one TTL, two, four, up to `lbsIdleTimeMs`.
+ * The message that says so names a level, from which each client knows how many more streams it is to have. It has
+ * that many dealt to it, each entry to one client, so nobody asks in vain. What is left then is for a few clients
+ * chosen by lot, a little later and whatever they have; and for the next message, as long as it waits.
+ * In auto mode what is dealt is taken. In manual mode the application is told (StreamExpired) and claims.
  */
 
+import type { StreamExpired } from '@redis-stream-client/notifs'
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
-import { clientIdOf } from '../decisions/consumer-name.js'
-import { Rendezvous } from '../decisions/rendezvous.js'
-import { Repeats } from '../decisions/repeats.js'
+import { clientIdOf, isPool } from '../decisions/consumer-name.js'
+import type { FailoverMessage } from '../decisions/failover-message.js'
+import { shareAt, wantedAt } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
+import type { SafeRecorder } from '../metrics.js'
 import type { Deliveries } from '../ownership/deliveries.js'
-import type { Lbs, ReadableEntry } from '../redis/lbs.js'
+import { expired } from '../ownership/notices.js'
+import type { Ownership } from '../ownership/ownership.js'
+import type { StreamTaker } from '../ownership/stream-taker.js'
+import type { ToldEntries } from '../ownership/told-entries.js'
+import type { ReadableEntry } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
-import { isFallen } from '../redis/service-scripts.js'
-import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
-import type { Claims } from './claims.js'
-import { pendingPages } from './pending-pages.js'
-import type { RosterReader } from './roster-reader.js'
+import type { Dealer, DealtEntries, Portion } from './dealer.js'
 
-const PAGE = 500
-/** Ranks asked in each of the three stages. */
-const STAGES = [
-  { greatestRank: 0, afterStaggers: 0 },
-  { greatestRank: 3, afterStaggers: 1 },
-  { greatestRank: Number.POSITIVE_INFINITY, afterStaggers: 3 },
-] as const
+/** What those with room below the level have left is anybody's after so many staggers. */
+const LATE_STAGGERS = 3
+/** So many of all clients try then. */
+const LATE_CLIENTS = 8
+/** A hint can name anything: so many consumers are remembered at once. */
+const GREATEST_CONSUMERS = 1000
+/** A session is young for so many rounds of the probe. */
+const YOUNG_ROUNDS = 4
 
 export interface FailoverContext {
-  readonly roster: RosterReader
-  readonly lbs: Lbs
+  readonly dealer: Dealer
+  readonly told: ToldEntries
   readonly records: LockRecords
-  readonly persistence: Persistence
-  readonly claims: Claims
+  readonly ownership: Ownership
+  readonly taker: StreamTaker
   readonly deliveries: Deliveries
   readonly claimMode: 'manual' | 'auto'
   readonly claimStaggerMs: number
-  readonly heartbeatTtlMs: number
+  readonly probeIntervalMs: number
   readonly lbsIdleTimeMs: number
+  readonly maxOwnedStreams: number
+  readonly weight: number
   readonly clock: Clock
+  readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  /** While the recovery of a new session takes what is its own, nobody is told of it: both would start the work. */
-  readonly isRecovering: () => boolean
 }
 
-/** What is offered: all that is pending under a dead consumer, or some entries its living owner gave back. */
-export interface Offer {
+type Waiting = Omit<FailoverMessage, 'type'>
+
+interface Pull {
   readonly consumer: string
-  readonly ids: readonly string[] | null
+  /** How many streams this client may hold at most because of it. */
+  readonly target: number
+  readonly idleMs: number
 }
+
+type PullResult = { readonly isLeft: boolean } | { readonly waitMs: number } | 'no room'
 
 export class Failover implements Agent {
   readonly #context: FailoverContext
-  readonly #told: Repeats
   #session: Session | undefined
   #signal: AbortSignal | undefined
-  /** Offers being worked on, by key; true if the same was heard again meanwhile. */
-  readonly #running = new Map<string, boolean>()
-  /** Offers nothing could be made of for want of room. */
-  readonly #postponed = new Map<string, Offer>()
-  /**
-   * Entries the application has been told of and may be about to claim, the oldest first. While capacity is limited
-   * each keeps a place for one TTL: whoever is told of more than he can take would be told again much later.
-   */
-  readonly #open = new Map<string, { readonly offer: Offer; readonly untilMs: number }>()
+  #youngUntilMs = 0
+  /** Consumers that are being pulled from, each with what was heard of it meanwhile. */
+  readonly #pulling = new Map<string, Waiting | null>()
+  /** Consumers that are pulled from again in a while. */
+  readonly #later = new Set<string>()
+  /** What could not be taken for want of room. */
+  readonly #postponed = new Map<string, Waiting>()
   readonly #tasks = new Set<Promise<void>>()
 
   constructor(context: FailoverContext) {
     this.#context = context
-    this.#told = new Repeats(context.heartbeatTtlMs, context.lbsIdleTimeMs)
   }
 
   async run(session: Session, signal: AbortSignal): Promise<void> {
     this.#session = session
     this.#signal = signal
+    this.#youngUntilMs = this.#nowMs() + YOUNG_ROUNDS * this.#context.probeIntervalMs
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve()
       else signal.addEventListener('abort', () => resolve(), { once: true })
     })
     this.#session = undefined
     this.#postponed.clear()
-    this.#open.clear()
+    this.#context.told.clear()
     await Promise.all(this.#tasks)
   }
 
-  /** A consumer is said to be dead. */
-  hearDead(consumer: string): void {
-    this.#consider({ consumer, ids: null })
-  }
-
-  /** The heartbeat key of a client is gone: some session of it is dead. */
-  hearSilent(clientId: string): void {
-    this.#track(async (session) => {
-      const roster = await this.#context.roster.read(session)
-      for (const line of roster) {
-        if (isFallen(line) && clientIdOf(line.consumer) === clientId) this.hearDead(line.consumer)
+  /** Entries are said to wait for an owner under a consumer. */
+  hearWaiting(waiting: Waiting): void {
+    const { consumer } = waiting
+    if (consumer === this.#session?.consumer) return
+    if (this.#pulling.has(consumer)) {
+      this.#pulling.set(consumer, waiting)
+      return
+    }
+    if (this.#pulling.size >= GREATEST_CONSUMERS) return
+    this.#track(async (session, signal) => {
+      this.#pulling.set(consumer, null)
+      try {
+        await this.#shareOut(session, signal, waiting)
+      } finally {
+        const heard = this.#pulling.get(consumer)
+        this.#pulling.delete(consumer)
+        if (heard && !signal.aborted) this.hearWaiting(heard)
       }
     })
-  }
-
-  /** A living client has given entries back. */
-  hearReleased(consumer: string, ids: readonly string[]): void {
-    if (consumer !== this.#session?.consumer) this.#consider({ consumer, ids })
-  }
-
-  /** Entries this client gave back itself, and nobody wants them: it may be asked again. */
-  takeBack(ids: readonly string[]): void {
-    if (ids.length === 0) return
-    this.#track(async (session) => {
-      await this.#actOn(session, { consumer: session.consumer, ids }, ids)
-    })
-  }
-
-  /** The application claims an entry: its place is the claim's now. Answers the offer it had been told of, if any. */
-  hearClaim(idInLbs: string): Offer | undefined {
-    const open = this.#open.get(idInLbs)
-    this.#open.delete(idInLbs)
-    return open?.offer
-  }
-
-  /** There was no room for a claim after all: the application is told again when there is. */
-  hearNoRoom(offer: Offer, idInLbs: string): void {
-    this.#told.forget(toldKey(offer, idInLbs))
-    this.#postpone(offer)
   }
 
   /** Takes up what was put off for want of room. */
   resume(): void {
-    if (this.#room() === 0 || this.#context.isRecovering()) return
-    const offers = [...this.#postponed.values()]
+    if (this.#room === 0) return
+    const postponed = [...this.#postponed.values()]
     this.#postponed.clear()
-    for (const offer of offers) this.#consider(offer)
-    this.#told.forgetOld(this.#nowMs())
+    for (const waiting of postponed) this.hearWaiting(waiting)
   }
 
-  #consider(offer: Offer): void {
-    const session = this.#session
-    if (session === undefined || offer.consumer === session.consumer) return
-    const key = keyOf(offer)
-    if (this.#running.has(key)) {
-      this.#running.set(key, true)
-    } else {
-      this.#running.set(key, false)
-      this.#track(async () => {
-        try {
-          await this.#stages(session, offer)
-        } finally {
-          const isHeardAgain = this.#running.get(key) === true
-          this.#running.delete(key)
-          if (isHeardAgain && !this.#signal?.aborted) this.#consider(offer)
-        }
-      })
+  async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
+    const { consumer, level, living } = waiting
+    await this.#takeForgotten(session, signal, consumer)
+    const held = this.#held
+    const share = shareAt(level ?? Number.POSITIVE_INFINITY, this.#context)
+    const target = held + wantedAt(share, held)
+    const result = await this.#pull(session, signal, { consumer, target, idleMs: 0 })
+    if (result === 'no room') this.#postpone(waiting)
+    else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
+    else if (result.isLeft) {
+      const isChosen = target > held || Math.random() < LATE_CLIENTS / (living ?? 1)
+      if (isChosen) this.#pullLate(waiting)
     }
   }
 
-  async #stages(session: Session, offer: Offer): Promise<void> {
-    const { claimStaggerMs, isRecovering, roster: reader } = this.#context
-    if (this.#room() === 0 || isRecovering()) return this.#postpone(offer)
-    if (offer.ids !== null && this.#due(offer, offer.ids).length === 0) return
-    if (offer.ids === null && !(await this.#hasLeftEntries(session, offer.consumer))) return
-    // What a living client gives back comes in many small offers: for their order the others of a moment ago will do.
-    const roster = await (offer.ids === null ? reader.read(session) : reader.recent(session))
-    if (offer.ids === null && !roster.some((line) => line.consumer === offer.consumer && isFallen(line)))
-      return
-    const others = roster.filter((line) => line.isAlive && !isOneOf(line.consumer, session.consumer, offer))
-    const rendezvous = new Rendezvous(
-      session.consumer,
-      others.map((line) => line.consumer),
-    )
-    let staggers = 0
-    for (const { greatestRank, afterStaggers } of STAGES) {
-      await sleep((afterStaggers - staggers) * claimStaggerMs, this.#signalOf(session))
-      staggers = afterStaggers
-      if (!session.isHeld() || this.#signalOf(session).aborted) return
-      const isLeft = await this.#stage(
-        session,
-        offer,
-        (id) => rendezvous.rankOf(id, greatestRank) <= greatestRank,
-      )
-      if (!isLeft) return
+  /** At its beginning a session need not ask the application about what nobody has wanted for long. */
+  async #takeForgotten(session: Session, signal: AbortSignal, consumer: string): Promise<void> {
+    const { claimMode, dealer, lbsIdleTimeMs, recorder } = this.#context
+    if (claimMode === 'auto' || isPool(consumer)) return
+    const startMs = this.#nowMs()
+    let taken = 0
+    while (this.#nowMs() < this.#youngUntilMs && this.#room > 0 && !signal.aborted) {
+      const portion = { from: consumer, count: this.#room, idleMs: lbsIdleTimeMs }
+      const { dealt, mayBeMore, won } = await dealer.take(session, signal, portion)
+      taken += won
+      if (dealt === 0 || !mayBeMore) break
     }
+    if (taken > 0) recorder.startupRecovery({ taken, durationMs: this.#nowMs() - startMs })
   }
 
-  /** A client that had nothing dies cheaply: the roster is not read for it. */
-  async #hasLeftEntries(session: Session, consumer: string): Promise<boolean> {
-    const { lbs, persistence } = this.#context
-    const first = await persistence.send('read pending entries', session, () =>
-      lbs.pendingIds(consumer, 1, null),
-    )
-    return first.length > 0
+  /** Has entries dealt up to a number of streams held. */
+  async #pull(
+    session: Session,
+    signal: AbortSignal,
+    { consumer, idleMs, target }: Pull,
+  ): Promise<PullResult> {
+    while (!signal.aborted) {
+      const lack = target - this.#held
+      if (lack <= 0) return { isLeft: true }
+      const count = Math.min(lack, this.#room)
+      if (count === 0) return 'no room'
+      const { dealt, mayBeMore, waitMs } = await this.#act(session, signal, { from: consumer, count, idleMs })
+      if (waitMs > 0) return { waitMs }
+      if (!mayBeMore) return { isLeft: false }
+      if (dealt === 0) return { isLeft: true }
+    }
+    return { isLeft: false }
   }
 
-  /** Goes once through what is offered. Answers whether anything of it is still there for a later stage. */
-  async #stage(session: Session, offer: Offer, isMine: (id: string) => boolean): Promise<boolean> {
-    if (offer.ids !== null) {
-      await this.#actOn(session, offer, offer.ids.filter(isMine))
-      return true
-    }
-    let isLeft = false
-    for await (const ids of pendingPages(this.#context, session, {
-      consumer: offer.consumer,
-      pageSize: PAGE,
-    })) {
-      isLeft = true
-      if (!(await this.#actOn(session, offer, ids.filter(isMine)))) break
-    }
-    return isLeft
+  #act(session: Session, signal: AbortSignal, portion: Portion) {
+    const { claimMode, dealer } = this.#context
+    return claimMode === 'auto' ? dealer.take(session, signal, portion) : this.#tell(session, signal, portion)
   }
 
-  /** False if it had to stop for want of room; the rest is put off. */
-  async #actOn(session: Session, offer: Offer, ids: readonly string[]): Promise<boolean> {
-    let rest = this.#due(offer, ids)
-    while (rest.length > 0 && !this.#signalOf(session).aborted) {
-      const count = this.#room()
-      if (count === 0) {
-        this.#postpone(offer)
-        return false
-      }
-      const part = rest.slice(0, count)
-      rest = rest.slice(count)
-      for (const id of part) {
-        this.#told.say(toldKey(offer, id), this.#nowMs())
-        this.#keepPlace(offer, id)
-      }
-      await this.#act(session, offer, part)
-    }
-    return true
+  /** What is left is taken by some, whatever they have: of the pool only what those with room have left for a while. */
+  #pullLate(waiting: Waiting): void {
+    const { claimStaggerMs } = this.#context
+    const { consumer } = waiting
+    const lateMs = LATE_STAGGERS * claimStaggerMs
+    const idleMs = isPool(consumer) ? lateMs : 0
+    this.#inAWhile(consumer, lateMs * (1 + Math.random() / 2), async (session, signal) => {
+      const target = Number.POSITIVE_INFINITY
+      const result = await this.#pull(session, signal, { consumer, target, idleMs })
+      if (result === 'no room') this.#postpone(waiting)
+      else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
+    })
   }
 
-  #due(offer: Offer, ids: readonly string[]): readonly string[] {
-    const nowMs = this.#nowMs()
-    return ids.filter((id) => this.#told.isDue(toldKey(offer, id), nowMs))
+  /** What is kept from this client for now is its own in a while. */
+  #hearAgain({ consumer }: Waiting, waitMs: number): void {
+    const ms = Math.min(waitMs, this.#context.lbsIdleTimeMs)
+    this.#inAWhile(consumer, ms, async () => this.hearWaiting({ consumer, level: null, living: null }))
+  }
+
+  #inAWhile(
+    consumer: string,
+    ms: number,
+    act: (session: Session, signal: AbortSignal) => Promise<void>,
+  ): void {
+    if (this.#later.has(consumer) || this.#later.size >= GREATEST_CONSUMERS) return
+    this.#track(async (session, signal) => {
+      this.#later.add(consumer)
+      await sleep(ms, signal)
+      this.#later.delete(consumer)
+      if (session.isHeld() && !signal.aborted) await act(session, signal)
+    })
+  }
+
+  #postpone(waiting: Waiting): void {
+    if (this.#postponed.size < GREATEST_CONSUMERS) this.#postponed.set(waiting.consumer, waiting)
+  }
+
+  /** Streams this client owns, is taking, or has told its application of. */
+  get #held(): number {
+    return this.#context.ownership.held + this.#context.told.count
   }
 
   /** How many entries may be acted on now. */
-  #room(): number {
-    const { claims } = this.#context
-    const nowMs = this.#nowMs()
-    for (const [id, { untilMs }] of this.#open) {
-      if (untilMs > nowMs) break
-      this.#open.delete(id)
+  get #room(): number {
+    const { dealer, ownership, told } = this.#context
+    return Math.max(0, Math.min(dealer.room, ownership.capacity - told.count))
+  }
+
+  async #tell(session: Session, signal: AbortSignal, portion: Portion) {
+    const { dealer, deliveries, told } = this.#context
+    told.reserve(portion.count)
+    let dealt: DealtEntries
+    let notifications: readonly StreamExpired[]
+    try {
+      dealt = await dealer.deal(session, portion, 'tell')
+      notifications = await this.#notificationsOf(session, portion.from, dealt.entries)
+      for (const notification of notifications) told.add(notification)
+    } finally {
+      told.unreserve(portion.count)
     }
-    return Math.max(0, Math.min(claims.room, claims.capacity - this.#open.size))
+    await Promise.all(notifications.map((notification) => deliveries.streamExpired(notification, signal)))
+    return { ...dealt, dealt: dealt.entries.length }
   }
 
-  #keepPlace(offer: Offer, id: string): void {
-    const { claimMode, claims, heartbeatTtlMs } = this.#context
-    if (claimMode === 'auto' || claims.capacity === Number.POSITIVE_INFINITY) return
-    this.#open.delete(id) // keeps the map in the order of time
-    this.#open.set(id, { offer, untilMs: this.#nowMs() + heartbeatTtlMs })
-  }
-
-  /** What a living client gave back is not kept: its former owner offers it again. */
-  #postpone(offer: Offer): void {
-    if (offer.ids === null) this.#postponed.set(keyOf(offer), offer)
-  }
-
-  async #act(session: Session, offer: Offer, ids: readonly string[]): Promise<void> {
-    const { claimMode, claims } = this.#context
-    if (claimMode === 'auto') {
-      await claims.claimAndDeliver(session, this.#signalOf(session), ids)
-    } else {
-      const told = new Set<string>()
-      for await (const entries of claims.readable(session, ids)) {
-        for (const id of await this.#tell(session, offer, entries)) told.add(id)
-      }
-      for (const id of ids) if (!told.has(id)) this.#open.delete(id)
-    }
-  }
-
-  /** Answers the ids of those that were told. */
-  async #tell(
+  /** Without those that have an owner, and those the application knows of already. */
+  async #notificationsOf(
     session: Session,
-    offer: Offer,
+    from: string,
     entries: readonly ReadableEntry[],
-  ): Promise<ReadonlySet<string>> {
-    const { deliveries, records } = this.#context
-    const told = new Set<string>()
+  ): Promise<StreamExpired[]> {
+    const { ownership, records, taker, told } = this.#context
     const found = await records.of(entries.map(({ message }) => message.dataStreamName))
-    for (const [index, { id, message }] of entries.entries()) {
-      const record = found[index]
-      const isReserved = record?.idInLbs === id && record.consumer === null
-      const isOwn = record?.idInLbs === id && record.consumer === session.consumer
-      if (isOwn || (offer.ids !== null && !isReserved)) continue // somebody has taken it
-      told.add(id)
-      const owner = record?.idInLbs === id ? record.consumer : offer.consumer
-      await deliveries.streamExpired(
-        {
-          payload: { dataStreamName: message.dataStreamName, idInLbs: id },
+    return entries.flatMap(({ id, message }, index): StreamExpired[] => {
+      const { dataStreamName } = message
+      const record = found[index]?.idInLbs === id ? found[index] : null
+      const isOwn =
+        record?.consumer === session.consumer || ownership.streams.get(dataStreamName)?.idInLbs === id
+      if (isOwn || taker.isUnderWay(id) || !told.isDue(id)) return []
+      const owner = record?.consumer ?? (record === null && !isPool(from) ? from : null)
+      return [
+        expired({
+          payload: { dataStreamName, idInLbs: id },
           message,
           previousOwner: owner === null ? null : clientIdOf(owner),
-        },
-        this.#signalOf(session),
-      )
-    }
-    return told
+        }),
+      ]
+    })
   }
 
-  #track(work: (session: Session) => Promise<void>): void {
+  #track(work: (session: Session, signal: AbortSignal) => Promise<void>): void {
     const session = this.#session
-    if (session === undefined) return
-    const task = work(session)
+    const signal = this.#signal
+    if (session === undefined || signal === undefined) return
+    const task = work(session, signal)
       .catch((error: unknown) => {
         if (session.isHeld()) reportFailure('failover', error, this.#context.logger)
       })
@@ -314,24 +280,7 @@ export class Failover implements Agent {
     this.#tasks.add(task)
   }
 
-  #signalOf(session: Session): AbortSignal {
-    return this.#signal ?? session.signal
-  }
-
   #nowMs(): number {
     return this.#context.clock.now().monotonicMs
   }
-}
-
-/** The client itself is not among the others, nor is the one that gives its streams back. */
-function isOneOf(consumer: string, own: string, offer: Offer): boolean {
-  return consumer === own || consumer === offer.consumer
-}
-
-function keyOf({ consumer, ids }: Offer): string {
-  return ids === null ? consumer : `${consumer} ${ids.join(' ')}`
-}
-
-function toldKey({ consumer }: Offer, id: string): string {
-  return `${consumer} ${id}`
 }

@@ -21,7 +21,7 @@ export interface HintsContext {
   readonly db: number
   readonly keyspaceEvents: 'auto' | 'off'
   readonly logger: SafeLogger
-  readonly onSilent: (clientId: string) => void
+  readonly onSilent: () => void
   readonly onMessage: (message: FailoverMessage) => void
   /** A subscriber was away: hints have been missed. */
   readonly onReconnect: () => void
@@ -93,8 +93,8 @@ export class Hints {
       onReconnect()
     })
     connection.redis.on('message', (_channel: string, text: string) => this.#hearMessage(text))
-    connection.redis.on('pmessage', (_pattern: string, channel: string, event: string) =>
-      this.#hearEvent(channel, event),
+    connection.redis.on('pmessage', (_pattern: string, _channel: string, event: string) =>
+      this.#hearEvent(event),
     )
     try {
       await connection.open(commandTimeoutMs, this.#stopped.signal)
@@ -149,10 +149,9 @@ export class Hints {
     if (message !== null) this.#context.onMessage(message)
   }
 
-  #hearEvent(channel: string, event: string): void {
+  #hearEvent(event: string): void {
     if (event !== 'expired') return
-    const key = channel.slice(channel.indexOf(':') + 1)
-    this.#context.onSilent(key.slice(this.#context.keys.heartbeatPrefix.length))
+    this.#context.onSilent()
   }
 
   async #addFlags(node: RedisLike): Promise<void> {

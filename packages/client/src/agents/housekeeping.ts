@@ -1,14 +1,18 @@
 /**
  * Slow tidying by whoever has won a probe round: dead consumers without pending entries are removed from the group
  * after `consumerRetentionMs`; streams are freed whose record is dead or reserved and whose entry has left the LBS.
+ * All clients go on where the last one has stopped, so that a round through a long lock table comes to its end however
+ * many they are and however often they are replaced.
  * Who has met such an entry goes through the whole lock table at once, whoever wins: a backlog may be waiting.
  */
 import { batchesOf } from '../decisions/batches.js'
+import type { Connection } from '../redis/connection.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
+import type { ServiceKeys } from '../service-keys.js'
 import type { DeadConsumers } from './dead-consumers.js'
 
-/** One page of the lock table in this many rounds. */
+/** One page in about this many rounds. */
 const ROUNDS_PER_PAGE = 10
 const PAGE = 500
 
@@ -16,12 +20,14 @@ export interface HousekeepingContext {
   readonly scripts: ServiceScripts
   readonly records: LockRecords
   readonly deadConsumers: DeadConsumers
+  readonly connection: Connection
+  readonly keys: ServiceKeys
 }
 
 export class Housekeeping {
   readonly #context: HousekeepingContext
-  #cursor = '0'
-  #round = 0
+  /** Won rounds until the next page: not the same for clients that begin together. */
+  #roundsLeft = Math.floor(Math.random() * ROUNDS_PER_PAGE)
   #isSweepWanted = false
 
   constructor(context: HousekeepingContext) {
@@ -50,9 +56,16 @@ export class Housekeeping {
 
   /** For the winner of a round. */
   async tidy(roster: readonly RosterLine[]): Promise<void> {
-    if (this.#round++ % ROUNDS_PER_PAGE !== 0) return
-    this.#cursor = await this.#sweepPage(this.#cursor, roster)
-    await this.#context.deadConsumers.removeOld()
+    const { connection, deadConsumers, keys, records, scripts } = this.#context
+    if (this.#roundsLeft-- > 0) return
+    this.#roundsLeft = ROUNDS_PER_PAGE - 1
+    const text = await connection.run((redis) => redis.get(keys.housekeeping))
+    const [, recordCursor = '0', memberCursor = '0'] = /^(\d+) (\d+)$/.exec(text ?? '') ?? []
+    const nextRecords = await this.#sweepPage(recordCursor, roster)
+    const { clientIds, next: nextMembers } = await records.membersPage(memberCursor, BATCH_LIMIT)
+    if (clientIds.length > 0) await scripts.forgetMembers(clientIds)
+    await connection.run((redis) => redis.set(keys.housekeeping, `${nextRecords} ${nextMembers}`))
+    await deadConsumers.removeOld()
   }
 
   async #sweepPage(cursor: string, roster: readonly RosterLine[]): Promise<string> {

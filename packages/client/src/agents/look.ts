@@ -10,7 +10,6 @@ import { batchesOf } from '../decisions/batches.js'
 import type { SafeLogger } from '../logger.js'
 import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
-import type { ReleasedStreams } from '../ownership/released-streams.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import type { Lbs } from '../redis/lbs.js'
@@ -19,7 +18,7 @@ import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
 import type { Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
-import type { Claims } from './claims.js'
+import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
@@ -35,8 +34,7 @@ export interface LookContext {
   readonly persistence: Persistence
   readonly taker: StreamTaker
   readonly ownership: Ownership
-  readonly claims: Claims
-  readonly released: ReleasedStreams
+  readonly dealer: Dealer
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
@@ -93,13 +91,15 @@ export class Look implements Agent {
   }
 
   async #takeUnknown(session: Session, signal: AbortSignal): Promise<void> {
-    const { ownership, released, taker } = this.#context
+    const { ownership, taker } = this.#context
     const known = new Set([...ownership.streams.values()].map((stream) => stream.idInLbs))
     for await (const ids of pendingPages(this.#context, session, {
       consumer: session.consumer,
       pageSize: PAGE,
     })) {
-      const unknown = ids.filter((id) => !known.has(id) && !taker.isUnderWay(id) && !released.has(id))
+      const unknown = ids.filter(
+        (id) => !known.has(id) && !taker.isUnderWay(id) && !ownership.givingBack.has(id),
+      )
       for (let start = 0; start < unknown.length; start += BATCH_LIMIT) {
         await this.#takeBatch(session, signal, unknown.slice(start, start + BATCH_LIMIT))
       }
@@ -108,8 +108,8 @@ export class Look implements Agent {
   }
 
   async #takeBatch(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<void> {
-    const { claims, deliveries, taker } = this.#context
-    for await (const entries of claims.readable(session, ids)) {
+    const { dealer, deliveries, taker } = this.#context
+    for await (const entries of dealer.readable(session, ids)) {
       const taken = await taker.acquire(session, entries)
       for (const stream of taken) await deliveries.streamAdded(stream, signal)
     }

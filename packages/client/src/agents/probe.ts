@@ -1,45 +1,53 @@
 /**
- * The truth about who is dead. Hints get lost; every `probeIntervalMs` one client looks: it wins the round by a key
- * with a TTL, reads the heartbeat keys of all consumers, and once more those about to end, 2 ms after their end
- * (reading a key past its TTL makes Redis publish `expired` at once). Dead consumers with pending entries are
- * published, again and again while their pending count stands still, ever more seldom.
+ * The truth about who is dead, and who has to be told. Hints get lost; every `probeIntervalMs` one client looks: it
+ * wins the round by a key with a TTL, reads the heartbeat keys of all consumers, and once more those about to end, 2 ms
+ * after their end (reading a key past its TTL makes Redis publish `expired` at once). Consumers that left entries are
+ * published with the level, again and again while their pending count stands still, ever more seldom.
+ *
+ * All clients hear `expired` at the same moment. One of them looks, the others hear from it.
  */
 
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
-import { encodeFailoverMessage } from '../decisions/failover-message.js'
+import { encodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
 import { Repeats } from '../decisions/repeats.js'
+import { type FleetLevel, formatLevel, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import { formatOffer, type ReleasedStreams } from '../ownership/released-streams.js'
 import type { Connection } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'
 import { isFallen, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
-import { type Agent, repeat } from './agent.js'
-import type { RosterReader } from './roster-reader.js'
+import { type Agent, repeat, reportFailure } from './agent.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
 const AFTER_END_MS = 2
-const OFFERS_PER_MESSAGE = 50
+/** Before the look after a hint: others may be faster, and hints come in bunches. */
+const LEAST_HINT_PAUSE_MS = 10
+const GREATEST_HINT_PAUSE_MS = 50
+/** The look after a hint belongs to one client for so long; one that has not got it tries once more after this. */
+const HINT_LOOK_MS = 250
+const SECOND_TRY_MS = 300
+/** After a fall of many each round tells of some: the others are taken back by the next sessions of their clients. */
+const TOLD_AT_ONCE = 16
+/** The level is written again when it has changed by so much, or half of its time is over. */
+const LEVEL_SHARE = 0.02
+const LEVEL_ROUNDS = 4
+const LEAST_LEVEL_MS = 1000
 
 export interface ProbeContext {
   readonly scripts: ServiceScripts
-  readonly roster: RosterReader
   readonly connection: Connection
   readonly keys: ServiceKeys
-  readonly released: ReleasedStreams
   readonly probeIntervalMs: number
   readonly lbsIdleTimeMs: number
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  readonly onDead: (consumer: string) => void
+  readonly onWaiting: (message: FailoverMessage) => void
   /** Called every round, won or not. */
   readonly onRound: (signal: AbortSignal) => Promise<void>
-  /** Own streams nobody else has wanted for `lbsIdleTimeMs`, or for a round where only room was missing. */
-  readonly onUnwanted: (ids: readonly string[]) => void
   /** Called with the roster by the winner of a round. */
   readonly onWon: (roster: readonly RosterLine[]) => Promise<void>
 }
@@ -48,6 +56,12 @@ export class Probe implements Agent {
   readonly #context: ProbeContext
   readonly #published: Repeats
   readonly #pendingOf = new Map<string, number>()
+  #session: Session | undefined
+  #signal: AbortSignal | undefined
+  #hintLook: Promise<void> | undefined
+  #living = ''
+  #writtenLevel: FleetLevel = { level: Number.NaN, living: 0 }
+  #levelWrittenMs = Number.NEGATIVE_INFINITY
   #isAlone = false
   #wasRefused = false
 
@@ -63,31 +77,55 @@ export class Probe implements Agent {
 
   async run(session: Session, signal: AbortSignal): Promise<void> {
     const { logger, probeIntervalMs } = this.#context
-    let isFirst = true
+    this.#session = session
+    this.#signal = signal
     await repeat('probe', signal, logger, async () => {
       const startMs = this.#nowMs()
       await this.#context.onRound(signal)
-      await this.#round(session, signal, isFirst)
-      isFirst = false
-      await this.#offerReleased(session)
+      await this.#round(session, signal)
       await sleep(Math.max(0, startMs + probeIntervalMs - this.#nowMs()), signal)
     })
+    this.#session = undefined
+    await this.#hintLook
   }
 
-  /**
-   * The first round of a session looks whoever has won: a new client must learn what waits for it. It tells itself
-   * alone: when hundreds begin at once, each publishing all dead to all would keep Redis busy for a minute.
-   */
-  async #round(session: Session, signal: AbortSignal, isFirst: boolean): Promise<void> {
-    const { onWon, probeIntervalMs, recorder, roster: reader, scripts } = this.#context
+  /** A heartbeat key is gone. One look of this client is enough for all hints that come meanwhile. */
+  hearSilence(): void {
+    const session = this.#session
+    const signal = this.#signal
+    if (this.#hintLook !== undefined || session === undefined || signal === undefined) return
+    this.#hintLook = this.#lookAfterHint(session, signal)
+      .catch((error: unknown) => {
+        if (session.isHeld()) reportFailure('probe', error, this.#context.logger)
+      })
+      .finally(() => {
+        this.#hintLook = undefined
+      })
+  }
+
+  /** Who loses tries once more, for the winner may have looked before the last key ended; then the rounds find it. */
+  async #lookAfterHint(session: Session, signal: AbortSignal): Promise<void> {
+    const { keys, scripts } = this.#context
+    const spreadMs = GREATEST_HINT_PAUSE_MS - LEAST_HINT_PAUSE_MS
+    for (const pauseMs of [LEAST_HINT_PAUSE_MS + spreadMs * Math.random(), SECOND_TRY_MS]) {
+      await sleep(pauseMs, signal)
+      if (signal.aborted) return
+      const roster = await scripts.probe(session.clientId, HINT_LOOK_MS, keys.hintProbe)
+      if (roster !== null) return void (await this.#tellAll(roster))
+    }
+  }
+
+  async #round(session: Session, signal: AbortSignal): Promise<void> {
+    const { onWon, probeIntervalMs, recorder, scripts } = this.#context
     const startMs = this.#nowMs()
     const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
-    const roster = isFirst ? await reader.read(session) : await scripts.probe(session.clientId, roundMs)
+    const roster = await scripts.probe(session.clientId, roundMs)
     this.#isAlone = roster?.every((line) => !line.isAlive || line.consumer === session.consumer) ?? false
     if (roster === null) return
-    const dead = isFirst ? this.#tellOwn(roster) : await this.#tellAll(roster)
+    const dead = await this.#tellAll(roster)
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
-    if (!isFirst) await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
+    await this.#writeLevel(levelOf(roster))
+    await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
     if (!signal.aborted) await onWon(roster)
   }
 
@@ -102,51 +140,55 @@ export class Probe implements Agent {
     }
   }
 
-  /** Tells this client of the dead consumers that have entries pending; answers how many there are. */
-  #tellOwn(roster: readonly RosterLine[]): number {
-    const dead = roster.filter(isFallen)
-    for (const { consumer } of dead) this.#context.onDead(consumer)
-    return dead.length
-  }
-
-  /** Tells everyone of them, unless that was done of late. */
+  /** Tells everyone of those that left entries, unless that was done of late. Answers how many there are. */
   async #tellAll(roster: readonly RosterLine[]): Promise<number> {
-    const { onDead } = this.#context
-    const dead = roster.filter(isFallen)
-    this.#forgetOthers(dead)
-    for (const { consumer, pending } of dead) {
+    const { onWaiting } = this.#context
+    const fleet = levelOf(roster)
+    const waiting = roster.filter((line) => isFallen(line) && line.opensInMs <= 0)
+    this.#forgetOthers(roster, waiting)
+    const due = waiting.filter(({ consumer, pending }) => {
       if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)
       this.#pendingOf.set(consumer, pending)
-      if (!this.#published.isDue(consumer, this.#nowMs())) continue
+      return this.#published.isDue(consumer, this.#nowMs())
+    })
+    for (const { consumer } of sample(due, TOLD_AT_ONCE)) {
       this.#published.say(consumer, this.#nowMs())
-      onDead(consumer)
-      await this.#publish(encodeFailoverMessage({ type: 'dead', consumer }))
+      const level = fleet.level === Number.POSITIVE_INFINITY ? null : fleet.level
+      const message = { type: 'waiting', consumer, level, living: fleet.living } as const
+      onWaiting(message)
+      await this.#publish(encodeFailoverMessage(message))
     }
-    return dead.length
+    return waiting.length
   }
 
-  #forgetOthers(dead: readonly RosterLine[]): void {
-    const names = new Set(dead.map((line) => line.consumer))
+  /** When clients come or go everything is worth saying again. */
+  #forgetOthers(roster: readonly RosterLine[], waiting: readonly RosterLine[]): void {
+    const living = roster.flatMap((line) => (line.isAlive ? [line.consumer] : [])).join(' ')
+    const isChanged = living !== this.#living
+    this.#living = living
+    const names = new Set(waiting.map((line) => line.consumer))
     for (const consumer of this.#pendingOf.keys()) {
-      if (names.has(consumer)) continue
+      if (names.has(consumer) && !isChanged) continue
       this.#pendingOf.delete(consumer)
       this.#published.forget(consumer)
     }
   }
 
-  async #offerReleased(session: Session): Promise<void> {
-    const { lbsIdleTimeMs, onUnwanted, probeIntervalMs, released } = this.#context
-    const { ids, unwanted } = await released.waiting({
-      releasedMs: lbsIdleTimeMs,
-      surplusMs: probeIntervalMs,
-    })
-    for (let start = 0; start < ids.length; start += OFFERS_PER_MESSAGE) {
-      await this.#publish(formatOffer(session.consumer, ids.slice(start, start + OFFERS_PER_MESSAGE)))
-    }
-    onUnwanted(unwanted)
+  /** For clients that give streams back and have read no roster. */
+  async #writeLevel(fleet: FleetLevel): Promise<void> {
+    const { connection, keys, probeIntervalMs } = this.#context
+    const ttlMs = Math.max(LEVEL_ROUNDS * probeIntervalMs, LEAST_LEVEL_MS)
+    const before = this.#writtenLevel
+    const isSame =
+      fleet.living === before.living &&
+      (fleet.level === before.level || Math.abs(fleet.level - before.level) < LEVEL_SHARE * before.level)
+    if (isSame && this.#nowMs() < this.#levelWrittenMs + ttlMs / 2) return
+    await connection.run((redis) => redis.set(keys.level, formatLevel(fleet), 'PX', ttlMs))
+    this.#writtenLevel = fleet
+    this.#levelWrittenMs = this.#nowMs()
   }
 
-  /** A hint. Who may not publish finds what there is to take by winning a round himself. */
+  /** A hint. Who may not publish finds what there is to take by winning a round itself. */
   async #publish(message: string): Promise<void> {
     const { connection, keys, logger } = this.#context
     try {
@@ -162,4 +204,11 @@ export class Probe implements Agent {
   #nowMs(): number {
     return this.#context.clock.now().monotonicMs
   }
+}
+
+/** Some of the items, each as likely as any other. */
+function sample<T>(items: readonly T[], count: number): T[] {
+  const rest = [...items]
+  if (rest.length <= count) return rest
+  return Array.from({ length: count }, () => rest.splice(Math.floor(Math.random() * rest.length), 1)[0] as T)
 }

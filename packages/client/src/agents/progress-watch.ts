@@ -13,7 +13,6 @@ import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import { inSlices, type Ownership } from '../ownership/ownership.js'
-import type { ReleasedStreams } from '../ownership/released-streams.js'
 import type { StreamHandle, StreamOperations } from '../ownership/stream-handle.js'
 import { messageOf } from '../redis/redis-errors.js'
 import type { Session } from '../session/session.js'
@@ -26,7 +25,6 @@ export interface ProgressWatchContext {
   readonly progressTimeoutMs: number
   readonly ownership: Ownership
   readonly operations: Pick<StreamOperations, 'release'>
-  readonly released: ReleasedStreams
   readonly clock: Clock
   readonly logger: SafeLogger
 }
@@ -56,7 +54,7 @@ export class ProgressWatch implements Agent {
       await this.#disownStuck(session)
       await Promise.all([...this.#disowned].map((stream) => this.#giveBack(stream)))
     })
-    this.#disowned.clear() // the session is over: its streams are found like those of the dead
+    for (const stream of this.#disowned) this.#forget(stream) // the session is over: its streams are found like those of the dead
   }
 
   /** Answers whether it took more than twice as long as it should. */
@@ -68,7 +66,7 @@ export class ProgressWatch implements Agent {
   }
 
   async #disownStuck(session: Session): Promise<void> {
-    const { clock, logger, ownership, progressTimeoutMs, released } = this.#context
+    const { clock, logger, ownership, progressTimeoutMs } = this.#context
     const sinceMs = clock.now().monotonicMs - progressTimeoutMs
     const stuck = [...ownership.streams.values()].filter((stream) => isStuck(stream, session, sinceMs))
     const [first] = stuck
@@ -79,7 +77,7 @@ export class ProgressWatch implements Agent {
     )
     await inSlices(stuck, (stream) => {
       if (!isStuck(stream, session, sinceMs)) return // it went on between two slices
-      released.expect(stream)
+      ownership.givingBack.add(stream.idInLbs)
       this.#disowned.add(stream)
       ownership.disown(stream, 'no-progress')
     })
@@ -87,17 +85,21 @@ export class ProgressWatch implements Agent {
 
   /** Never rejects: what Redis refuses is tried again at the next look. */
   async #giveBack(stream: StreamHandle): Promise<void> {
-    const { logger, operations, released } = this.#context
+    const { logger, operations } = this.#context
     try {
       await operations.release(stream)
-      this.#disowned.delete(stream)
+      this.#forget(stream)
     } catch (error) {
       const { dataStreamName } = stream
       const code = error instanceof StreamClientError ? error.code : null
       logger.debug({ dataStreamName, code, error: messageOf(error) }, 'not given back as it should be')
-      if (code === 'STREAM_NOT_OWNED') released.forget(stream)
-      if (code === 'STREAM_NOT_OWNED' || code === 'REPLICAS_BEHIND') this.#disowned.delete(stream)
+      if (code === 'STREAM_NOT_OWNED' || code === 'REPLICAS_BEHIND') this.#forget(stream)
     }
+  }
+
+  #forget(stream: StreamHandle): void {
+    this.#disowned.delete(stream)
+    this.#context.ownership.givingBack.delete(stream.idInLbs)
   }
 }
 

@@ -14,3 +14,8 @@ export function clientIdOf(consumer: string): string {
   const colon = consumer.lastIndexOf(':')
   return colon > 0 ? consumer.slice(0, colon) : consumer
 }
+
+/** Whether entries wait under this name for whoever takes them: no client has it, see lua/includes/waiting.lua. */
+export function isPool(consumer: string): boolean {
+  return consumer.startsWith('pool:') || consumer.startsWith('pool-')
+}

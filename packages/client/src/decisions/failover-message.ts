@@ -1,15 +1,22 @@
-/** What clients tell each other on `<service>-failover`. All of it is a hint: whoever hears it looks for himself. */
+/** What clients tell each other on `<service>-failover`. All of it is a hint: whoever hears it asks a script. */
 import { z } from 'zod'
 
-export type FailoverMessage =
-  | { readonly type: 'dead'; readonly consumer: string }
-  /** Entries that were given back and still are pending under their former owner, who is alive. */
-  | { readonly type: 'released'; readonly consumer: string; readonly ids: readonly string[] }
+/** Entries wait for an owner under a consumer that is dead, or in the pool. */
+export interface FailoverMessage {
+  readonly type: 'waiting'
+  readonly consumer: string
+  /** How many streams each client is to have, see water-level.ts; null where that is not known, or without a bound. */
+  readonly level: number | null
+  /** How many clients there are to take them; null where that is not known. */
+  readonly living: number | null
+}
 
-const schema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('dead'), consumer: z.string() }),
-  z.object({ type: z.literal('released'), consumer: z.string(), ids: z.array(z.string()) }),
-])
+const schema = z.object({
+  type: z.literal('waiting'),
+  consumer: z.string(),
+  level: z.number().nonnegative().nullable(),
+  living: z.number().nonnegative().nullable(),
+})
 
 export function encodeFailoverMessage(message: FailoverMessage): string {
   return JSON.stringify(message)

@@ -1,9 +1,9 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
-import type { Notification, NotificationBroker } from '@redis-stream-client/notifs'
+import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
 import { isUnread, oldestUnreadMs } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
-import { added, type ExpiredFacts, expired } from './notices.js'
+import { added } from './notices.js'
 import type { StreamHandle } from './stream-handle.js'
 
 export class Deliveries {
@@ -43,8 +43,8 @@ export class Deliveries {
   }
 
   /** Resolves when it is queued, or will never be because the signal aborted or the broker closed. */
-  async streamExpired(facts: ExpiredFacts, signal: AbortSignal): Promise<void> {
-    await this.#send(expired(facts), signal)
+  async streamExpired(notification: StreamExpired, signal: AbortSignal): Promise<void> {
+    await this.#send(notification, signal)
   }
 
   async #send(notification: Notification, signal: AbortSignal): Promise<boolean> {

@@ -36,6 +36,8 @@ export class Ownership {
   readonly #streams = new Map<string, StreamHandle>()
   /** What others may look at, the application among them. */
   readonly streams: ReadonlyMap<string, StreamHandle> = new ReadOnlyMap(this.#streams)
+  /** LBS ids of streams that are disowned and will be given back: nothing in this client takes them before. */
+  readonly givingBack: Set<string> = new Set()
   /** Places for streams that are being taken. */
   #reserved = 0
   #onChange: (() => void)[] = []
@@ -47,6 +49,11 @@ export class Ownership {
   /** How many more streams this client may own. */
   get capacity(): number {
     return Math.max(0, this.#context.maxOwnedStreams - this.#streams.size - this.#reserved)
+  }
+
+  /** Streams owned and places reserved. */
+  get held(): number {
+    return this.#streams.size + this.#reserved
   }
 
   /** How many of the places reserved are more than allowed: a claim was faster than a read sent before it. */

@@ -1,6 +1,7 @@
 /** Carries out `commit`, `done` and `release` of owned streams: calls of the same turn travel together. */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
+import type { FleetLevel } from '../decisions/water-level.js'
 import type { SafeRecorder } from '../metrics.js'
 import { BATCH_LIMIT, type ChangeAnswer, type ServiceScripts } from '../redis/service-scripts.js'
 import { type Persistence, sessionLost } from '../session/persist.js'
@@ -13,10 +14,8 @@ export interface StreamChangesContext {
   readonly persistence: Persistence
   readonly ownership: Ownership
   readonly recorder: SafeRecorder
-  /** Called with streams that were given back: the others are to be told again until somebody has taken them. */
-  readonly onRelease: (streams: readonly StreamHandle[]) => void
-  /** The message with which given-back streams are offered, or null while the end of the session will do that. */
-  readonly formatOffer: (streams: readonly StreamHandle[]) => string | null
+  /** For so long nobody but the others is given what the application gave back of its own will. */
+  readonly lbsIdleTimeMs: number
 }
 
 /** What Redis answered for one stream, or that it refused. */
@@ -66,15 +65,23 @@ export class StreamChanges implements StreamOperations {
       ),
     bytesOfName,
   )
-  readonly #releases = new MicroBatch<Release, Result>(
+  /** Streams that this client may be given again: because it leaves, has no room, or was asked to give them back. */
+  readonly #handovers = new MicroBatch<Release, Result>(
     BATCH_LIMIT,
-    (items) =>
-      this.#send('release', items, (session, part) => {
-        const streams = part.map(({ stream }) => stream)
-        return this.#context.scripts.release(session, streams, this.#context.formatOffer(streams))
-      }),
+    (items) => this.#release(items, 0),
     bytesOfName,
   )
+  /** Streams that the application does not want: the others come first. */
+  readonly #releases = new MicroBatch<Release, Result>(
+    BATCH_LIMIT,
+    (items) => this.#release(items, this.#context.lbsIdleTimeMs),
+    bytesOfName,
+  )
+  /** What the others are told when the client leaves; before that what the last round has found. */
+  levelWithoutUs: FleetLevel | null = null
+
+  /** True once the client leaves: it is not given anything any more. */
+  isLeaving = false
 
   constructor(context: StreamChangesContext) {
     this.#context = context
@@ -90,7 +97,19 @@ export class StreamChanges implements StreamOperations {
   }
 
   async release(stream: StreamHandle): Promise<void> {
-    await this.#leave(stream, 'release', () => this.#releases.add({ stream }))
+    const isHandover = this.isLeaving || stream.isSurplus || stream.isAskedToStop
+    const batch = isHandover ? this.#handovers : this.#releases
+    await this.#leave(stream, 'release', () => batch.add({ stream }))
+  }
+
+  #release(items: readonly Release[], ownMs: number): Promise<Result[]> {
+    return this.#send('release', items, (session, part) =>
+      this.#context.scripts.release(
+        session,
+        part.map(({ stream }) => stream),
+        { level: this.levelWithoutUs, ownMs },
+      ),
+    )
   }
 
   async #leave(
@@ -110,7 +129,6 @@ export class StreamChanges implements StreamOperations {
     }
     recorder.lockRelease({ operation, outcome: 'ok' })
     ownership.leave(stream, operation)
-    if (operation === 'release') this.#context.onRelease([stream])
     if (isBehind) throw replicasBehind(stream, operation)
   }
 

@@ -48,6 +48,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly #operations: StreamOperations
   #commits: number
   #isAnnounced = false
+  #isSurplus = false
   /** When it was taken, committed or touched last; monotonic. */
   #progressAtMs: number
   #controller: AbortController | undefined
@@ -164,6 +165,20 @@ export class StreamHandle implements OwnedStream, Tenure {
   /** True if the application has asked for the signal and so is to be given time to stop. */
   get hasSignal(): boolean {
     return this.#controller !== undefined
+  }
+
+  /** True if its owner was asked to come to an end. */
+  get isAskedToStop(): boolean {
+    return this.#stopReason !== undefined
+  }
+
+  /** True if it was taken only to be given back for want of room. */
+  get isSurplus(): boolean {
+    return this.#isSurplus
+  }
+
+  markSurplus(): void {
+    this.#isSurplus = true
   }
 
   get hasEnded(): boolean {

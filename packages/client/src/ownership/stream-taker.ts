@@ -54,8 +54,6 @@ export interface StreamTakerContext {
   readonly logger: SafeLogger
   /** An entry was refused and stays pending: it should be tried again soon. */
   readonly onRefused: () => void
-  /** A stream was given back for want of room only. */
-  readonly onSurplus: (idInLbs: string) => void
 }
 
 export class StreamTaker {
@@ -140,8 +138,8 @@ export class StreamTaker {
     try {
       await this.#whileUnderWay(entries, async () => {
         const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
+        for (const stream of surplus) stream.markSurplus()
         await Promise.all(surplus.map((stream) => stream.release()))
-        for (const { idInLbs } of surplus) this.#context.onSurplus(idInLbs)
       })
     } catch (error) {
       this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')

@@ -59,6 +59,14 @@ export class LockRecords {
       throw error
     }
   }
+
+  /** One page of the clients that are entered among the members, from a cursor that begins and ends with `0`. */
+  async membersPage(cursor: string, count: number): Promise<{ next: string; clientIds: string[] }> {
+    const [next, flat] = await this.#connection.run((redis) =>
+      redis.hscan(this.#keys.members, cursor, 'COUNT', count),
+    )
+    return { next, clientIds: flat.filter((_, index) => index % 2 === 0) }
+  }
 }
 
 function parseLockRecord(text: string): LockRecord | null {

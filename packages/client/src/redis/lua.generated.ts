@@ -1,5 +1,44 @@
 // Made by scripts/embed-lua.mjs from lua/*.lua. Change those and run `pnpm embed-lua`.
 
+export const beginSessionLua: string = `local lbs, heartbeat, members, protocol = unpack(KEYS)
+local group, client_id, token, version, facts = unpack(ARGV)
+local MAX_FORMER = 16
+local function remove_if_empty(consumer)
+  if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  end
+end
+local met = redis.call('GET', protocol)
+if met and met ~= version then
+  return { 'PROTOCOL', met }
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+if not met then
+  redis.call('SET', protocol, version)
+end
+local made = redis.pcall('XGROUP', 'CREATE', lbs, group, '0', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP') then
+  redis.call('XGROUP', 'CREATE', lbs, group, '0', 'MKSTREAM') -- refused: this says so, with the line
+end
+redis.call('XGROUP', 'CREATECONSUMER', lbs, group, client_id .. ':' .. token)
+local answer, former = { 'OK' }, {}
+local tokens = string.match(redis.call('HGET', members, client_id) or '', ';(.*)$') or ''
+for earlier in string.gmatch(tokens, '%S+') do
+  local consumer = client_id .. ':' .. earlier
+  if earlier ~= token and #former < MAX_FORMER then
+    if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) > 0 then
+      former[#former + 1] = earlier
+      answer[#answer + 1] = consumer
+    else
+      redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+    end
+  end
+end
+redis.call('HSET', members, client_id, facts .. ';' .. table.concat({ token, unpack(former) }, ' '))
+return answer`
+
 export const buryLua: string = `local lbs, heartbeat, dead, heartbeat_prefix = unpack(KEYS)
 local group, client_id, token, dead_max_length = unpack(ARGV, 1, 4)
 local consumer = client_id .. ':' .. token
@@ -217,18 +256,157 @@ for i = 1, (#ARGV - 3) / 3 do
 end
 return answers`
 
-export const endSessionLua: string = `local lbs, heartbeat = unpack(KEYS)
-local group, client_id, token, channel, message = unpack(ARGV)
+export const dealLua: string = `local lbs, heartbeat, heartbeat_prefix = unpack(KEYS)
+local group, client_id, token, from, count, mode, idle_ms = unpack(ARGV, 1, 7)
+local WINDOW = 4
+local TIMES_AS_LONG = 4
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+local POOL = 'pool:0'
+local function round_up(ms, grid_ms)
+  return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
+end
+local function wait_of(consumer, client_id)
+  local passed_by, others_ms, own_ms, times = string.match(consumer, '^pool%-(.+):(%d+)%-(%d+)%-(%d+)$')
+  if not passed_by then
+    return 0, 0
+  end
+  local from_ms = tonumber(passed_by == client_id and own_ms or others_ms)
+  return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
+end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
+  end
+  return entry
+end
+local function remove_if_empty(consumer)
+  if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  end
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+if is_living(from) then
+  return { 0, 0, 0 }
+end
+local wait_ms, times = wait_of(from, client_id)
+if wait_ms > 0 then
+  return { 1, wait_ms, 0 }
+end
+local function name_for_told()
+  local tell_ms, again_ms, greatest_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+  local function after(ms)
+    local wait = math.min(ms * 2 ^ math.min(math.floor(times / TIMES_AS_LONG), 30), greatest_ms)
+    return round_up(tonumber(now_ms) + wait, math.max(1, wait))
+  end
+  return string.format('pool-%s:%s-%s-%d', client_id, after(tell_ms), after(again_ms), times + 1)
+end
+count, idle_ms = tonumber(count), tonumber(idle_ms)
+local limit = idle_ms > 0 and count * WINDOW or count
+local rows = redis.call('XPENDING', lbs, group, '-', '+', limit, from)
+local dealt, ids, gone, is_full = {}, {}, 0, false
+for _, row in ipairs(rows) do
+  is_full = #ids == count or is_spent()
+  if is_full then
+    break
+  end
+  local entry = row[3] >= idle_ms and find_entry(row[1])
+  if entry then
+    dealt[#dealt + 1] = entry
+    ids[#ids + 1] = row[1]
+  elseif entry == nil then
+    redis.call('XACK', lbs, group, row[1])
+    gone = gone + 1
+  end
+end
+if #ids > 0 then
+  ids[#ids + 1] = 'JUSTID'
+  redis.call('XCLAIM', lbs, group, mode == 'take' and client_id .. ':' .. token or name_for_told(), 0, unpack(ids))
+end
+local may_be_more = is_full or #rows == limit
+if #rows > 0 and not may_be_more then
+  remove_if_empty(from)
+end
+return { may_be_more and 1 or 0, 0, gone, unpack(dealt) }`
+
+export const endSessionLua: string = `local lbs, heartbeat, members, level_key, probe = unpack(KEYS)
+local group, client_id, token, channel, level = unpack(ARGV)
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local POOL = 'pool:0'
+local function round_up(ms, grid_ms)
+  return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
+end
+local function wait_of(consumer, client_id)
+  local passed_by, others_ms, own_ms, times = string.match(consumer, '^pool%-(.+):(%d+)%-(%d+)%-(%d+)$')
+  if not passed_by then
+    return 0, 0
+  end
+  local from_ms = tonumber(passed_by == client_id and own_ms or others_ms)
+  return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
+end
+local function waiting_message(consumer, level)
+  local streams, living = string.match(level, '^(%S+) (%d+)$')
+  return cjson.encode({
+    type = 'waiting',
+    consumer = consumer,
+    level = tonumber(streams) or cjson.null,
+    living = tonumber(living) or cjson.null,
+  })
+end
 local consumer = client_id .. ':' .. token
 local removed = 0
 if redis.call('GET', heartbeat) == token then
   removed = redis.call('DEL', heartbeat)
 end
-local pending = redis.pcall('XPENDING', lbs, group, '-', '+', 1, consumer)
-if #pending > 0 then
-  redis.pcall('PUBLISH', channel, message) -- a hint: whoever may not publish has ended all the same
-elseif not pending.err then
-  redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+if redis.call('GET', probe) == client_id then
+  redis.call('DEL', probe) -- the next round is anybody's at once
+end
+local function has_pending(name)
+  local pending = redis.pcall('XPENDING', lbs, group, '-', '+', 1, name)
+  return not pending.err and #pending > 0
+end
+local function tell(name)
+  redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- a hint: whoever may not publish has ended all the same
+end
+if channel ~= '' and level == '' then
+  level = redis.call('GET', level_key) or ''
+end
+if has_pending(consumer) then
+  if channel ~= '' then
+    tell(consumer)
+  end
+else
+  redis.pcall('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  local member = redis.call('HGET', members, client_id)
+  if member and string.match(member, ';(.*)$') == token then
+    redis.call('HDEL', members, client_id)
+  end
+end
+if channel ~= '' and has_pending(POOL) then
+  tell(POOL)
 end
 return removed`
 
@@ -378,8 +556,35 @@ for i = 1, (#ARGV - 3) / 4 do
 end
 return answers`
 
-export const probeLua: string = `local lbs, heartbeat_prefix, probe = unpack(KEYS)
+export const forgetMembersLua: string = `local lbs, heartbeat_prefix, members = unpack(KEYS)
+local group = ARGV[1]
+local function has_left_entries(client_id, tokens)
+  for token in string.gmatch(tokens, '%S+') do
+    local pending = redis.pcall('XPENDING', lbs, group, '-', '+', 1, client_id .. ':' .. token)
+    if not pending.err and #pending > 0 then
+      return true
+    end
+  end
+  return false
+end
+local forgotten = 0
+for i = 2, #ARGV do
+  local client_id = ARGV[i]
+  local tokens = string.match(redis.call('HGET', members, client_id) or '', ';(.*)$')
+  if tokens and not redis.call('GET', heartbeat_prefix .. client_id) and not has_left_entries(client_id, tokens) then
+    forgotten = forgotten + redis.call('HDEL', members, client_id)
+  end
+end
+return forgotten`
+
+export const probeLua: string = `local lbs, heartbeat_prefix, members, probe = unpack(KEYS)
 local group, silent_ms = ARGV[1], tonumber(ARGV[2])
+if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
+  return false
+end
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -398,6 +603,18 @@ local function read_consumers()
   end
   return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
 end
+local POOL = 'pool:0'
+local function round_up(ms, grid_ms)
+  return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
+end
+local function wait_of(consumer, client_id)
+  local passed_by, others_ms, own_ms, times = string.match(consumer, '^pool%-(.+):(%d+)%-(%d+)%-(%d+)$')
+  if not passed_by then
+    return 0, 0
+  end
+  local from_ms = tonumber(passed_by == client_id and own_ms or others_ms)
+  return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
+end
 local KEYS_A_READ = 1000
 local function read_heartbeats(facts)
   for start = 1, #facts, KEYS_A_READ do
@@ -413,6 +630,13 @@ local function read_heartbeats(facts)
     end
   end
 end
+local function read_members()
+  local all, texts = redis.call('HGETALL', members), {}
+  for i = 1, #all, 2 do
+    texts[all[i]] = all[i + 1]
+  end
+  return texts
+end
 local function read_roster(with_ends)
   local consumers = read_consumers()
   local facts = {}
@@ -426,27 +650,44 @@ local function read_roster(with_ends)
     end
   end
   read_heartbeats(facts)
+  local texts = read_members()
   local roster = {}
   for _, fact in ipairs(facts) do
     local alive = is_living(fact.name)
-    local left = -2
-    if alive and with_ends then
-      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
-    end
-    if alive or fact.pending > 0 then
-      roster[#roster + 1] = { fact.name, fact.pending, alive and 1 or 0, left }
+    if alive then
+      local client_id = string.match(fact.name, '^(.*):[^:]+$')
+      local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
+      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+    elseif fact.pending > 0 then
+      local wait_ms = wait_of(fact.name, '')
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
     end
   end
   return roster
 end
-if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
-  return false
-end
 return read_roster(true)`
 
-export const releaseLua: string = `local heartbeat, locks = unpack(KEYS)
-local client_id, token, channel, message = unpack(ARGV, 1, 4)
+export const releaseLua: string = `local heartbeat, locks, lbs, level_key, checkpoints = unpack(KEYS, 1, 5)
+local client_id, token, group, channel, own_ms, level = unpack(ARGV, 1, 6)
+local FIRST, FIRST_BACKLOG = 7, 6
 local consumer = client_id .. ':' .. token
+local NAMES_AT_A_TIME = 4
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local POOL = 'pool:0'
+local function round_up(ms, grid_ms)
+  return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
+end
+local function wait_of(consumer, client_id)
+  local passed_by, others_ms, own_ms, times = string.match(consumer, '^pool%-(.+):(%d+)%-(%d+)%-(%d+)$')
+  if not passed_by then
+    return 0, 0
+  end
+  local from_ms = tonumber(passed_by == client_id and own_ms or others_ms)
+  return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
+end
 local function parse_record(text)
   local id, fence, since, crashes, commits, owner = string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
   if not id then
@@ -474,14 +715,96 @@ end
 local function write_record(stream, record)
   redis.call('HSET', locks, stream, format_record(record))
 end
+local function is_before(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  if #a_ms ~= #b_ms then return #a_ms < #b_ms end
+  if a_ms ~= b_ms then return a_ms < b_ms end
+  if #a_seq ~= #b_seq then return #a_seq < #b_seq end
+  return a_seq < b_seq
+end
+local bytes_left = 256 * 1024
+local function spend(bytes)
+  bytes_left = bytes_left - bytes
+end
+local function is_spent()
+  return bytes_left <= 0
+end
+local PADDED_ID_LENGTH = 41
+local function waiting_of(first, i)
+  return { list = KEYS[first + 2 * i - 2], late = KEYS[first + 2 * i - 1] }
+end
+local function pad_id(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 20 - #ms) .. ms .. '-' .. string.rep('0', 20 - #seq) .. seq
+end
+local function id_of_waiting(item)
+  return string.match(item, '^%["(%d+%-%d+)"')
+end
+local function push_backlog(waiting, id, fields)
+  local item = { id }
+  for i = 1, #fields do
+    item[i + 1] = fields[i]
+  end
+  local text = cjson.encode(item)
+  local last = redis.call('LINDEX', waiting.list, -1)
+  spend(last and #last or 0)
+  if not last or is_before(id_of_waiting(last), id) then
+    redis.call('RPUSH', waiting.list, text)
+  else
+    redis.call('ZADD', waiting.late, 0, pad_id(id) .. ' ' .. text)
+  end
+end
+local function shift_backlog(waiting, use)
+  local item = redis.call('LINDEX', waiting.list, 0)
+  local late = redis.call('ZRANGE', waiting.late, 0, 0)[1]
+  spend((item and #item or 0) + (late and #late or 0))
+  local is_late = false
+  if late then
+    late = string.sub(late, PADDED_ID_LENGTH + 2)
+    is_late = not item or is_before(id_of_waiting(late), id_of_waiting(item))
+  end
+  if not item and not late then
+    return false
+  end
+  use(unpack(cjson.decode(is_late and late or item), 2))
+  if is_late then
+    redis.call('ZREMRANGEBYRANK', waiting.late, 0, 0)
+  else
+    redis.call('LTRIM', waiting.list, 1, -1)
+  end
+  return true
+end
+local function free_stream(stream, waiting, keep_checkpoint)
+  local was_waiting = shift_backlog(waiting, function(...)
+    local id = redis.call('XADD', lbs, '*', ...)
+    write_record(stream, { id = id, fence = '0', since = now_ms, crashes = 0, commits = 0, owner = '' })
+  end)
+  if not was_waiting then
+    redis.call('HDEL', locks, stream)
+  end
+  if not keep_checkpoint then
+    redis.call('HDEL', checkpoints, stream)
+  end
+end
 local function write_again()
   local left = redis.call('PTTL', heartbeat)
   if left > 0 then
     redis.call('PEXPIRE', heartbeat, left)
   end
 end
+local function waiting_message(consumer, level)
+  local streams, living = string.match(level, '^(%S+) (%d+)$')
+  return cjson.encode({
+    type = 'waiting',
+    consumer = consumer,
+    level = tonumber(streams) or cjson.null,
+    living = tonumber(living) or cjson.null,
+  })
+end
 local is_alive = redis.call('GET', heartbeat) == token
-local function release(stream, id, fence)
+local released, streams, backlogs = {}, {}, {}
+local function release(waiting, stream, id, fence)
   if not is_alive then
     return 'SESSION_LOST'
   end
@@ -498,18 +821,43 @@ local function release(stream, id, fence)
   end
   record.owner, record.crashes = '', 0
   write_record(stream, record)
+  released[#released + 1] = id
+  streams[id], backlogs[id] = stream, waiting
   return 'OK'
 end
+local function pool_name()
+  local ms = tonumber(own_ms)
+  if ms == 0 then
+    return POOL
+  end
+  local until_ms = round_up(tonumber(now_ms) + ms, math.ceil(ms / NAMES_AT_A_TIME))
+  return string.format('pool-%s:0-%s-0', client_id, until_ms)
+end
 local answers = {}
-for i = 1, (#ARGV - 4) / 3 do
-  local answer = release(unpack(ARGV, 2 + 3 * i, 4 + 3 * i))
+for i = 1, (#ARGV - FIRST + 1) / 3 do
+  local at = FIRST + 3 * (i - 1)
+  local answer = release(waiting_of(FIRST_BACKLOG, i), unpack(ARGV, at, at + 2))
   if type(answer) == 'table' then
     return answer
   end
   answers[i] = answer
 end
-if channel ~= '' and is_alive then
-  redis.pcall('PUBLISH', channel, message) -- a hint: who may not publish has released all the same
+if #released > 0 then
+  local pool = pool_name()
+  table.insert(released, 'JUSTID')
+  local moved = {}
+  for _, id in ipairs(redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))) do
+    moved[id] = true
+  end
+  for id, stream in pairs(streams) do
+    if not moved[id] and not is_spent() and #redis.call('XRANGE', lbs, id, id) == 0 then
+      free_stream(stream, backlogs[id])
+    end
+  end
+  if level == '' then
+    level = redis.call('GET', level_key) or ''
+  end
+  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- a hint: who may not publish has released all the same
 end
 return answers`
 
@@ -569,8 +917,11 @@ local added = redis.call('XADD', lbs, '*', unpack(fields))
 redis.call('XDEL', dead, id)
 return { 'ADDED', added }`
 
-export const rosterLua: string = `local lbs, heartbeat_prefix = unpack(KEYS)
+export const rosterLua: string = `local lbs, heartbeat_prefix, members = unpack(KEYS)
 local group, silent_ms = ARGV[1], tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
 local living = {}
 local function is_living(consumer)
   if living[consumer] == nil then
@@ -589,6 +940,18 @@ local function read_consumers()
   end
   return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
 end
+local POOL = 'pool:0'
+local function round_up(ms, grid_ms)
+  return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
+end
+local function wait_of(consumer, client_id)
+  local passed_by, others_ms, own_ms, times = string.match(consumer, '^pool%-(.+):(%d+)%-(%d+)%-(%d+)$')
+  if not passed_by then
+    return 0, 0
+  end
+  local from_ms = tonumber(passed_by == client_id and own_ms or others_ms)
+  return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
+end
 local KEYS_A_READ = 1000
 local function read_heartbeats(facts)
   for start = 1, #facts, KEYS_A_READ do
@@ -604,6 +967,13 @@ local function read_heartbeats(facts)
     end
   end
 end
+local function read_members()
+  local all, texts = redis.call('HGETALL', members), {}
+  for i = 1, #all, 2 do
+    texts[all[i]] = all[i + 1]
+  end
+  return texts
+end
 local function read_roster(with_ends)
   local consumers = read_consumers()
   local facts = {}
@@ -617,15 +987,18 @@ local function read_roster(with_ends)
     end
   end
   read_heartbeats(facts)
+  local texts = read_members()
   local roster = {}
   for _, fact in ipairs(facts) do
     local alive = is_living(fact.name)
-    local left = -2
-    if alive and with_ends then
-      left = redis.call('PTTL', heartbeat_prefix .. string.match(fact.name, '^(.*):[^:]+$'))
-    end
-    if alive or fact.pending > 0 then
-      roster[#roster + 1] = { fact.name, fact.pending, alive and 1 or 0, left }
+    if alive then
+      local client_id = string.match(fact.name, '^(.*):[^:]+$')
+      local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
+      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+    elseif fact.pending > 0 then
+      local wait_ms = wait_of(fact.name, '')
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
     end
   end
   return roster
@@ -908,6 +1281,11 @@ local function add_dead_letter(id, fields, reason, problem)
     redis.call('XADD', dead, 'MAXLEN', '~', dead_max_length, 'LIMIT', MOST_LETTERS_TRIMMED, '*', unpack(letter))
   end
 end
+local function remove_if_empty(consumer)
+  if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+  end
+end
 if redis.call('GET', heartbeat) ~= token then
   return 'SESSION_LOST'
 end
@@ -947,7 +1325,7 @@ local function begin_round(first, last)
     round.records[name] = records[i]
     round.checkpoints[name] = saved[i]
   end
-  if mode == 'acquire' then
+  if mode ~= 'claim' then
     local first_id, last_id = ARGV[7 + 3 * first], ARGV[7 + 3 * last]
     for _, pending in ipairs(redis.call('XPENDING', lbs, group, first_id, last_id, #names, consumer)) do
       round.own[pending[1]] = pending
@@ -976,6 +1354,7 @@ local function take(id, stream, holder, crashes, recovered)
   end
   return answer_taken(stream, record, recovered)
 end
+local dead_holders = {}
 local function remove(id)
   redis.call('XACK', lbs, group, id)
   redis.call('XDEL', lbs, id)
@@ -983,7 +1362,7 @@ end
 local function decide(id, stream, known_fence, waiting)
   local text = round.records[stream]
   if not text and round.own[id] then
-    return take(id, stream, consumer, 0, false) -- the common case: just read, nobody has the stream
+    return take(id, stream, consumer, 0, mode ~= 'acquire') -- the common case: just read, nobody has the stream
   end
   local record = text and parse_record(text) or nil
   if record and record.err then
@@ -1011,15 +1390,18 @@ local function decide(id, stream, known_fence, waiting)
     if pending and pending[2] ~= consumer then
       redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
     end
-    return answer_taken(stream, record, mode == 'claim')
+    return answer_taken(stream, record, mode ~= 'acquire')
   end
   if not pending then
     return { 'GONE' }
   end
   local holder, idle_ms = pending[2], pending[3]
   if holder ~= consumer then
-    if mode == 'acquire' then
+    if mode ~= 'claim' then
       return { 'LEFT' }
+    end
+    if not is_living(holder) then
+      dead_holders[holder] = true
     end
     local reserved = record and record.id == id and record.owner == ''
     local stranded = not record and idle_ms >= stranded_ms
@@ -1028,7 +1410,7 @@ local function decide(id, stream, known_fence, waiting)
     end
   end
   if not record then
-    return take(id, stream, holder, 0, mode == 'claim')
+    return take(id, stream, holder, 0, mode ~= 'acquire')
   end
   if record.id == id then
     if is_living(record.owner) then
@@ -1045,7 +1427,7 @@ local function decide(id, stream, known_fence, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
-    return take(id, stream, holder, crashes, mode == 'claim' or record.fence ~= '0')
+    return take(id, stream, holder, crashes, mode ~= 'acquire' or record.fence ~= '0')
   end
   if #entry[2] > MAX_QUEUED_VALUES then
     local problem = string.format('%d fields are too many to wait in a backlog', #entry[2] / 2)
@@ -1083,5 +1465,8 @@ while first <= entries do
   end
   end_round()
   first = last + 1
+end
+for holder in pairs(dead_holders) do
+  remove_if_empty(holder)
 end
 return answers`

@@ -29,28 +29,25 @@ export class Script {
     return nameForbidden(error, this.#lua)
   }
 
+  /** `inBuffers`: every text of the answer is a Buffer, for what need not be UTF-8. */
   async run(
     redis: RedisLike,
     keys: readonly (string | Buffer)[],
     args: readonly (string | Buffer)[],
+    { inBuffers = false }: { readonly inBuffers?: boolean } = {},
   ): Promise<unknown> {
+    const all = [keys.length, ...keys, ...args] as const
     try {
-      return await this.#send(redis, keys, args)
+      return await (inBuffers
+        ? redis.callBuffer('evalsha', this.#hash, ...all)
+        : redis.evalsha(this.#hash, ...all))
+    } catch (error) {
+      if (!isReply(error, 'NOSCRIPT')) throw this.explain(error)
+    }
+    try {
+      return await (inBuffers ? redis.callBuffer('eval', this.#lua, ...all) : redis.eval(this.#lua, ...all))
     } catch (error) {
       throw this.explain(error)
-    }
-  }
-
-  async #send(
-    redis: RedisLike,
-    keys: readonly (string | Buffer)[],
-    args: readonly (string | Buffer)[],
-  ): Promise<unknown> {
-    try {
-      return await redis.evalsha(this.#hash, keys.length, ...keys, ...args)
-    } catch (error) {
-      if (!isReply(error, 'NOSCRIPT')) throw error
-      return await redis.eval(this.#lua, keys.length, ...keys, ...args)
     }
   }
 }

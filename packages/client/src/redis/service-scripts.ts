@@ -5,8 +5,11 @@
  * then answer with fewer, and the caller sends the rest; the others send the rest themselves.
  */
 import type { ConsumerName } from '../decisions/consumer-name.js'
+import { formatMemberFacts, type MemberFacts, parseMemberFacts } from '../decisions/member-facts.js'
+import { type FleetLevel, formatLevel } from '../decisions/water-level.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
+import type { RawEntry } from './lbs.js'
 import * as lua from './lua.generated.js'
 import { isReply } from './redis-errors.js'
 import { ReplicatedWrites, type ReplicaWait } from './replicated-writes.js'
@@ -15,6 +18,8 @@ import { Script } from './script.js'
 export const BATCH_LIMIT = 50
 /** A consumer without pending entries that has not read for so long is dead. Many times the BLOCK of a read. */
 export const SILENT_MS = 60_000
+/** What clients of a service have in common: keys, scripts and messages. Counts up when one of them changes meaning. */
+export const PROTOCOL = '1'
 
 const scripts = {
   take: new Script(lua.takeLua),
@@ -23,11 +28,14 @@ const scripts = {
   commit: new Script(lua.commitLua),
   confirm: new Script(lua.confirmLua),
   bury: new Script(lua.buryLua),
+  deal: new Script(lua.dealLua),
+  beginSession: new Script(lua.beginSessionLua),
   endSession: new Script(lua.endSessionLua),
   roster: new Script(lua.rosterLua),
   probe: new Script(lua.probeLua),
   sweep: new Script(lua.sweepLua),
   removeConsumers: new Script(lua.removeConsumersLua),
+  forgetMembers: new Script(lua.forgetMembersLua),
 }
 
 /** How many replicas have to have what owners write, and how long to wait for them. */
@@ -59,7 +67,8 @@ export interface Tenure {
   readonly fencingToken: number
 }
 
-export type TakeMode = 'acquire' | 'claim'
+/** `acquire`: entries this session has read. `dealt`: entries dealt to it. `claim`: entries of others. */
+export type TakeMode = 'acquire' | 'dealt' | 'claim'
 
 export interface TakeRules {
   readonly mode: TakeMode
@@ -100,7 +109,34 @@ export interface RosterLine {
   readonly isAlive: boolean
   /** What its heartbeat key has left; negative without one, or if that was not asked for. */
   readonly ttlMs: number
+  /** How long what waits under a dead consumer is kept from the others: see lua/includes/waiting.lua. */
+  readonly opensInMs: number
+  /** What a living session has entered. */
+  readonly facts: MemberFacts
 }
+
+/** Which entries to deal, and to what end. See lua/deal.lua. */
+export interface DealRules {
+  readonly mode: 'take' | 'tell'
+  /** Only entries that have waited for so long. */
+  readonly idleMs: number
+  /** How long the caller's application has before the others are told of the same entries. */
+  readonly tellMs: number
+  /** How long until the caller is told of them again. */
+  readonly tellAgainMs: number
+  readonly greatestMs: number
+}
+
+export type Dealt =
+  | 'SESSION_LOST'
+  | {
+      readonly entries: RawEntry[]
+      readonly mayBeMore: boolean
+      /** How long what is asked for is kept from the caller. */
+      readonly waitMs: number
+      /** Entries that had left the LBS. */
+      readonly gone: number
+    }
 
 /** Whether a dead consumer has left entries behind. */
 export function isFallen(line: RosterLine): boolean {
@@ -112,7 +148,9 @@ type RawTakeAnswer =
   | [status: 'DEAD', reason: string, error: string]
   | [status: 'GONE', fence?: string]
   | [status: Exclude<TakeAnswer['status'], 'TAKEN' | 'DEAD' | 'GONE'>]
-type RawRoster = [consumer: string, pending: number, isAlive: number, ttlMs: number][]
+type RawRoster = [consumer: string, pending: number, isAlive: number, ms: number, facts: string][]
+type RawDealt = Buffer | [mayBeMore: number, waitMs: number, gone: number, ...entries: RawEntry[]]
+type RawBeginning = 'SESSION_LOST' | ['PROTOCOL', version: string] | ['OK', ...former: string[]]
 
 export class ServiceScripts {
   readonly #connection: Connection
@@ -186,22 +224,34 @@ export class ServiceScripts {
     )
   }
 
-  /** Gives streams back; `offer`, if any, is published to the others in the same step. */
+  /**
+   * Gives streams back: the others are told in the same step, this client is not given them again for `ownMs`.
+   * `level`: what the others are told, null for what the winner of the last round has found.
+   */
   release(
     { clientId, token }: ConsumerName,
     tenures: readonly Tenure[],
-    offer: string | null,
+    { level = null, ownMs = 0 }: { readonly level?: FleetLevel | null; readonly ownMs?: number } = {},
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
     return this.#change(
       'release',
       scripts.release,
-      [keys.heartbeat(clientId), keys.locks],
+      [
+        keys.heartbeat(clientId),
+        keys.locks,
+        keys.lbs,
+        keys.level,
+        keys.checkpoints,
+        ...this.#backlogs(tenures),
+      ],
       [
         clientId,
         token,
-        offer === null ? '' : keys.failoverChannel,
-        offer ?? '',
+        keys.group,
+        keys.failoverChannel,
+        String(ownMs),
+        formatLevel(level),
         ...tenures.flatMap(tenureArgs),
       ],
     )
@@ -257,27 +307,91 @@ export class ServiceScripts {
     )
   }
 
-  /** Removes the heartbeat key if it still holds this token, and the consumer or, if it has entries, tells the others. */
-  async endSession({ clientId, token }: ConsumerName, message: string): Promise<void> {
+  /** Deals this session entries that wait under a dead consumer or in the pool: nobody else is dealt them. */
+  async deal(
+    { clientId, token }: ConsumerName,
+    from: string,
+    count: number,
+    rules: DealRules,
+  ): Promise<Dealt> {
     const keys = this.#keys
-    const args = [keys.group, clientId, token, keys.failoverChannel, message]
-    await this.#run(scripts.endSession, [keys.lbs, keys.heartbeat(clientId)], args)
+    const raw = await this.#runInBuffers<RawDealt>(
+      scripts.deal,
+      [keys.lbs, keys.heartbeat(clientId), keys.heartbeatPrefix],
+      [
+        keys.group,
+        clientId,
+        token,
+        from,
+        String(Math.min(count, BATCH_LIMIT)),
+        rules.mode,
+        ...[rules.idleMs, rules.tellMs, rules.tellAgainMs, rules.greatestMs].map(String),
+      ],
+    )
+    if (Buffer.isBuffer(raw)) return 'SESSION_LOST'
+    const [mayBeMore, waitMs, gone, ...entries] = raw
+    return { entries, mayBeMore: mayBeMore === 1, waitMs, gone }
+  }
+
+  /**
+   * Begins to serve a session: makes group and consumer, enters what others need to know of it. Answers the consumers
+   * of earlier sessions of its client that have entries pending, or the protocol of those who use the service.
+   */
+  async beginSession(
+    { clientId, token }: ConsumerName,
+    facts: MemberFacts,
+  ): Promise<'SESSION_LOST' | { readonly former: readonly string[] } | { readonly protocol: string }> {
+    const keys = this.#keys
+    const raw = await this.#run<RawBeginning>(
+      scripts.beginSession,
+      [keys.lbs, keys.heartbeat(clientId), keys.members, keys.protocol],
+      [keys.group, clientId, token, PROTOCOL, formatMemberFacts(facts)],
+    )
+    if (raw === 'SESSION_LOST') return raw
+    const [status, ...rest] = raw
+    return status === 'PROTOCOL' ? { protocol: rest[0] as string } : { former: rest }
+  }
+
+  /**
+   * Removes the heartbeat key if it still holds this token, and the consumer if it has no entries. With a level, or
+   * null for that of the last round, the others are told of what is left.
+   */
+  async endSession(
+    { clientId, token }: ConsumerName,
+    tell: { readonly level: FleetLevel | null } | null,
+  ): Promise<void> {
+    const keys = this.#keys
+    const channel = tell === null ? '' : keys.failoverChannel
+    await this.#run(
+      scripts.endSession,
+      [keys.lbs, keys.heartbeat(clientId), keys.members, keys.level, keys.probe],
+      [keys.group, clientId, token, channel, formatLevel(tell?.level ?? null)],
+    )
   }
 
   /** `withEnds`: also what the heartbeat keys have left. */
   async roster({ withEnds = false }: { readonly withEnds?: boolean } = {}): Promise<RosterLine[]> {
     const keys = this.#keys
     const args = [keys.group, String(this.#silentMs), withEnds ? '1' : '0']
-    return readRoster(await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix], args))
+    return readRoster(
+      await this.#run<RawRoster>(scripts.roster, [keys.lbs, keys.heartbeatPrefix, keys.members], args),
+    )
   }
 
-  /** Tries to win the probe round: the roster, or null if another client has it. */
-  async probe(clientId: string, roundMs: number): Promise<RosterLine[] | null> {
+  /**
+   * Tries to win a look, by the key of the probe's rounds or by that of hints: the roster, or null if another client
+   * has it.
+   */
+  async probe(
+    clientId: string,
+    winnerMs: number,
+    key: string = this.#keys.probe,
+  ): Promise<RosterLine[] | null> {
     const keys = this.#keys
     const roster = await this.#run<RawRoster | null>(
       scripts.probe,
-      [keys.lbs, keys.heartbeatPrefix, keys.probe],
-      [keys.group, String(this.#silentMs), clientId, String(roundMs)],
+      [keys.lbs, keys.heartbeatPrefix, keys.members, key],
+      [keys.group, String(this.#silentMs), clientId, String(winnerMs)],
     )
     return roster === null ? null : readRoster(roster)
   }
@@ -297,6 +411,12 @@ export class ServiceScripts {
   removeConsumers(consumers: readonly string[]): Promise<RemoveConsumerAnswer[]> {
     const { group, heartbeatPrefix, lbs } = this.#keys
     return this.#run(scripts.removeConsumers, [lbs, heartbeatPrefix], [group, ...consumers])
+  }
+
+  /** Forgets those of the clients that are no more; answers how many. */
+  forgetMembers(clientIds: readonly string[]): Promise<number> {
+    const { group, heartbeatPrefix, lbs, members } = this.#keys
+    return this.#run(scripts.forgetMembers, [lbs, heartbeatPrefix, members], [group, ...clientIds])
   }
 
   /** Reads what all streams share. Rejects with what Redis says where a key is foreign. */
@@ -360,6 +480,10 @@ export class ServiceScripts {
     return { answer: answer as T, isBehind: acknowledged < replicas.count }
   }
 
+  async #runInBuffers<T>(script: Script, keys: readonly string[], args: readonly string[]): Promise<T> {
+    return (await this.#connection.run((redis) => script.run(redis, keys, args, { inBuffers: true }))) as T
+  }
+
   /** The one place that believes the answer of a script to have the shape its header says. */
   async #run<T>(script: Script, keys: readonly string[], args: readonly string[]): Promise<T> {
     return (await this.#connection.run((redis) => script.run(redis, keys, args))) as T
@@ -403,10 +527,12 @@ function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
 }
 
 function readRoster(raw: RawRoster): RosterLine[] {
-  return raw.map(([consumer, pending, isAlive, ttlMs]) => ({
+  return raw.map(([consumer, pending, isAlive, ms, facts]) => ({
     consumer,
     pending,
     isAlive: isAlive === 1,
-    ttlMs,
+    ttlMs: isAlive === 1 ? ms : -2,
+    opensInMs: isAlive === 1 ? 0 : ms,
+    facts: parseMemberFacts(facts),
   }))
 }

@@ -137,6 +137,20 @@ export class Ledger implements ScriptWatch {
     this.#isDirty = true
   }
 
+  /** What is pending under a living session is moved by that session alone, and to no session that is over. */
+  moved(id: string, from: string, to: string, by: string): void {
+    if (this.#isLenient) return
+    if (from !== by && this.#isSession(from))
+      this.fail(`${id} was moved from ${from}, who is alive, by ${by}`)
+    if (!to.startsWith('pool') && !this.#isSession(to))
+      this.fail(`${id} was dealt to ${to}, whose session is over`)
+  }
+
+  #isSession(consumer: string): boolean {
+    const colon = consumer.lastIndexOf(':')
+    return this.#data().get(this.#keys.heartbeat(consumer.slice(0, colon))) === consumer.slice(colon + 1)
+  }
+
   readded(): void {
     this.#isDirty = true
   }

@@ -285,9 +285,9 @@ export class ModelData {
   /** XCLAIM ... 0 id JUSTID of an entry that is pending. */
   xclaim(key: string, group: string, consumer: string, id: string): void {
     const { consumers, pending } = this.#group(key, group)
-    consumers.set(consumer, this.nowMs)
-    if (!pending.has(id)) return
-    if (this.xget(key, id) === null) pending.delete(id)
+    const isThere = pending.has(id) && this.xget(key, id) !== null
+    if (isThere || consumers.has(consumer)) consumers.set(consumer, this.nowMs)
+    if (!isThere) pending.delete(id)
     else pending.set(id, { consumer, deliveredAtMs: this.nowMs })
   }
 

@@ -107,6 +107,7 @@ class ModelRedis extends EventEmitter {
   psubscribe = (...args: unknown[]) => this.#send('psubscribe', args)
   evalsha = (...args: unknown[]) => this.#send('evalsha', args)
   eval = (...args: unknown[]) => this.#send('eval', args)
+  callBuffer = (name: string, ...args: unknown[]) => this.#send(name, args).then(inBuffers)
   ping = (...args: unknown[]) => this.#send('ping', args)
   get = (...args: unknown[]) => this.#send('get', args)
   hget = (...args: unknown[]) => this.#send('hget', args)

@@ -6,7 +6,14 @@ import type { Fields, ModelData } from './model-data.js'
 import { ModelError, orderOf } from './model-data.js'
 
 /** What a script may leave out, to show that the simulation notices. */
-export type ScriptWeakness = 'no-owner-check' | 'no-fence-check' | 'no-backlog' | 'no-reservation'
+export type ScriptWeakness =
+  | 'no-owner-check'
+  | 'no-fence-check'
+  | 'no-backlog'
+  | 'no-reservation'
+  | 'deal-to-the-dead'
+  | 'deal-from-the-living'
+  | 'release-before-the-check'
 
 export type Answer = string | number | null | readonly Answer[]
 
@@ -19,9 +26,16 @@ export interface ScriptWatch {
   buried?(id: string, fields: Fields): void
   /** An entry waits in a backlog. */
   queued?(stream: string, id: string): void
+  /** An entry has been moved from one pending list to another without having been taken. */
+  moved?(id: string, from: string, to: string, by: string): void
   /** A waiting entry is in the LBS again, under a new id. */
   readded?(stream: string, originalId: string, id: string): void
 }
+
+const POOL = 'pool:0'
+const NAMES_AT_A_TIME = 4
+const TIMES_AS_LONG = 4
+const IDLE_WINDOW = 4
 
 interface LockRecord {
   readonly id: string
@@ -75,12 +89,15 @@ export class ModelScripts {
       commit: (keys, args) => this.#commit(keys, args),
       confirm: (keys, args) => this.#confirm(keys, args),
       bury: (keys, args) => this.#bury(keys, args),
+      deal: (keys, args) => this.#deal(keys, args),
+      'begin-session': (keys, args) => this.#beginSession(keys, args),
       'end-session': (keys, args) => this.#endSession(keys, args),
-      roster: ([lbs, prefix], [group, silentMs, withEnds]) =>
-        this.#roster(lbs as string, prefix as string, group as string, Number(silentMs), withEnds === '1'),
+      roster: (keys, [group, silentMs, withEnds]) =>
+        this.#roster(keys, group as string, Number(silentMs), withEnds === '1'),
       probe: (keys, args) => this.#probe(keys, args),
       sweep: (keys, args) => this.#sweep(keys, args),
       'remove-consumers': (keys, args) => this.#removeConsumers(keys, args),
+      'forget-members': (keys, args) => this.#forgetMembers(keys, args),
       'lock-acquire': ([key], [token, ttlMs]) =>
         this.#lockAcquire(key as string, token as string, Number(ttlMs) * ttlShare),
       'lock-extend': ([key], [token, ttlMs]) =>
@@ -104,16 +121,122 @@ export class ModelScripts {
     return 1
   }
 
-  #endSession([lbs, heartbeat]: readonly string[], args: readonly string[]): number {
-    const [group, clientId, token, channel, message] = args as [string, string, string, string, string]
+  #beginSession(keys: readonly string[], args: readonly string[]): Answer {
+    const [lbs, heartbeat, members, protocol] = keys as [string, string, string, string]
+    const [group, clientId, token, version, facts] = args as [string, string, string, string, string]
+    const data = this.#data
+    const met = data.get(protocol)
+    if (met !== null && met !== version) return ['PROTOCOL', met]
+    if (data.get(heartbeat) !== token) return 'SESSION_LOST'
+    if (met === null) data.set(protocol, version)
+    if (!data.hasGroup(lbs, group)) data.xgroupCreate(lbs, group)
+    data.xgroupCreateConsumer(lbs, group, `${clientId}:${token}`)
+    const earlier = (data.hget(members, clientId)?.split(';')[1] ?? '')
+      .split(' ')
+      .filter((each) => each !== '')
+    const former = earlier.filter((each) => {
+      if (each === token) return false
+      if (this.#hasPending(lbs, group, `${clientId}:${each}`)) return true
+      data.xgroupDelConsumer(lbs, group, `${clientId}:${each}`)
+      return false
+    })
+    data.hset(members, clientId, `${facts};${[token, ...former].join(' ')}`)
+    return ['OK', ...former.map((each) => `${clientId}:${each}`)]
+  }
+
+  #endSession(keys: readonly string[], args: readonly string[]): number {
+    const [lbs, heartbeat, members, levelKey, probe] = keys as [string, string, string, string, string]
+    const [group, clientId, token, channel, given] = args as [string, string, string, string, string]
     const data = this.#data
     const consumer = `${clientId}:${token}`
-    const removed = data.get(heartbeat as string) === token ? data.del(heartbeat as string) : 0
-    if (!data.hasGroup(lbs as string, group)) this.#publish(channel, message)
-    else if (data.xpending(lbs as string, group).some((row) => row.consumer === consumer)) {
-      this.#publish(channel, message)
-    } else data.xgroupDelConsumer(lbs as string, group, consumer)
+    const removed = data.get(heartbeat) === token ? data.del(heartbeat) : 0
+    if (data.get(probe) === clientId) data.del(probe)
+    const level = channel !== '' && given === '' ? (data.get(levelKey) ?? '') : given
+    if (this.#hasPending(lbs, group, consumer)) {
+      if (channel !== '') this.#publish(channel, waitingMessage(consumer, level))
+    } else {
+      if (data.hasGroup(lbs, group)) data.xgroupDelConsumer(lbs, group, consumer)
+      if (data.hget(members, clientId)?.split(';')[1] === token) data.hdel(members, clientId)
+    }
+    if (channel !== '' && this.#hasPending(lbs, group, POOL))
+      this.#publish(channel, waitingMessage(POOL, level))
     return removed
+  }
+
+  #deal(keys: readonly string[], args: readonly string[]): Answer {
+    const [lbs, heartbeat, prefix] = keys as [string, string, string]
+    const [group, clientId, token, from, count, mode] = args as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+    ]
+    const [idleMs, tellMs, againMs, greatestMs] = args.slice(6).map(Number) as [
+      number,
+      number,
+      number,
+      number,
+    ]
+    const data = this.#data
+    if (data.get(heartbeat) !== token && this.#weakness !== 'deal-to-the-dead') return 'SESSION_LOST'
+    if (this.#isLiving(prefix, from) && this.#weakness !== 'deal-from-the-living') return [0, 0, 0]
+    const { times, waitMs } = this.#waitOf(from, clientId)
+    if (waitMs > 0) return [1, waitMs, 0]
+    const after = (ms: number): number => {
+      const wait = Math.min(ms * 2 ** Math.min(Math.floor(times / TIMES_AS_LONG), 30), greatestMs)
+      return roundUp(data.nowMs + wait, Math.max(1, wait))
+    }
+    const to =
+      mode === 'take'
+        ? `${clientId}:${token}`
+        : `pool-${clientId}:${after(tellMs)}-${after(againMs)}-${times + 1}`
+    const limit = idleMs > 0 ? Number(count) * IDLE_WINDOW : Number(count)
+    const rows = data
+      .xpending(lbs, group)
+      .filter((row) => row.consumer === from)
+      .slice(0, limit)
+    const dealt: [string, Fields][] = []
+    let gone = 0
+    let isFull = false
+    for (const row of rows) {
+      isFull = dealt.length === Number(count)
+      if (isFull) break
+      if (row.idleMs < idleMs) continue
+      const fields = data.xget(lbs, row.id)
+      if (fields === null) {
+        data.xack(lbs, group, row.id)
+        gone++
+        continue
+      }
+      dealt.push([row.id, fields])
+    }
+    for (const [id] of dealt) {
+      data.xclaim(lbs, group, to, id)
+      this.#watch.moved?.(id, from, to, `${clientId}:${token}`)
+    }
+    const mayBeMore = isFull || rows.length === limit
+    if (rows.length > 0 && !mayBeMore) this.#removeIfEmpty(lbs, group, from)
+    return [mayBeMore ? 1 : 0, 0, gone, ...dealt]
+  }
+
+  /** Milliseconds until a client may have what waits under a consumer, and how often it has been passed on. */
+  #waitOf(consumer: string, clientId: string): { waitMs: number; times: number } {
+    const match = /^pool-(.+):(\d+)-(\d+)-(\d+)$/.exec(consumer)
+    if (match === null) return { waitMs: 0, times: 0 }
+    const [, passedBy, othersMs, ownMs, times] = match
+    const fromMs = Number(passedBy === clientId ? ownMs : othersMs)
+    return { waitMs: Math.max(0, fromMs - this.#data.nowMs), times: Number(times) }
+  }
+
+  #hasPending(lbs: string, group: string, consumer: string): boolean {
+    if (!this.#data.hasGroup(lbs, group)) return false
+    return this.#data.xpending(lbs, group).some((row) => row.consumer === consumer)
+  }
+
+  #removeIfEmpty(lbs: string, group: string, consumer: string): void {
+    if (!this.#hasPending(lbs, group, consumer)) this.#data.xgroupDelConsumer(lbs, group, consumer)
   }
 
   #take(keys: readonly string[], args: readonly string[]): Answer {
@@ -172,6 +295,7 @@ export class ModelScripts {
       return nowMs - record.since < crashWindowMs ? record.crashes + 1 : 0
     }
 
+    const deadHolders = new Set<string>()
     const decide = ({ id, knownFence, stream, waiting }: Assignment, own: ReadonlySet<string>): Answer => {
       const pending = data.xpendingOne(lbs, group, id)
       const record = this.#read(locks, stream)
@@ -193,19 +317,20 @@ export class ModelScripts {
           this.#watch.taken?.(stream, id, Number(record.fence), consumer)
         }
         if (pending !== null && pending.consumer !== consumer) claim(consumer, id)
-        return answerTaken(stream, record, mode === 'claim')
+        return answerTaken(stream, record, mode !== 'acquire')
       }
       if (pending === null) return ['GONE']
       const holder = pending.consumer
       if (holder !== consumer) {
-        if (mode === 'acquire') return ['LEFT']
+        if (mode !== 'claim') return ['LEFT']
+        if (!isLiving(holder)) deadHolders.add(holder)
         const isReserved = record !== null && isOf && record.owner === ''
         const isStranded = record === null && pending.idleMs >= strandedMs
         if (isLiving(holder) && !isReserved && !isStranded && this.#weakness !== 'no-owner-check') {
           return ['CLAIMED']
         }
       }
-      if (record === null) return enter(id, stream, holder, 0, mode === 'claim')
+      if (record === null) return enter(id, stream, holder, 0, mode !== 'acquire')
       if (isOf) {
         if (isLiving(record.owner) && this.#weakness !== 'no-owner-check') {
           if (holder !== record.owner) claim(record.owner, id)
@@ -219,7 +344,7 @@ export class ModelScripts {
           remove(id)
           return ['DEAD', 'max-crashes', problem]
         }
-        return enter(id, stream, holder, crashes, mode === 'claim' || record.fence !== '0')
+        return enter(id, stream, holder, crashes, mode !== 'acquire' || record.fence !== '0')
       }
       const isStale = data.xget(lbs, record.id) === null && !isLiving(record.owner)
       if (this.#weakness !== 'no-backlog') this.#pushBacklog(waiting, id, fields as Fields)
@@ -237,10 +362,12 @@ export class ModelScripts {
         waiting: waitingOf(keys, 7, index),
       }
     })
-    return roundsOf(entries).flatMap((round) => {
-      const own = new Set(mode === 'acquire' ? this.#ownBetween(lbs, group, consumer, round) : [])
+    const answers = roundsOf(entries).flatMap((round) => {
+      const own = new Set(mode !== 'claim' ? this.#ownBetween(lbs, group, consumer, round) : [])
       return round.map((entry) => decide(entry, own))
     })
+    for (const holder of deadHolders) this.#removeIfEmpty(lbs, group, holder)
+    return answers
   }
 
   /** What is pending under a consumer from the first to the last id of a round, as many as the round has entries. */
@@ -282,20 +409,46 @@ export class ModelScripts {
     })
   }
 
-  #release([heartbeat, locks]: readonly string[], args: readonly string[]): Answer {
-    const [clientId, token, channel, message] = args as [string, string, string, string]
-    const isAlive = this.#data.get(heartbeat as string) === token
-    const answers = partsOf(args, 4, 3).map(([stream, id, fence]) => {
+  #release(keys: readonly string[], args: readonly string[]): Answer {
+    const [heartbeat, locks, lbs, levelKey, checkpoints] = keys as [string, string, string, string, string]
+    const [clientId, token, group, channel, ownMs, level] = args as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+    ]
+    const data = this.#data
+    const isAlive = data.get(heartbeat) === token
+    const untilMs = roundUp(data.nowMs + Number(ownMs), Math.ceil(Number(ownMs) / NAMES_AT_A_TIME))
+    const pool = ownMs === '0' ? POOL : `pool-${clientId}:0-${untilMs}-0`
+    const released: string[] = []
+    const freeable = new Map<string, { stream: string; waiting: Waiting }>()
+    const answers = partsOf(args, 6, 3).map(([stream, id, fence], index) => {
       if (!isAlive) return 'SESSION_LOST'
-      const record = this.#read(locks as string, stream as string)
+      if (this.#weakness === 'release-before-the-check') released.push(id as string)
+      const record = this.#read(locks, stream as string)
       if (record === null || record.fence !== fence || record.owner === '') return 'OK'
       if (record.id !== id || record.owner !== `${clientId}:${token}`) return 'NOT_OWNED'
       record.owner = ''
       record.crashes = 0
-      this.#write(locks as string, stream as string, record)
+      this.#write(locks, stream as string, record)
+      released.push(id as string)
+      freeable.set(id as string, { stream: stream as string, waiting: waitingOf(keys, 5, index) })
       return 'OK'
     })
-    if (channel !== '' && isAlive) this.#publish(channel, message)
+    if (released.length === 0) return answers
+    if (!data.hasGroup(lbs, group))
+      throw new ModelError(`NOGROUP No such key '${lbs}' or consumer group '${group}'`)
+    for (const id of released) {
+      const from = data.xpendingOne(lbs, group, id)?.consumer
+      data.xclaim(lbs, group, pool, id)
+      const gone = data.xget(lbs, id) === null ? freeable.get(id) : undefined
+      if (gone !== undefined) this.#free({ lbs, group, locks, checkpoints }, gone.stream, gone.waiting)
+      if (from !== undefined) this.#watch.moved?.(id, from, pool, `${clientId}:${token}`)
+    }
+    this.#publish(channel, waitingMessage(pool, level === '' ? (data.get(levelKey) ?? '') : level))
     return answers
   }
 
@@ -362,22 +515,25 @@ export class ModelScripts {
     })
   }
 
-  #probe([lbs, prefix, probe]: readonly string[], args: readonly string[]): Answer {
-    const [group, silentMs, clientId, roundMs] = args as [string, string, string, string]
-    if (this.#data.get(probe as string) !== null) return null
-    this.#data.set(probe as string, clientId, Number(roundMs))
-    return this.#roster(lbs as string, prefix as string, group, Number(silentMs), true)
+  #probe(keys: readonly string[], args: readonly string[]): Answer {
+    const [group, silentMs, clientId, winnerMs] = args as [string, string, string, string]
+    const probe = keys[3] as string
+    if (this.#data.get(probe) !== null) return null
+    this.#data.set(probe, clientId, Number(winnerMs))
+    return this.#roster(keys, group, Number(silentMs), true)
   }
 
-  #roster(lbs: string, prefix: string, group: string, silentMs: number, withEnds: boolean): Answer {
+  #roster(keys: readonly string[], group: string, silentMs: number, withEnds: boolean): Answer {
+    const [lbs, prefix, members] = keys as [string, string, string]
     const data = this.#data
     if (!data.hasGroup(lbs, group)) return []
     return data.xinfoConsumers(lbs, group).flatMap(({ name, pending, idleMs }) => {
       const isSilent = pending === 0 && idleMs >= silentMs
       const isAlive = !isSilent && this.#isLiving(prefix, name)
       if (!isAlive && pending === 0) return []
-      const leftMs = isAlive && withEnds ? data.pttl(prefix + clientOf(name)) : -2
-      return [[name, pending, isAlive ? 1 : 0, leftMs]]
+      const leftMs = withEnds ? data.pttl(prefix + clientOf(name)) : -2
+      const facts = isAlive ? (data.hget(members, clientOf(name))?.split(';')[0] ?? '') : ''
+      return [[name, pending, isAlive ? 1 : 0, isAlive ? leftMs : this.#waitOf(name, '').waitMs, facts]]
     })
   }
 
@@ -402,6 +558,17 @@ export class ModelScripts {
       data.xgroupDelConsumer(lbs as string, group as string, consumer)
       return 'REMOVED'
     })
+  }
+
+  #forgetMembers(keys: readonly string[], [group, ...clientIds]: readonly string[]): Answer {
+    const [lbs, prefix, members] = keys as [string, string, string]
+    const gone = clientIds.filter((clientId) => {
+      const tokens = this.#data.hget(members, clientId)?.split(';')[1]?.split(' ')
+      if (tokens === undefined || this.#data.get(prefix + clientId) !== null) return false
+      return !tokens.some((token) => this.#hasPending(lbs, group as string, `${clientId}:${token}`))
+    })
+    for (const clientId of gone) this.#data.hdel(members, clientId)
+    return gone.length
   }
 
   #free(
@@ -479,6 +646,22 @@ export class ModelScripts {
   #write(locks: string, stream: string, { commits, crashes, fence, id, owner, since }: LockRecord): void {
     this.#data.hset(locks, stream, `${id} ${fence} ${since} ${crashes} ${commits} ${owner}`)
   }
+}
+
+function waitingMessage(consumer: string, level: string): string {
+  const [streams, living] = level.split(' ')
+  const numberOrNull = (text: string | undefined): number | null =>
+    text === undefined || text === '' || text === '-' ? null : Number(text)
+  return JSON.stringify({
+    type: 'waiting',
+    consumer,
+    level: numberOrNull(streams),
+    living: numberOrNull(living),
+  })
+}
+
+function roundUp(ms: number, gridMs: number): number {
+  return Math.ceil(ms / gridMs) * gridMs
 }
 
 /** Entries are decided in rounds in which no data stream occurs twice. */

@@ -160,7 +160,7 @@ export class ModelServer {
         setOf(this.#patterns, peer).add(first)
         return 1
       case 'set':
-        data.set(first, second)
+        data.set(first, second, third === 'PX' ? Number(fourth) : undefined)
         return 'OK'
       case 'del':
         return data.del(first)

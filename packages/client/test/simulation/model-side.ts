@@ -44,7 +44,13 @@ function directRedis(server: ModelServer): unknown {
     })
   const redis: Record<string, unknown> = new Proxy(
     {},
-    { get: (_, name) => (name === 'pipeline' ? pipeline : (...args: unknown[]) => call(String(name), args)) },
+    {
+      get: (_, name) => {
+        if (name === 'pipeline') return pipeline
+        if (name !== 'callBuffer') return (...args: unknown[]) => call(String(name), args)
+        return (command: string, ...args: unknown[]) => call(command, args).then(inBuffers)
+      },
+    },
   )
   const pipeline = () => {
     const calls: Promise<unknown>[] = []

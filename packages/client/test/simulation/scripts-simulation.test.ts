@@ -91,6 +91,9 @@ describe('the scripts', () => {
     'no-fence-check': /was accepted under|was finished|owned it/,
     'no-backlog': /is lost/,
     'no-reservation': /has a backlog and no record/,
+    'deal-to-the-dead': /whose session is over/,
+    'deal-from-the-living': /who is alive/,
+    'release-before-the-check': /who is alive/,
   }
   it.each(Object.entries(weaknesses))(
     'would not with %s: the simulation notices',

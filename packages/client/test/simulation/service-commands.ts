@@ -7,7 +7,12 @@ import { type ConsumerName, formatConsumer } from '../../src/decisions/consumer-
 import type { Connection } from '../../src/redis/connection.js'
 import { type FoundEntry, Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'
-import { ServiceScripts, type TakeAnswer, type TakeRules } from '../../src/redis/service-scripts.js'
+import {
+  type DealRules,
+  ServiceScripts,
+  type TakeAnswer,
+  type TakeRules,
+} from '../../src/redis/service-scripts.js'
 import { LBS_FIELD, type ServiceKeys } from '../../src/service-keys.js'
 import { numberOf } from './ledger.js'
 import type { Random } from './random.js'
@@ -80,7 +85,11 @@ export class Side {
       Promise.all([
         redis.xrange(lbs, '-', '+'),
         redis.xpending(lbs, group, '-', '+', 1000).then(
-          (rows) => (rows as [string, string][]).map(([id, consumer]) => [id, consumer]),
+          (rows) =>
+            (rows as [string, string][]).map(([id, consumer]) => [
+              id,
+              consumer.replace(/\d{13,}/g, 'moment'),
+            ]),
           () => 'no group',
         ),
         redis.hgetall(locks).then((records) =>
@@ -169,8 +178,9 @@ export class ServiceCommands {
     if (draw < 0.78) return await this.#bury()
     if (draw < 0.82) return await this.#begin()
     if (draw < 0.87) return await this.#end()
-    if (draw < 0.89) return await this.#delete()
-    if (draw < 0.9) return await this.#remakeGroup()
+    if (draw < 0.93) return await this.#deal()
+    if (draw < 0.95) return await this.#delete()
+    if (draw < 0.955) return await this.#remakeGroup()
     return await this.#look()
   }
 
@@ -221,7 +231,11 @@ export class ServiceCommands {
     this.#alive.set(clientId, session)
     return await this.#run(`begin ${formatConsumer(session)}`, async (side) => {
       await side.connection.run((redis) => redis.set(side.keys.heartbeat(clientId), session.token))
-      await side.lbs.ensureConsumer(formatConsumer(session))
+      return await side.scripts.beginSession(session, {
+        maxOwnedStreams: Number.POSITIVE_INFINITY,
+        weight: 1,
+        heartbeatTtlMs: 1,
+      })
     })
   }
 
@@ -229,8 +243,11 @@ export class ServiceCommands {
     const session = this.#session()
     if (this.#alive.get(session.clientId) === session) this.#alive.delete(session.clientId)
     if (this.#random.chance(0.3)) {
+      const isTold = this.#random.chance(0.5)
       const text = `end ${formatConsumer(session)}`
-      return await this.#run(text, (side) => side.scripts.endSession(session, 'dead'))
+      return await this.#run(text, (side) =>
+        side.scripts.endSession(session, isTold ? { level: null } : null),
+      )
     }
     const isPresent = [...this.#alive.values()].every((other) => other.clientId !== session.clientId)
     return await this.#plain(`kill ${formatConsumer(session)}`, async (redis, side) => {
@@ -267,7 +284,7 @@ export class ServiceCommands {
     const streams = await this.#streamsOf(entries)
     const others = this.#sessions.filter((each) => each.clientId === session.clientId && each !== session)
     const rules: TakeRules = {
-      mode: random.pick(['acquire', 'claim']),
+      mode: random.pick(['acquire', 'dealt', 'claim']),
       maxCrashes: random.pick([-1, -1, 0, 1]),
       crashWindowMs: random.pick([1, FOR_EVER_MS]),
       lbsIdleTimeMs: random.pick([0, FOR_EVER_MS]),
@@ -329,11 +346,12 @@ export class ServiceCommands {
   async #release(): Promise<CommandResult> {
     const session = this.#session()
     const tenures = this.#tenuresOf(session)
-    const result = await this.#run(`release ${describe(session, tenures)}`, (side, index) =>
+    const ownMs = this.#random.pick([0, 0, FOR_EVER_MS])
+    const result = await this.#run(`release ${describe(session, tenures)} ${ownMs}`, (side, index) =>
       side.scripts.release(
         session,
         tenures.map((tenure) => tenureOf(tenure, side, index)),
-        'offer',
+        { ownMs },
       ),
     )
     this.#tenures = this.#tenures.filter((each) => each.session !== session || !tenures.includes(each))
@@ -372,6 +390,35 @@ export class ServiceCommands {
       const letters = entries.map((entry) => ({ id: side.id(entry), reason: 'malformed', problem: 'none' }))
       return side.scripts.bury(session, letters)
     })
+  }
+
+  /** From whoever has something pending: dead, alive or nobody. What is taken next is up to `take`. */
+  async #deal(): Promise<CommandResult> {
+    const random = this.#random
+    const session = this.#session()
+    const rules: DealRules = {
+      mode: random.pick(['take', 'tell']),
+      idleMs: random.pick([0, 0, 0, FOR_EVER_MS]),
+      tellMs: random.pick([1, FOR_EVER_MS]),
+      tellAgainMs: random.pick([1, FOR_EVER_MS]),
+      greatestMs: FOR_EVER_MS,
+    }
+    const count = random.whole(1, 3)
+    const choice = random.next()
+    return await this.#run(
+      `deal ${rules.mode} ${count} ${formatConsumer(session)} idle ${rules.idleMs}`,
+      async (side) => {
+        const rows = (await side.connection.run((redis) =>
+          redis.xpending(side.keys.lbs, side.keys.group, '-', '+', 1000),
+        )) as [string, string][]
+        const holders = [...new Set(rows.map(([, holder]) => holder))].sort()
+        const from = holders[Math.floor(choice * holders.length)] ?? 'nobody:t'
+        const dealt = await side.scripts.deal(session, from, count, rules)
+        if (dealt === 'SESSION_LOST') return dealt
+        const entries = dealt.entries.map(([id, fields]) => [String(id), fields?.map(String)])
+        return { entries, mayBeMore: dealt.mayBeMore, gone: dealt.gone, isKept: dealt.waitMs > 0 }
+      },
+    )
   }
 
   async #delete(): Promise<CommandResult> {

@@ -1,11 +1,10 @@
 /** Ways to weaken the client or its server, each of which a simulation has to notice. */
+import { Failover } from '../../src/agents/failover.js'
 import { Look } from '../../src/agents/look.js'
 import { Probe } from '../../src/agents/probe.js'
 import { type Instant, systemClock } from '../../src/decisions/clock.js'
-import { Rendezvous } from '../../src/decisions/rendezvous.js'
 import { Trust } from '../../src/decisions/trust.js'
 import { Ownership } from '../../src/ownership/ownership.js'
-import { ReleasedStreams } from '../../src/ownership/released-streams.js'
 import type { PlayOptions } from './schedule.js'
 
 export interface Weakening {
@@ -48,9 +47,19 @@ export const WEAKENINGS: readonly Weakening[] = [
   },
   { name: 'no backlog', noticed: /is lost/, options: { weakness: 'no-backlog' } },
   {
-    name: 'an order of claimers in which nobody has a turn',
+    name: 'nobody who takes what waits',
     noticed: /not brought to an end|had no owner/,
-    apply: () => replace(Rendezvous.prototype, 'rankOf', () => Number.NaN),
+    apply: () => replace(Failover.prototype, 'hearWaiting', () => undefined),
+  },
+  {
+    name: 'entries dealt to a session that is over',
+    noticed: /whose session is over|had no owner/,
+    options: { weakness: 'deal-to-the-dead' },
+  },
+  {
+    name: 'entries put into the pool before it is clear whose they are',
+    noticed: /was moved from .*, who is alive|had no owner|owned it/,
+    options: { weakness: 'release-before-the-check' },
   },
   {
     name: 'no probe, so that lost hints are lost',
@@ -61,12 +70,6 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no look, so that lost answers are lost',
     noticed: /not brought to an end|had no owner/,
     apply: () => replace(Look.prototype, 'run', () => Promise.resolve()),
-  },
-  {
-    name: 'released streams offered only once',
-    noticed: /not brought to an end|had no owner/,
-    apply: () =>
-      replace(ReleasedStreams.prototype, 'waiting', () => Promise.resolve({ ids: [], unwanted: [] })),
   },
   {
     name: 'no limit of owned streams',

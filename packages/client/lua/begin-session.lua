@@ -1,0 +1,45 @@
+-- Begins to serve a session whose heartbeat key is taken: makes the group and its consumer where missing, enters what
+-- the others need to know of the client, and answers what is left of its earlier sessions.
+-- Safe to send again.
+--
+-- KEYS  1 LBS  2 own heartbeat  3 members  4 protocol
+-- ARGV  1 group  2 client id  3 token  4 protocol version  5 what the others need to know: no space at its ends
+-- Returns 'SESSION_LOST', {'PROTOCOL', version} where the service is used by clients of another protocol,
+--   or {'OK', consumers of earlier sessions of this client id that have entries pending ...}
+local lbs, heartbeat, members, protocol = unpack(KEYS)
+local group, client_id, token, version, facts = unpack(ARGV)
+local MAX_FORMER = 16
+--- @include remove-consumer
+
+local met = redis.call('GET', protocol)
+if met and met ~= version then
+  return { 'PROTOCOL', met }
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+if not met then
+  redis.call('SET', protocol, version)
+end
+local made = redis.pcall('XGROUP', 'CREATE', lbs, group, '0', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP') then
+  redis.call('XGROUP', 'CREATE', lbs, group, '0', 'MKSTREAM') -- refused: this says so, with the line
+end
+redis.call('XGROUP', 'CREATECONSUMER', lbs, group, client_id .. ':' .. token)
+
+-- A member is `<facts>;<token> <tokens of earlier sessions>`.
+local answer, former = { 'OK' }, {}
+local tokens = string.match(redis.call('HGET', members, client_id) or '', ';(.*)$') or ''
+for earlier in string.gmatch(tokens, '%S+') do
+  local consumer = client_id .. ':' .. earlier
+  if earlier ~= token and #former < MAX_FORMER then
+    if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) > 0 then
+      former[#former + 1] = earlier
+      answer[#answer + 1] = consumer
+    else
+      redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
+    end
+  end
+end
+redis.call('HSET', members, client_id, facts .. ';' .. table.concat({ token, unpack(former) }, ' '))
+return answer

@@ -1,0 +1,159 @@
+/**
+ * Has entries dealt to this session that wait for an owner under a dead consumer or in the pool, and takes them.
+ * Nobody else is dealt the same entries.
+ */
+import type { Clock } from '../decisions/clock.js'
+import type { SafeRecorder } from '../metrics.js'
+import type { DeadLetters } from '../ownership/dead-letters.js'
+import type { Deliveries } from '../ownership/deliveries.js'
+import type { Ownership } from '../ownership/ownership.js'
+import type { StreamTaker } from '../ownership/stream-taker.js'
+import {
+  type FoundEntry,
+  isReadable,
+  isUnreadable,
+  type Lbs,
+  type LbsEntry,
+  type ReadableEntry,
+} from '../redis/lbs.js'
+import { BATCH_LIMIT, type DealRules, type ServiceScripts } from '../redis/service-scripts.js'
+import { entryParts } from '../session/entry-parts.js'
+import { type Persistence, sessionLost } from '../session/persist.js'
+import type { Session } from '../session/session.js'
+
+/** The application has so many staggers to claim what it is told of, and this long at least. */
+const STAGGERS_TO_CLAIM = 3
+const LEAST_TIME_TO_CLAIM_MS = 20
+
+export interface DealerContext {
+  readonly scripts: ServiceScripts
+  readonly lbs: Lbs
+  readonly persistence: Persistence
+  readonly ownership: Ownership
+  readonly taker: StreamTaker
+  readonly deadLetters: DeadLetters
+  readonly deliveries: Deliveries
+  readonly clock: Clock
+  readonly recorder: SafeRecorder
+  readonly claimStaggerMs: number
+  readonly heartbeatTtlMs: number
+  readonly lbsIdleTimeMs: number
+  /** An entry was met that is not in the LBS any more: its stream may have to be freed. */
+  readonly onGone: () => void
+  /** Entries may have been dealt to this session and their answer lost. */
+  readonly onLostAnswer: () => void
+}
+
+/** Entries of some consumer. */
+export interface Portion {
+  readonly from: string
+  readonly count: number
+  /** Only entries that have waited for so long. */
+  readonly idleMs?: number
+}
+
+export interface DealtEntries {
+  readonly entries: readonly ReadableEntry[]
+  readonly mayBeMore: boolean
+  /** How long what was asked for is kept from this client. */
+  readonly waitMs: number
+}
+
+export interface TakenEntries extends Omit<DealtEntries, 'entries'> {
+  readonly dealt: number
+  /** Streams that are new to this client. */
+  readonly won: number
+}
+
+export class Dealer {
+  readonly #context: DealerContext
+
+  constructor(context: DealerContext) {
+    this.#context = context
+  }
+
+  /** How many entries may be asked for at once now: bounded by a batch, capacity and the queue. */
+  get room(): number {
+    const { deliveries, ownership } = this.#context
+    return Math.min(BATCH_LIMIT, ownership.capacity, deliveries.room)
+  }
+
+  /** Takes a portion and delivers each stream won as StreamAdded. Places are reserved before anything is sent. */
+  async take(session: Session, signal: AbortSignal, portion: Portion): Promise<TakenEntries> {
+    const { clock, deliveries, ownership, recorder, taker } = this.#context
+    const startMs = clock.now().monotonicMs
+    ownership.reserve(portion.count)
+    try {
+      const { entries, mayBeMore, waitMs } = await this.deal(session, portion, 'take')
+      const taken = entries.length === 0 ? [] : await taker.take(session, entries, 'dealt')
+      const durationMs = clock.now().monotonicMs - startMs
+      let won = 0
+      for (const each of taken) {
+        recorder.claimAttempt({ outcome: each.outcome, durationMs })
+        if (each.outcome !== 'taken' || !each.isNew) continue
+        won++
+        await deliveries.streamAdded(each.stream, signal)
+      }
+      return { dealt: entries.length, won, mayBeMore, waitMs }
+    } finally {
+      ownership.unreserve(portion.count)
+    }
+  }
+
+  /**
+   * Has a portion dealt: with `take` the entries are pending under this session now, with `tell` they wait until the
+   * application has claimed them or its time is over. Those that cannot be served go to the dead letters.
+   */
+  async deal(session: Session, portion: Portion, mode: DealRules['mode']): Promise<DealtEntries> {
+    const { claimStaggerMs, heartbeatTtlMs, lbs, lbsIdleTimeMs, persistence, scripts } = this.#context
+    const rules: DealRules = {
+      mode,
+      idleMs: portion.idleMs ?? 0,
+      tellMs: Math.max(STAGGERS_TO_CLAIM * claimStaggerMs, LEAST_TIME_TO_CLAIM_MS),
+      tellAgainMs: heartbeatTtlMs,
+      greatestMs: lbsIdleTimeMs,
+    }
+    let tries = 0
+    const dealt = await persistence.send('have entries dealt', session, () => {
+      if (tries++ > 0) this.#context.onLostAnswer()
+      return scripts.deal(session, portion.from, portion.count, rules)
+    })
+    if (dealt === 'SESSION_LOST') {
+      session.end('its heartbeat key holds another value or none')
+      throw sessionLost('have entries dealt', session)
+    }
+    const { gone, mayBeMore, waitMs } = dealt
+    if (gone > 0) this.#context.onGone()
+    const entries = await lbs.decode(dealt.entries)
+    return { entries: await this.#readableOf(session, entries), mayBeMore, waitMs }
+  }
+
+  /**
+   * The entries with these ids that can be served, as many at a time as may be in hand. Those that cannot go to the dead
+   * letters, those that are not in the LBS any more are acknowledged.
+   */
+  async *readable(session: Session, ids: readonly string[]): AsyncGenerator<readonly ReadableEntry[], void> {
+    for await (const part of entryParts(this.#context, session, ids)) {
+      yield await this.#clear(session, part)
+    }
+  }
+
+  async #clear(session: Session, part: readonly FoundEntry[]): Promise<ReadableEntry[]> {
+    const { lbs, onGone, persistence } = this.#context
+    const gone = part.filter(({ entry }) => entry === null).map(({ id }) => id)
+    if (gone.length > 0) {
+      await persistence.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
+      onGone()
+    }
+    return await this.#readableOf(
+      session,
+      part.map(({ entry }) => entry).filter((entry): entry is LbsEntry => entry !== null),
+    )
+  }
+
+  async #readableOf(session: Session, entries: readonly LbsEntry[]): Promise<ReadableEntry[]> {
+    const unreadable = entries.filter(isUnreadable)
+    if (unreadable.length > 0) await this.#context.deadLetters.buryUnreadable(session, unreadable)
+    return entries.filter(isReadable)
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * How many streams each client is to have. One number says it for all of them, the level: a client of weight w has
+ * `w × level` streams, or as many as it may own if that is less. The level is the one at which these shares add up to
+ * everything that has, or waits for, an owner; as when water fills vessels of different heights.
+ */
+import type { MemberFacts } from './member-facts.js'
+
+/** A consumer of the group. */
+export interface LevelLine {
+  readonly consumer: string
+  readonly pending: number
+  readonly isAlive: boolean
+  readonly facts: MemberFacts
+}
+
+export interface FleetLevel {
+  /** Infinity if all clients together may not own what there is. */
+  readonly level: number
+  /** How many clients it counts on. */
+  readonly living: number
+}
+
+/** The level of a roster. `without`: a consumer that is about to leave and gets no share. */
+export function levelOf(roster: readonly LevelLine[], without?: string): FleetLevel {
+  const receivers = roster.filter((line) => line.isAlive && line.consumer !== without)
+  const total = roster.reduce((sum, line) => sum + line.pending, 0)
+  return {
+    level: waterLevel(
+      total,
+      receivers.map((line) => line.facts),
+    ),
+    living: receivers.length,
+  }
+}
+
+/** The level at which the shares of these clients add up to `total`; Infinity if they never do. */
+export function waterLevel(
+  total: number,
+  members: readonly Pick<MemberFacts, 'maxOwnedStreams' | 'weight'>[],
+): number {
+  const heaviestFirst = members
+    .filter(({ weight }) => weight > 0)
+    .sort((a, b) => a.maxOwnedStreams / a.weight - b.maxOwnedStreams / b.weight)
+  let left = total
+  let weights = heaviestFirst.reduce((sum, { weight }) => sum + weight, 0)
+  for (const { maxOwnedStreams, weight } of heaviestFirst) {
+    const level = left / weights
+    if (level * weight <= maxOwnedStreams) return level
+    left -= maxOwnedStreams
+    weights -= weight
+  }
+  return left > 0 || members.length === 0 ? Number.POSITIVE_INFINITY : 0
+}
+
+/** How many streams a client is to have at a level; not always a whole number. */
+export function shareAt(
+  level: number,
+  { maxOwnedStreams, weight }: Pick<MemberFacts, 'maxOwnedStreams' | 'weight'>,
+): number {
+  return weight === 0 ? 0 : Math.min(maxOwnedStreams, weight * level)
+}
+
+/**
+ * How many streams a client with `held` asks for when some wait for an owner. One that lacks only a part of a stream
+ * draws lots: what all of them lack together is what waits, so about twice as many ask as there are streams.
+ */
+export function wantedAt(share: number, held: number, chance: number = Math.random()): number {
+  const lack = share - held
+  if (lack >= 0.5) return Math.ceil(share - 1e-9) - held
+  return chance < 2 * lack ? 1 : 0
+}
+
+/** As the level key and the scripts have it; '' for one that is not known. */
+export function formatLevel(fleet: FleetLevel | null): string {
+  return fleet === null
+    ? ''
+    : `${fleet.level === Number.POSITIVE_INFINITY ? '-' : fleet.level} ${fleet.living}`
+}

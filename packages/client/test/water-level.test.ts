@@ -1,0 +1,76 @@
+/** How many streams each client is to have. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { formatMemberFacts, parseMemberFacts } from '../src/decisions/member-facts.js'
+import { type LevelLine, levelOf, shareAt, wantedAt, waterLevel } from '../src/decisions/water-level.js'
+
+const limit = fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.nat(50))
+const weight = fc.constantFrom(0, 0.5, 1, 1, 1, 2, 10)
+const members = fc.array(fc.record({ maxOwnedStreams: limit, weight }), { minLength: 1, maxLength: 20 })
+
+function line(consumer: string, pending: number, isAlive: boolean, maxOwnedStreams = Infinity): LevelLine {
+  return { consumer, pending, isAlive, facts: { maxOwnedStreams, weight: 1, heartbeatTtlMs: 2000 } }
+}
+
+describe('the level', () => {
+  it('is the one at which the shares add up to all there is', () => {
+    fc.assert(
+      fc.property(members, fc.nat(1000), (all, total) => {
+        const level = waterLevel(total, all)
+        const shares = all.map((member) => shareAt(level, member))
+        const sum = shares.reduce((a, b) => a + b, 0)
+        const most = all.reduce((a, { maxOwnedStreams, weight: w }) => a + (w > 0 ? maxOwnedStreams : 0), 0)
+        if (most < total) {
+          expect(level).toBe(Number.POSITIVE_INFINITY)
+          expect(sum).toBe(most)
+        } else {
+          expect(sum).toBeCloseTo(total, 6)
+        }
+      }),
+    )
+  })
+
+  it('counts what waits as well as what is owned, on the living alone', () => {
+    const roster = [
+      line('a:1', 7, true),
+      line('b:1', 1, true),
+      line('c:1', 3, false),
+      line('pool:0', 1, false),
+    ]
+    expect(levelOf(roster)).toEqual({ level: 6, living: 2 })
+    expect(levelOf(roster, 'a:1')).toEqual({ level: 12, living: 1 })
+  })
+
+  it('is higher for the others where one may own less', () => {
+    expect(levelOf([line('a:1', 0, true, 2), line('b:1', 0, true), line('c:1', 12, false)]).level).toBe(10)
+  })
+})
+
+describe('a client below the level', () => {
+  it('asks for all it lacks, rounded up', () => {
+    expect(wantedAt(3.4, 0)).toBe(4)
+    expect(wantedAt(10 / 3 + 1e-12, 3, 0)).toBe(1)
+    expect(wantedAt(5, 5)).toBe(0)
+    expect(wantedAt(5, 8)).toBe(0)
+    expect(wantedAt(Number.POSITIVE_INFINITY, 8)).toBe(Number.POSITIVE_INFINITY)
+  })
+
+  it('draws lots for a part of a stream, so that about twice as many ask as there are', () => {
+    expect(wantedAt(10.01, 10, 0.019)).toBe(1)
+    expect(wantedAt(10.01, 10, 0.021)).toBe(0)
+  })
+})
+
+describe('what clients know of each other', () => {
+  it('is read as it was written, and is nothing special where it is missing', () => {
+    for (const facts of [
+      { maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1, heartbeatTtlMs: 2000 },
+      { maxOwnedStreams: 3, weight: 0.25, heartbeatTtlMs: 200 },
+    ]) {
+      expect(parseMemberFacts(formatMemberFacts(facts))).toEqual(facts)
+    }
+    for (const text of ['', 'nonsense', '1 2']) {
+      expect(parseMemberFacts(text)).toMatchObject({ maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1 })
+    }
+  })
+})
