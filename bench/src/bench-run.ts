@@ -20,6 +20,9 @@ export type BenchLine =
   /** What could not be measured though nothing failed, and why; or what makes figures doubtful. */
   | { readonly type: 'note'; readonly text: string }
 
+/** The rest would make a table unreadable. */
+const MAX_FAILURE_CHARS = 200
+
 export class BenchRun {
   readonly #scenario: Pick<Scenario, 'name' | 'budgets'>
   readonly #tell: (line: BenchLine) => void
@@ -84,7 +87,8 @@ export class BenchRun {
 
 /** The row of something that failed. */
 export function failedFigure(what: string, peer: Peer, error: unknown): Omit<Figure, 'scenario'> {
-  const failure = (error instanceof Error ? error.message : String(error)).split('\n')[0] as string
+  const [first = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
+  const failure = first.length > MAX_FAILURE_CHARS ? `${first.slice(0, MAX_FAILURE_CHARS)}...` : first
   return { what, ...named(peer), unit: '', better: 'lower', ...summarize([]), failure }
 }
 

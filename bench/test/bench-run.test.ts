@@ -40,6 +40,13 @@ describe('a scenario under way', () => {
     ])
   })
 
+  it('says of a failure what fits into a table', () => {
+    const { bench, figures } = begin()
+    bench.fail('takeover', OURS, new Error(`not within 60000 ms: ${'{"m0":0}'.repeat(200)}`))
+    expect(figures[0]?.failure).toMatch(/^not within 60000 ms: .*\.\.\.$/)
+    expect(figures[0]?.failure?.length).toBeLessThan(210)
+  })
+
   it('has failed in a budget that nothing was measured for', () => {
     const { bench, figures } = begin()
     bench.end()
