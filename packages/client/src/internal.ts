@@ -27,6 +27,7 @@ export {
   type ServiceKeys,
   singleKey,
 } from './service-keys.js'
+export { Outage } from './session/outage.js'
 
 /** What a script has to compare before it may act in the name of an owner: session, lock record and fence. */
 export interface Fence extends Tenure {

@@ -57,6 +57,47 @@ describe('while there is no session', () => {
   })
 })
 
+describe('what Redis answers instead of extending a session', () => {
+  const timing = { consumerId: 'a', heartbeatTtlMs: 500 }
+
+  it('is in health and once in the log while it lasts', async () => {
+    await using server = await RedisServer.start()
+    const admin = server.client()
+    const { logger, lines } = readable()
+    const client = new RedisStreamClient(server.client(), 'orders', { ...timing, logger })
+    clients.push(client)
+    await client.init()
+    await admin.config('SET', 'min-replicas-to-write', '1')
+    const said = (text: string) => lines.filter(({ msg }) => msg.includes(text))
+    await expect.poll(() => said('no session can be begun')[0]?.error, patient).toContain('NOREPLICAS')
+    await expect
+      .poll(() => client.health().connectionProblems, patient)
+      .toContainEqual(
+        expect.objectContaining({ connection: 'heartbeat', message: expect.stringContaining('NOREPLICAS') }),
+      )
+    expect(client.health().lastError?.message).toContain('NOREPLICAS')
+    await admin.config('SET', 'min-replicas-to-write', '0')
+    await expect.poll(() => client.health().session, patient).toBe('held')
+    await expect.poll(() => client.health().connectionProblems, patient).toEqual([])
+    expect(said('no session can be begun')).toHaveLength(1)
+  })
+
+  it('is the reason of its end, also where a permission is missing', async () => {
+    await using server = await RedisServer.start()
+    const admin = server.client()
+    await admin.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all')
+    const login = { username: 'app', password: 'secret' }
+    const client = new RedisStreamClient(server.client(login), 'orders', {
+      ...timing,
+      logger: readable().logger,
+    })
+    clients.push(client)
+    await client.init()
+    await admin.call('ACL', 'SETUSER', 'app', '-pexpire')
+    await expect.poll(() => client.health().lastError?.message, patient).toContain("'pexpire'")
+  })
+})
+
 describe('the reasons of an outage', () => {
   function log(): { logger: SafeLogger; said: string[] } {
     const said: string[] = []
@@ -71,6 +112,17 @@ describe('the reasons of an outage', () => {
     for (const reason of ['a', 'b', 'a', 'b', 'c', 'd']) outage.hear(new Error('closed'), problem(reason))
     outage.end()
     expect(said).toEqual(['a', 'b', 'c', 'over'])
+  })
+
+  it('are the same wherever in a script they arose, and are said anew in the next outage', () => {
+    const { logger, said } = log()
+    const outage = new Outage(logger)
+    const inLine = (line: number) => `NOREPLICAS no. script: ${'a'.repeat(40)}, on @user_script:${line}.`
+    outage.hear(new Error('closed'), problem(inLine(6)))
+    outage.hear(new Error('closed'), problem(inLine(12)))
+    outage.end()
+    outage.hear(new Error('closed'), problem(inLine(6)))
+    expect(said).toEqual(['NOREPLICAS no.', 'over', 'NOREPLICAS no.'])
   })
 
   it('are not those of a command that found its connection away, nor told when there was none', () => {

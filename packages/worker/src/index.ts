@@ -27,4 +27,10 @@ export type {
   RetryOptions,
   WorkerOptions,
 } from './worker-options.js'
-export type { LagStatus, StreamStatus, WorkerStatus } from './worker-status.js'
+export type {
+  LagStatus,
+  StreamStatus,
+  WorkerConnectionProblem,
+  WorkerHealth,
+  WorkerStatus,
+} from './worker-status.js'

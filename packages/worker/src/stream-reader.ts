@@ -20,6 +20,7 @@ import {
   isReply,
   isTransient,
   messageOf,
+  Outage,
   type RedisLike,
   type SafeLogger,
   sleep,
@@ -55,6 +56,9 @@ const GREATEST_RETRY_MS = 1000
 /** While the buffers are full: how long before they are looked at again. */
 const FULL_POLL_MS = 10
 const WAKE_KEY_TTL_MS = 60_000
+/** A connection that is back sooner is no matter for the log. */
+const OUTAGE_PATIENCE_MS = 1000
+const UNREAD = { begins: 'data streams cannot be read, trying on', ends: 'data streams are read again' }
 
 export class StreamReader {
   readonly #context: StreamReaderContext
@@ -85,6 +89,11 @@ export class StreamReader {
 
   get status(): string {
     return this.#connection.status
+  }
+
+  /** What keeps the connection away, null if nothing does. */
+  get problem(): Connection['problem'] {
+    return this.#connection.problem
   }
 
   open(timeoutMs: number, signal: AbortSignal): Promise<void> {
@@ -122,12 +131,17 @@ export class StreamReader {
       this.#connection.close()
     }
     signal.addEventListener('abort', stop, { once: true })
+    const outage = new Outage(this.#context.logger, UNREAD)
+    let failingSinceMs = 0
     for (let failures = 0; !signal.aborted; ) {
       try {
         await this.#readOnce(signal)
         failures = 0
+        outage.end()
       } catch (error) {
         if (signal.aborted) break
+        if (failures === 0) failingSinceMs = performance.now()
+        if (performance.now() - failingSinceMs > OUTAGE_PATIENCE_MS) outage.hear(error, this.#connection)
         this.#context.logger.debug({ error: messageOf(error), failures }, 'reading data streams failed')
         await sleep(backoffMs(failures++, FIRST_RETRY_MS, GREATEST_RETRY_MS), signal)
       }

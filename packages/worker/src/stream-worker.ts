@@ -7,12 +7,7 @@
  * What it consists of: the client owns streams; a StreamRun keeps what was read, handled and committed of each; a few
  * StreamReaders read them all; the Scheduler gives each its Turns; StreamEndings leave them.
  */
-import {
-  type ClientHealth,
-  type OwnedStream,
-  type RedisStreamClient,
-  StreamClientError,
-} from '@redis-stream-client/client'
+import { type OwnedStream, type RedisStreamClient, StreamClientError } from '@redis-stream-client/client'
 import {
   defaultLogger,
   guardLogger,
@@ -31,7 +26,7 @@ import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './worker-keys
 import { guardWorkerRecorder } from './worker-metrics.js'
 import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js'
 import { makeClient, WorkerParts } from './worker-parts.js'
-import { describeRun, type WorkerStatus } from './worker-status.js'
+import { describeRun, type WorkerHealth, type WorkerStatus } from './worker-status.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 
@@ -133,11 +128,13 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   }
 
   /**
-   * The session and connections of the client underneath, from memory: for readiness, which asks often. Ready is
+   * The session and connections of the client underneath, and what is the matter with the worker's own, from memory: for readiness, which asks often. Ready is
    * `health().session === 'held'`. Before `run` and after `close` it is not.
    */
-  health(): ClientHealth {
-    return this.#client.health()
+  health(): WorkerHealth {
+    const health = this.#client.health()
+    const connectionProblems = [...health.connectionProblems, ...this.#parts.connectionProblems]
+    return withJsonForm({ ...health, connectionProblems })
   }
 
   /** What this worker does now, with the lag of its streams. Never rejects: without Redis, lag is null. */

@@ -28,6 +28,7 @@ import type { WorkerEvents } from './worker-events.js'
 import type { WorkerKeys } from './worker-keys.js'
 import type { BreakerState, SafeWorkerRecorder } from './worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './worker-options.js'
+import type { WorkerConnectionProblem } from './worker-status.js'
 
 export interface PartsContext {
   readonly redis: RedisLike
@@ -102,6 +103,15 @@ export class WorkerParts {
       recorder,
       logger,
     })
+  }
+
+  /** What is the matter with the connections of the worker itself. */
+  get connectionProblems(): WorkerConnectionProblem[] {
+    const problems = [
+      { connection: 'worker' as const, problem: this.commands.problem },
+      ...this.readers.map(({ problem }, index) => ({ connection: `reader-${index}` as const, problem })),
+    ]
+    return problems.flatMap(({ connection, problem }) => (problem === null ? [] : { connection, ...problem }))
   }
 
   #connectionName(role: string): string {

@@ -7,6 +7,19 @@ import type { RunState, StreamRun } from './stream-run.js'
 import type { RecordFailure } from './worker-checkpoint.js'
 import type { BreakerState } from './worker-metrics.js'
 
+type ClientProblem = ClientHealth['connectionProblems'][number]
+
+/** A connection as CLIENT LIST names it: `worker` runs scripts, `reader-0` and so on read records. */
+export interface WorkerConnectionProblem extends Omit<ClientProblem, 'connection'> {
+  readonly connection: 'worker' | `reader-${number}`
+}
+
+/** What the client underneath says, and what is the matter with the worker's own connections. */
+export interface WorkerHealth extends Omit<ClientHealth, 'connectionProblems'> {
+  /** What was the matter last with a connection that has not answered since. Empty while all is well. */
+  readonly connectionProblems: readonly (ClientProblem | WorkerConnectionProblem)[]
+}
+
 export interface WorkerStatus {
   readonly client: ClientHealth
   /** `off` if there is none. */

@@ -1,6 +1,7 @@
 /** Redis refuses, hangs, and comes back: nothing is passed over, everything goes on. */
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { NonRetryableError } from '@redis-stream-client/worker'
+import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Handled, seen, World } from './support/world.js'
 
@@ -112,6 +113,46 @@ describe('Redis in trouble', () => {
     await proxy.accept()
     const [id] = await world.fill('s', 1, { assign: false })
     await eventually('the next record', () => handled.of('s').at(-1) === id, Boolean, { timeoutMs: 15_000 })
+  })
+
+  test('while records cannot be read, health and the log say why', async () => {
+    await world.redis.call('ACL', 'SETUSER', 'app', 'on', '>secret', '~*', '&*', '+@all')
+    const login = world.server.client({ username: 'app', password: 'secret' })
+    const lines: { level: number; error?: string; msg: string }[] = []
+    const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(JSON.parse(line)) })
+    const handled = new Handled()
+    const { worker } = world.start('a', { logger, process: ({ id }) => handled.note('s', id) }, login)
+    const first = await world.fill('s', 1)
+    await world.committedIs('s', first[0])
+    await world.redis.call('ACL', 'SETUSER', 'app', 'resetpass', '>other')
+    const clients = String(await world.redis.client('LIST')).split('\n')
+    const readers = clients.filter((line) => /name=\S*:reader-\d /.test(line))
+    for (const line of readers) await world.redis.client('KILL', 'ID', /id=(\d+)/.exec(line)?.[1] as string)
+    const said = (text: string) => lines.filter(({ msg }) => msg.includes(text))
+    await eventually('the log says why', () =>
+      said('data streams cannot be read').some(
+        ({ error, level }) => level === 40 && error?.includes('WRONGPASS'),
+      ),
+    )
+    const { connectionProblems, session } = worker.health()
+    expect(session).toBe('held')
+    expect(connectionProblems).toEqual(
+      ['reader-0', 'reader-1'].map((connection) =>
+        expect.objectContaining({ connection, message: expect.stringContaining('WRONGPASS') }),
+      ),
+    )
+    await world.redis.call('ACL', 'SETUSER', 'app', 'resetpass', '>secret')
+    const ids = await world.fill('s', 1, { first: 1, assign: false })
+    expect(await handled.has('s', 2)).toEqual([...first, ...ids])
+    await eventually('it is over', () => said('data streams are read again').length === 1)
+    await eventually(
+      'health says nothing of it',
+      () => worker.health().connectionProblems.length === 0,
+      Boolean,
+      {
+        timeoutMs: 15_000, // a reader without streams is asked for a sign of life only after some seconds
+      },
+    )
   })
 
   test('nothing begins while the rate limit of the service cannot be asked', async () => {

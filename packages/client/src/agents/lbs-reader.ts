@@ -269,6 +269,7 @@ export class LbsReader implements Agent {
     })
     this.#connection = connection
     await connection.open(commandTimeoutMs, signal)
+    this.#problem = null // the answer to a read may come long after that
     return connection
   }
 

@@ -159,7 +159,11 @@ export class Connection {
       this.#lastError = null
       return answer
     } catch (error) {
-      if (isReply(error) && !isTransient(error)) this.#lastError = null // it answers, whatever it says
+      if (isReply(error)) {
+        // One that says "not now" to everything is of no more use than one that is away. Any other answer is one.
+        if (isTransient(error)) this.#note(error)
+        else this.#lastError = null
+      }
       throw error
     } finally {
       clearTimeout(timer)

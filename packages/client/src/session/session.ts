@@ -20,7 +20,7 @@ import { Trust } from '../decisions/trust.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Deadline } from '../redis/connection.js'
-import { isTransient, messageOf } from '../redis/redis-errors.js'
+import { isReply, isTransient, messageOf } from '../redis/redis-errors.js'
 
 const HEARTBEATS_PER_TTL = 4
 const RETRY_PAUSES_PER_TTL = 40
@@ -47,6 +47,8 @@ export class Session implements ConsumerName {
   readonly #beganAt: Instant
   readonly #controller = new AbortController()
   #trustTimer: NodeJS.Timeout | undefined
+  /** What Redis has answered to the last heartbeats instead of extending the key. */
+  #refusal: string | null = null
 
   constructor(name: ConsumerName, beganAt: Instant, context: SessionContext) {
     this.clientId = name.clientId
@@ -103,6 +105,7 @@ export class Session implements ConsumerName {
           timeoutMs: Math.max(intervalMs, LEAST_TRY_MS),
           timeoutOrigin: `a quarter of heartbeatTtlMs, which is ${this.#context.heartbeatTtlMs}`,
         })
+        this.#refusal = null
         const isInTime = isOurs && !this.signal.aborted && this.trust.renew(sentAt)
         const outcome = isInTime ? 'extended' : isOurs ? 'late' : 'lost'
         recorder.heartbeat({ outcome, durationMs: this.#since(sentAt), trustLeftMs: this.trust.leftMs() })
@@ -112,6 +115,7 @@ export class Session implements ConsumerName {
       } catch (error) {
         const trustLeftMs = this.trust.leftMs()
         recorder.heartbeat({ outcome: 'failed', durationMs: this.#since(sentAt), trustLeftMs })
+        if (isReply(error)) this.#refusal = messageOf(error)
         const facts = { error: messageOf(error), tries, trustLeftMs }
         if (!isTransient(error) && tries === 0) logger.warn(facts, 'Redis refuses heartbeats')
         else logger.debug(facts, 'a heartbeat failed')
@@ -126,7 +130,7 @@ export class Session implements ConsumerName {
   #watchTrust(): void {
     const leftMs = this.trust.leftMs()
     if (leftMs <= 0) {
-      const problem = this.#context.problem()
+      const problem = this.#context.problem() ?? this.#refusal
       this.end(`no heartbeat was answered in time${problem === null ? '' : `: ${problem}`}`)
     } else {
       this.#trustTimer = startTimer(Math.ceil(leftMs), () => this.#watchTrust())
