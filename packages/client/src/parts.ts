@@ -102,7 +102,15 @@ export function assemble(context: PartsContext): Parts {
   const facts: MemberFacts = { ...options, weight: 1 }
   const streamChanges = new StreamChanges({ ...options, scripts, persistence, ownership, recorder })
   const { onDeadLetter } = context
-  const deadLetters = new DeadLetters({ scripts, persistence, recorder, logger, onDeadLetter })
+  const deadLetters = new DeadLetters({
+    ...options,
+    lbs,
+    scripts,
+    persistence,
+    recorder,
+    logger,
+    onDeadLetter,
+  })
   const taker = new StreamTaker({
     ...options,
     scripts,

@@ -2,6 +2,7 @@
 import { decodeLbsMessage, StreamClientError } from '@redis-stream-client/notifs'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
+import { bytesOf, GREATEST_SCRIPT_BYTES } from './redis/lbs.js'
 import { replayDeadLua } from './redis/lua.generated.js'
 import { isReply, redisError } from './redis/redis-errors.js'
 import { Script } from './redis/script.js'
@@ -79,7 +80,7 @@ export class ServiceDeadLetters {
         this.#redis.xrangeBuffer(this.#keys.dead, start, '+', 'COUNT', wanted),
       )) as unknown as RawEntry[]
       for (const entry of entries) {
-        bytes += entry[1].reduce((sum, each) => sum + each.length, 0)
+        bytes += bytesOf(entry)
         letters.push(readDeadAssignment(entry))
       }
       if (entries.length < wanted) break
@@ -95,35 +96,38 @@ export class ServiceDeadLetters {
 
   /**
    * Adds the entry to the LBS again, to the byte, and then drops the dead letter, in one step; an entry with more than 3,500
-   * fields in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and is
+   * fields, or longer than a mebibyte, in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and is
    * served after what waits of its data stream by then.
    *
    * Resolves with the new id in the LBS. Rejects with DEAD_LETTER_GONE (replayed or dropped before),
    * LBS_MESSAGE_INVALID (a letter that no client has written: it can only be dropped), REDIS_ERROR. Safe to call again.
    */
   async replay(id: string): Promise<string> {
+    const letter = await this.#read(id)
+    if (bytesOf(letter) > GREATEST_SCRIPT_BYTES) return await this.#replayLarge(letter)
     const answer = (await this.#run('replay', () =>
       replayDead.run(this.#redis, [this.#keys.dead, this.#keys.lbs], [id]),
     )) as RawReplay
     if (answer[0] === 'GONE') throw gone(id)
     if (answer[0] === 'ADDED') return answer[1]
-    if (answer[0] === 'LARGE') return await this.#replayLarge(id)
-    throw new StreamClientError(
-      'LBS_MESSAGE_INVALID',
-      `the dead letter ${id} cannot be replayed, only dropped: ${answer[1]}`,
-      { id },
-    )
+    if (answer[0] === 'LARGE') return await this.#replayLarge(letter)
+    throw unreplayable(id, answer[1])
   }
 
-  /** No script can pass on so many fields. */
-  async #replayLarge(id: string): Promise<string> {
-    const { dead, lbs } = this.#keys
+  async #read(id: string): Promise<RawEntry> {
     const [entry] = (await this.#run('replay', () =>
-      this.#redis.xrangeBuffer(dead, id, id),
+      this.#redis.xrangeBuffer(this.#keys.dead, id, id),
     )) as unknown as RawEntry[]
     if (entry === undefined) throw gone(id)
-    const fields = readDeadAssignment(entry).rawFields.flat()
-    const added = String(await this.#run('replay', () => this.#redis.xadd(lbs, '*', ...fields)))
+    return entry
+  }
+
+  /** No script can pass on so many fields, or may take as long as so many bytes do. */
+  async #replayLarge(letter: RawEntry): Promise<string> {
+    const { dead, lbs } = this.#keys
+    const { id, rawFields } = readDeadAssignment(letter)
+    if (rawFields.length === 0) throw unreplayable(id, 'it has no fields of an entry')
+    const added = String(await this.#run('replay', () => this.#redis.xadd(lbs, '*', ...rawFields.flat())))
     if ((await this.#run('replay', () => this.#redis.xdel(dead, id))) === 1) return added
     await this.#run('replay', () => this.#redis.xdel(lbs, added))
     throw gone(id)
@@ -191,6 +195,14 @@ function nameIn(fields: readonly (readonly [name: string, value: string])[]): st
   } catch {
     return null
   }
+}
+
+function unreplayable(id: string, why: string): StreamClientError {
+  return new StreamClientError(
+    'LBS_MESSAGE_INVALID',
+    `the dead letter ${id} cannot be replayed, only dropped: ${why}`,
+    { id },
+  )
 }
 
 function gone(id: string): StreamClientError {

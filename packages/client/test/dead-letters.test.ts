@@ -1,10 +1,12 @@
 /** The client's dead letters: what they keep, and what can be done with them. */
+import { createHash } from 'node:crypto'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import type { Redis } from 'ioredis'
 import { type Logger, pino } from 'pino'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ClientOptions, type DeadLetter, RedisStreamClient, ServiceDeadLetters } from '../src/index.js'
+import { buryLua, replayDeadLua } from '../src/redis/lua.generated.js'
 
 const OPTIONS = {
   consumerId: 'a',
@@ -181,6 +183,27 @@ describe('dead letters', () => {
     const count = await client.deadLetters.count()
     expect(count).toBeGreaterThanOrEqual(150)
     expect(count).toBeLessThanOrEqual(350)
+  })
+
+  it('of great size come and go by plain commands, because a script would hold up all other clients', async () => {
+    await redis.script('FLUSH')
+    const fields = ['lbs-input', '{', 'large', Buffer.alloc(3_000_000, ALL_BYTES)]
+    await bury(fields)
+    const [letter] = await deadLetters.list()
+    const bytes = fields.map((each) => Buffer.from(each as string))
+    expect(letter?.rawFields.flat().map((each, index) => each.equals(bytes[index] as Buffer))).not.toContain(
+      false,
+    )
+    expect(letter).toMatchObject({ reason: 'malformed', owner: 'redis-consumer-a', dataStreamName: null })
+    expect(await redis.xlen('orders-input')).toBe(0)
+    expect(await redis.xpending('orders-input', 'orders-group')).toEqual([0, null, null, null])
+
+    await deadLetters.replay(letter?.id ?? '')
+    const [entry] = await redis.xrangeBuffer('orders-input', '-', '+')
+    expect(entry?.[1].map((each, index) => each.equals(bytes[index] as Buffer))).not.toContain(false)
+    expect(await deadLetters.count()).toBe(0)
+    const hashes = [buryLua, replayDeadLua].map((lua) => createHash('sha1').update(lua).digest('hex'))
+    expect(await redis.script('EXISTS', ...(hashes as [string]))).toEqual([0, 0])
   })
 
   it('are logged once a second, with their number', async () => {

@@ -1,7 +1,8 @@
 /** Entries that cannot be served, on their way out of the LBS. */
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { UnreadableEntry } from '../redis/lbs.js'
+import type { Lbs, UnreadableEntry } from '../redis/lbs.js'
+import { messageOf } from '../redis/redis-errors.js'
 import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from '../redis/service-scripts.js'
 import { type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
@@ -17,6 +18,8 @@ export interface DeadLetter {
 }
 
 export interface DeadLettersContext {
+  readonly lbs: Lbs
+  readonly deadLetterMaxLen: number
   readonly scripts: ServiceScripts
   readonly persistence: Persistence
   readonly recorder: SafeRecorder
@@ -37,15 +40,46 @@ export class DeadLetters {
 
   /** Moves entries that cannot be read, or whose data stream cannot be owned. Rejects with SESSION_LOST or REDIS_ERROR; what was not moved stays pending. */
   async buryUnreadable(session: Session, entries: readonly UnreadableEntry[]): Promise<void> {
-    const letters = entries.map(({ id, problem, reservedName }) => ({
-      idInLbs: id,
-      dataStreamName: reservedName ?? null,
-      reason: reservedName === undefined ? 'malformed' : 'reserved-name',
-      error: problem,
-    }))
+    const letters: DeadLetter[] = []
+    for (const entry of entries) {
+      const letter = letterOf(entry)
+      if (entry.largeFields === undefined) letters.push(letter)
+      else if (!(await this.#buryLarge(session, letter, entry.largeFields))) letters.push(letter)
+    }
     for (let done = 0; done < letters.length; ) {
       done += (await this.bury(session, letters.slice(done, done + BATCH_LIMIT))).length
     }
+  }
+
+  /**
+   * Copies an entry to the dead letters with plain commands, then has a script remove it, because a script that copies
+   * tens of megabytes keeps Redis from its other clients. The copy comes first, so a crash leaves two and never none.
+   * False if the copy did not get there, over a slow link for instance: then the script has to do it after all.
+   */
+  async #buryLarge(session: Session, letter: DeadLetter, fields: readonly Buffer[]): Promise<boolean> {
+    const { deadLetterMaxLen, lbs, logger, persistence, scripts } = this.#context
+    let letterId: string
+    try {
+      letterId = await lbs.copyToDead(fields, { ...letter, client: session.clientId }, deadLetterMaxLen)
+    } catch (error) {
+      logger.debug({ error: messageOf(error), idInLbs: letter.idInLbs }, 'copying a large entry failed')
+      return false
+    }
+    const answer = await persistence.send('write dead letters', session, () =>
+      scripts.buryCopied(session, letter.idInLbs),
+    )
+    if (answer === 'SESSION_LOST') throw this.#lost(session)
+    if (answer === 'LEFT') {
+      await persistence.send('drop a copy', session, () => lbs.dropDead(letterId))
+    } else {
+      this.report(letter)
+    }
+    return true
+  }
+
+  #lost(session: Session): Error {
+    session.end('its heartbeat key holds another value or none')
+    return sessionLost('write dead letters', session)
   }
 
   /**
@@ -58,10 +92,7 @@ export class DeadLetters {
     const answers = await persistence.send('write dead letters', session, () =>
       scripts.bury(session, entries),
     )
-    if (answers === 'SESSION_LOST') {
-      session.end('its heartbeat key holds another value or none')
-      throw sessionLost('write dead letters', session)
-    }
+    if (answers === 'SESSION_LOST') throw this.#lost(session)
     answers.forEach((answer, index) => {
       if (answer === 'BURIED') this.report(letters[index] as DeadLetter)
     })
@@ -98,5 +129,14 @@ export class DeadLetters {
       this.#context.logger.warn(facts, 'more entries cannot be served: they are in the dead letters now')
       this.#keepQuiet()
     }, LOG_EVERY_MS).unref()
+  }
+}
+
+function letterOf({ id, problem, reservedName }: UnreadableEntry): DeadLetter {
+  return {
+    idInLbs: id,
+    dataStreamName: reservedName ?? null,
+    reason: reservedName === undefined ? 'malformed' : 'reserved-name',
+    error: problem,
   }
 }

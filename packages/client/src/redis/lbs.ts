@@ -26,6 +26,8 @@ export interface UnreadableEntry {
   readonly problem: string
   /** Only where the entry could be read and its data stream has a name that is reserved. */
   readonly reservedName?: string
+  /** Its fields, where they are too long for a script to copy. */
+  readonly largeFields?: readonly Buffer[]
 }
 
 export type LbsEntry = ReadableEntry | UnreadableEntry
@@ -49,6 +51,9 @@ export interface FoundEntry {
 
 /** How many bytes of entries are asked for at a time: as far as can be foreseen, and never less than one entry. */
 export const READ_BYTES: number = 1024 * 1024
+
+/** Longer entries are copied with plain commands: in a script they would keep Redis from its other clients for too long. */
+export const GREATEST_SCRIPT_BYTES: number = 1024 * 1024
 
 /** How entries are read. */
 export interface LbsReading extends LbsLimits {
@@ -138,6 +143,31 @@ export class Lbs {
     return results
   }
 
+  /** Writes a dead letter as bury.lua does, but from here; answers its id. */
+  async copyToDead(
+    fields: readonly Buffer[],
+    { client, error, idInLbs, reason }: Readonly<Record<'client' | 'error' | 'idInLbs' | 'reason', string>>,
+    maxLen: number,
+  ): Promise<string> {
+    // As Latin-1 each byte is one character, and comes out as it was.
+    const json = JSON.stringify(fields.map((each) => each.toString('latin1')))
+    const trim = Number.isFinite(maxLen) ? ['MAXLEN', '~', maxLen] : []
+    const id = await this.#connection.run((redis) =>
+      redis.xadd(
+        this.#keys.dead,
+        ...(trim as []),
+        '*',
+        ...['reason', reason, 'error', error, 'id', idInLbs, 'fields', Buffer.from(json, 'latin1')],
+        ...['client', client, 'at', Date.now()],
+      ),
+    )
+    return String(id)
+  }
+
+  async dropDead(letterId: string): Promise<void> {
+    await this.#connection.run((redis) => redis.xdel(this.#keys.dead, letterId))
+  }
+
   /** Acknowledges entries that are not in the stream any more. */
   async acknowledge(ids: readonly string[]): Promise<void> {
     await this.#connection.run((redis) => redis.xack(this.#keys.lbs, this.#keys.group, ...ids))
@@ -156,10 +186,11 @@ export class Lbs {
   async #decode(raw: RawEntry): Promise<LbsEntry> {
     await this.#slice.turn()
     const entry = decodeEntry(raw, this.#reading)
-    if (!isReadable(entry)) return entry
+    if (!isReadable(entry)) return withLargeFields(entry, raw)
     const { dataStreamName } = entry.message
     const problem = reservedNameProblem(this.#keys.service, dataStreamName)
-    return problem === null ? entry : { id: entry.id, problem, reservedName: dataStreamName }
+    if (problem === null) return entry
+    return withLargeFields({ id: entry.id, problem, reservedName: dataStreamName }, raw)
   }
 
   async #rawEntries(ids: readonly string[]): Promise<(RawEntry | null)[]> {
@@ -193,6 +224,11 @@ function readConsumer(row: readonly unknown[]): ConsumerInfo {
 /** How many bytes an entry has. */
 export function bytesOf([, fields]: RawEntry): number {
   return (fields ?? []).reduce((sum, each) => sum + each.length, 0)
+}
+
+function withLargeFields(entry: UnreadableEntry, raw: RawEntry): UnreadableEntry {
+  const [, fields] = raw
+  return fields === null || bytesOf(raw) <= GREATEST_SCRIPT_BYTES ? entry : { ...entry, largeFields: fields }
 }
 
 function decodeEntry([idBytes, fields]: RawEntry, reading: LbsReading): LbsEntry {

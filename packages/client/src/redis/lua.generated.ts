@@ -39,6 +39,30 @@ end
 redis.call('HSET', members, client_id, facts .. ';' .. table.concat({ token, unpack(former) }, ' '))
 return answer`
 
+export const buryCopiedLua: string = `local lbs, heartbeat, heartbeat_prefix = unpack(KEYS)
+local group, client_id, token, id = unpack(ARGV)
+local living = {}
+local function is_living(consumer)
+  if living[consumer] == nil then
+    local client_id, token = string.match(consumer, '^(.*):([^:]+)$')
+    living[consumer] = client_id ~= nil and redis.call('GET', heartbeat_prefix .. client_id) == token
+  end
+  return living[consumer]
+end
+if redis.call('GET', heartbeat) ~= token then
+  return 'SESSION_LOST'
+end
+local pending = redis.call('XPENDING', lbs, group, id, id, 1)[1]
+if not pending then
+  return 'GONE'
+end
+if pending[2] ~= client_id .. ':' .. token and is_living(pending[2]) then
+  return 'LEFT'
+end
+redis.call('XACK', lbs, group, id)
+redis.call('XDEL', lbs, id)
+return 'BURIED'`
+
 export const buryLua: string = `local lbs, heartbeat, dead, heartbeat_prefix = unpack(KEYS)
 local group, client_id, token, dead_max_length = unpack(ARGV, 1, 4)
 local consumer = client_id .. ':' .. token

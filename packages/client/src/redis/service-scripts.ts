@@ -28,6 +28,7 @@ const scripts = {
   commit: new Script(lua.commitLua),
   confirm: new Script(lua.confirmLua),
   bury: new Script(lua.buryLua),
+  buryCopied: new Script(lua.buryCopiedLua),
   deal: new Script(lua.dealLua),
   beginSession: new Script(lua.beginSessionLua),
   endSession: new Script(lua.endSessionLua),
@@ -304,6 +305,16 @@ export class ServiceScripts {
         this.#deadLetterMaxLen,
         ...entries.flatMap((each) => [each.id, each.reason, each.problem]),
       ],
+    )
+  }
+
+  /** Removes an entry of which there is a copy in the dead letters. */
+  buryCopied({ clientId, token }: ConsumerName, id: string): Promise<'SESSION_LOST' | BuryAnswer> {
+    const keys = this.#keys
+    return this.#run(
+      scripts.buryCopied,
+      [keys.lbs, keys.heartbeat(clientId), keys.heartbeatPrefix],
+      [keys.group, clientId, token, id],
     )
   }
 
