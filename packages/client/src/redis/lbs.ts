@@ -185,7 +185,9 @@ export class Lbs {
 
   async #decode(raw: RawEntry): Promise<LbsEntry> {
     await this.#slice.turn()
+    const sinceMs = performance.now()
     const entry = decodeEntry(raw, this.#reading)
+    this.#slice.worked(sinceMs)
     if (!isReadable(entry)) return withLargeFields(entry, raw)
     const { dataStreamName } = entry.message
     const problem = reservedNameProblem(this.#keys.service, dataStreamName)
