@@ -16,7 +16,8 @@ import type { Parts } from './parts.js'
 import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { Outage } from './session/outage.js'
-import type { Session } from './session/session.js'
+import { sessionLost } from './session/persist.js'
+import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
 import { beginSession, endInRedis, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000
@@ -99,16 +100,22 @@ export class Supervisor {
       try {
         await beginSession(session, parts)
         this.#agentsStop.signal.throwIfAborted()
+        if (this.#isTooShort(session)) throw sessionLost('make the group', session)
         return session
       } catch (error) {
         // A short session may be over before anybody keeps it: then another one is begun.
-        const isAgainWorthIt = !session.isHeld() && performance.now() < untilMs
+        const isAgainWorthIt = this.#isTooShort(session) && performance.now() < untilMs
         session.end('the client could not start')
         await this.#sayGoodbye(session)
         if (isAgainWorthIt && !this.#agentsStop.signal.aborted) continue
         throw this.#isTooSlow(error) ? this.#tooSlow(session) : error
       }
     }
+  }
+
+  /** True if the session is over, or will be before a heartbeat has had its time to be answered. */
+  #isTooShort(session: Session): boolean {
+    return !session.isHeld() || session.trust.leftMs() < this.#context.heartbeatTtlMs / HEARTBEATS_PER_TTL
   }
 
   #isTooSlow(error: unknown): boolean {

@@ -22,7 +22,8 @@ import type { SafeRecorder } from '../metrics.js'
 import type { Deadline } from '../redis/connection.js'
 import { isReply, isTransient, messageOf } from '../redis/redis-errors.js'
 
-const HEARTBEATS_PER_TTL = 4
+/** Each try to extend the key has this share of the TTL to be answered. */
+export const HEARTBEATS_PER_TTL = 4
 const RETRY_PAUSES_PER_TTL = 40
 const LEAST_TRY_MS = 50
 
