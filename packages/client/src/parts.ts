@@ -27,6 +27,7 @@ import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs, type LbsReading } from './redis/lbs.js'
 import { LockRecords } from './redis/lock-records.js'
+import { messageOf } from './redis/redis-errors.js'
 import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
 import type { ServiceKeys } from './service-keys.js'
 import { Persistence } from './session/persist.js'
@@ -284,12 +285,17 @@ function warnOfIntegers(logger: SafeLogger): LbsReading['onIntegerAsText'] {
 function watchReplicas(
   { count }: { readonly count: number },
   logger: SafeLogger,
-): (operation: string, acknowledged: number) => void {
+): (operation: string, acknowledged: number, waitError: Error | null) => void {
   let isBehind = false
-  return (operation, acknowledged) => {
+  return (operation, acknowledged, waitError) => {
     const wasBehind = isBehind
     isBehind = acknowledged < count
-    const facts = { operation, acknowledged, count }
+    const facts = {
+      operation,
+      acknowledged,
+      count,
+      ...(waitError === null ? {} : { error: messageOf(waitError) }),
+    }
     if (isBehind && !wasBehind) {
       logger.warn(facts, 'too few replicas have what was written: it is lost if the master fails now')
     } else if (wasBehind && !isBehind) {

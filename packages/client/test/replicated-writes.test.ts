@@ -52,6 +52,17 @@ describe('writes that replicas have to have', () => {
     expect(await admin.get('n')).toBe('21')
   })
 
+  it('are done where nobody may wait, and no replica is said to have them', async () => {
+    await admin.call('ACL', 'SETUSER', 'hasty', 'on', '>secret', '~*', '+@all', '-wait')
+    const login = server.client({ username: 'hasty', password: 'secret' })
+    const hasty = new Connection(login, { name: 'hasty', commandTimeoutMs: 5000 })
+    await hasty.open(5000, new AbortController().signal)
+    const { acknowledged, answer, waitError } = await new ReplicatedWrites(hasty, WAIT).run(count, ['h'], [])
+    hasty.close()
+    expect([answer, acknowledged]).toEqual([1, 0])
+    expect(waitError?.message).toContain("'wait'")
+  })
+
   it('do not wait in vain for a script that the server has not been sent yet', async () => {
     const writes = new ReplicatedWrites(connection, WAIT)
     await writes.run(count, ['m'], [])

@@ -6,7 +6,7 @@
  * way goes with the next: however many calls there are, each waits behind one other WAIT at most.
  */
 import type { Connection } from './connection.js'
-import { isReply } from './redis-errors.js'
+import { isRefusal, isReply } from './redis-errors.js'
 import type { Script } from './script.js'
 
 export interface ReplicaWait {
@@ -17,7 +17,9 @@ export interface ReplicaWait {
 /** What a script has answered, and how many replicas have what it wrote. */
 export interface ReplicatedAnswer {
   readonly answer: unknown
+  /** 0 where Redis does not let anybody wait: what the script did is done all the same. */
   readonly acknowledged: number
+  readonly waitError: Error | null
 }
 
 interface Write {
@@ -84,9 +86,9 @@ export class ReplicatedWrites {
         this.#waiting.push(write)
         continue
       }
-      const problem = error ?? waitError
+      const problem = error ?? (isRefusal(waitError) ? null : waitError)
       if (problem !== null) write.reject(write.script.explain(problem))
-      else write.resolve({ answer, acknowledged: Number(acknowledged) })
+      else write.resolve({ answer, acknowledged: waitError === null ? Number(acknowledged) : 0, waitError })
       if (error === null) this.#loaded.add(write.script)
     }
   }

@@ -42,7 +42,7 @@ const scripts = {
 /** How many replicas have to have what owners write, and how long to wait for them. */
 export interface Replicas extends ReplicaWait {
   /** Called after each wait. */
-  readonly onAnswer: (operation: string, acknowledged: number) => void
+  readonly onAnswer: (operation: string, acknowledged: number, waitError: Error | null) => void
 }
 
 export interface ScriptSettings {
@@ -486,8 +486,8 @@ export class ServiceScripts {
   ): Promise<{ answer: T; isBehind: boolean }> {
     const replicas = this.#replicas
     if (replicas === null) return { answer: await this.#run<T>(script, keys, args), isBehind: false }
-    const { answer, acknowledged } = await replicas.writes.run(script, keys, args)
-    replicas.onAnswer(operation, acknowledged)
+    const { answer, acknowledged, waitError } = await replicas.writes.run(script, keys, args)
+    replicas.onAnswer(operation, acknowledged, waitError)
     return { answer: answer as T, isBehind: acknowledged < replicas.count }
   }
 
