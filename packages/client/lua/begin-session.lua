@@ -5,10 +5,13 @@
 -- KEYS  1 LBS  2 own heartbeat  3 members  4 protocol
 -- ARGV  1 group  2 client id  3 token  4 protocol version  5 what the others need to know: no space at its ends
 -- Returns 'SESSION_LOST', {'PROTOCOL', version} where the service is used by clients of another protocol,
---   or {'OK', consumers of earlier sessions of this client id that have entries pending ...}
+--   or {'OK', how often its sessions have begun of late, consumers of its earlier sessions that have entries pending ...}
 local lbs, heartbeat, members, protocol = unpack(KEYS)
 local group, client_id, token, version, facts = unpack(ARGV)
 local MAX_FORMER = 16
+-- A beginning is forgotten after so long.
+local FORGOTTEN_AFTER_MS = 60000
+--- @include clock
 --- @include remove-consumer
 
 local met = redis.call('GET', protocol)
@@ -27,9 +30,17 @@ if made.err and not string.find(made.err, 'BUSYGROUP') then
 end
 redis.call('XGROUP', 'CREATECONSUMER', lbs, group, client_id .. ':' .. token)
 
--- A member is `<facts>;<token> <tokens of earlier sessions>`.
-local answer, former = { 'OK' }, {}
-local tokens = string.match(redis.call('HGET', members, client_id) or '', ';(.*)$') or ''
+-- A member is `<facts> <restarts> <began ms>;<token> <tokens of earlier sessions>`.
+local member = redis.call('HGET', members, client_id) or ''
+local tokens = string.match(member, ';(.*)$') or ''
+local restarts, began_ms = string.match(member, ' (%d+) (%d+);')
+if not restarts then
+  restarts, began_ms = 0, now_ms
+elseif string.match(tokens, '^%S+') ~= token then
+  local forgotten = math.floor((tonumber(now_ms) - tonumber(began_ms)) / FORGOTTEN_AFTER_MS)
+  restarts, began_ms = math.max(0, tonumber(restarts) + 1 - forgotten), now_ms
+end
+local answer, former = { 'OK', tonumber(restarts) }, {}
 for earlier in string.gmatch(tokens, '%S+') do
   local consumer = client_id .. ':' .. earlier
   if earlier ~= token and #former < MAX_FORMER then
@@ -41,5 +52,6 @@ for earlier in string.gmatch(tokens, '%S+') do
     end
   end
 end
-redis.call('HSET', members, client_id, facts .. ';' .. table.concat({ token, unpack(former) }, ' '))
+local entered = string.format('%s %d %s', facts, restarts, began_ms)
+redis.call('HSET', members, client_id, entered .. ';' .. table.concat({ token, unpack(former) }, ' '))
 return answer

@@ -10,7 +10,7 @@
 --       8 tell: how long the caller's application has before the others are told (ms)
 --       9 tell: how long it takes until the caller may be dealt them again (ms)  10 tell: greatest of both (ms)
 -- Returns 'SESSION_LOST', or {1 if there may be more, ms until the caller may have any, entries that were gone,
---   {id, fields} ...}
+--   {id, fields, how long it has waited under that consumer (ms)} ...}
 local lbs, heartbeat, heartbeat_prefix = unpack(KEYS)
 local group, client_id, token, from, count, mode, idle_ms = unpack(ARGV, 1, 7)
 -- Entries looked at for each that is wanted where only idle ones are.
@@ -54,7 +54,7 @@ for _, row in ipairs(rows) do
   end
   local entry = row[3] >= idle_ms and find_entry(row[1])
   if entry then
-    dealt[#dealt + 1] = entry
+    dealt[#dealt + 1] = { entry[1], entry[2], row[3] }
     ids[#ids + 1] = row[1]
   elseif entry == nil then
     redis.call('XACK', lbs, group, row[1])

@@ -42,7 +42,7 @@ else
     redis.call('HDEL', members, client_id)
   end
 end
-if channel ~= '' and has_pending(POOL) then
-  tell(POOL)
+if channel ~= '' and has_pending('pool:0') then
+  tell('pool:0')
 end
 return removed

@@ -5,12 +5,12 @@
 --
 -- KEYS  1 own heartbeat  2 locks  3 LBS  4 level  5 checkpoints  6.. the two keys of the backlog of each stream
 -- ARGV  1 client id  2 token  3 group  4 channel to tell the others on
---       5 how long the caller itself is not to be given them again (ms)
+--       5 the pool, or how long the caller itself is not to be given them again (ms)
 --       6 the level and the number of living clients to tell, or '': those of the level key
 --       7.. data stream name, LBS id, fence of each
 -- Returns for each 'OK', 'SESSION_LOST' or 'NOT_OWNED'; after the last two nothing has changed.
 local heartbeat, locks, lbs, level_key, checkpoints = unpack(KEYS, 1, 5)
-local client_id, token, group, channel, own_ms, level = unpack(ARGV, 1, 6)
+local client_id, token, group, channel, pool_or_ms, level = unpack(ARGV, 1, 6)
 local FIRST, FIRST_BACKLOG = 7, 6
 local consumer = client_id .. ':' .. token
 -- So often do names of the pool change while a client gives streams back.
@@ -48,9 +48,9 @@ local function release(waiting, stream, id, fence)
 end
 
 local function pool_name()
-  local ms = tonumber(own_ms)
-  if ms == 0 then
-    return POOL
+  local ms = tonumber(pool_or_ms)
+  if not ms then
+    return pool_or_ms
   end
   local until_ms = round_up(tonumber(now_ms) + ms, math.ceil(ms / NAMES_AT_A_TIME))
   return string.format('pool-%s:0-%s-0', client_id, until_ms)

@@ -24,6 +24,24 @@ export interface ClientHealth {
   readonly untold: number
   /** Age of the oldest notification that nobody has read; 0 if none waits. */
   readonly oldestUnreadMs: number
+  /** What this client last read or heard of the others; null before that. */
+  readonly fleet: {
+    /** How many streams a client of weight 1 is to have; Infinity if all together may not own what there is. */
+    readonly level: number
+    readonly living: number
+    /** Streams that wait for an owner; null where only the level was heard. */
+    readonly waiting: number | null
+    /** When, milliseconds since 1970. */
+    readonly atMs: number
+  } | null
+  /** How many streams this client is to have at that level; null while the level is not known. */
+  readonly share: number | null
+  /** Owned streams that were asked to stop because others have fewer. */
+  readonly moving: number
+  /** Owned streams that cannot be asked to move: nobody has read their signal. */
+  readonly unmovable: number
+  /** True after `drain`. */
+  readonly draining: boolean
   /** Free places in the notification queue. */
   readonly queueRoom: number
   /** When the LBS was read last (milliseconds since 1970), null before the first time. */

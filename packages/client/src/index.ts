@@ -18,10 +18,17 @@ export {
   StreamClientError,
   type TerminationReason,
 } from '@redis-stream-client/notifs'
+export type { RebalanceEvent } from './agents/rebalancer.js'
 export type { ClientHealth, SessionState } from './health.js'
 export { LbsProducer } from './lbs-producer.js'
 export type { MetricsRecorder, TakeOutcome } from './metrics.js'
-export type { ClientOptions, ProducerOptions, ReplicaOptions, RetryOptions } from './options.js'
+export type {
+  ClientOptions,
+  ProducerOptions,
+  RebalanceOptions,
+  ReplicaOptions,
+  RetryOptions,
+} from './options.js'
 export type { DeadLetter } from './ownership/dead-letters.js'
 export { type ClientEvents, RedisStreamClient } from './redis-stream-client.js'
 export {

@@ -31,6 +31,12 @@ export interface MetricsRecorder {
   deadLettered?(event: { reason: string }): void
   /** A probe round this client has won. */
   probe?(event: { consumers: number; dead: number; durationMs: number }): void
+  /** This client has found that others have too many streams, and has published a plan. */
+  rebalancePlan?(event: { moves: number; level: number; living: number; imbalance: number }): void
+  /** What became of a stream that its owner was asked to give back, and after how long. */
+  rebalanceMove?(event: { outcome: 'released' | 'finished' | 'timeout'; durationMs: number }): void
+  /** How long a stream that was given back had no owner, until this client took it. */
+  ownerlessGap?(event: { durationMs: number }): void
   /** How long a notification waited for room in the queue. */
   notificationWait?(event: { durationMs: number }): void
 }
@@ -59,6 +65,9 @@ const METHODS = [
   'disowned',
   'deadLettered',
   'probe',
+  'rebalancePlan',
+  'rebalanceMove',
+  'ownerlessGap',
   'notificationWait',
 ] as const satisfies readonly (keyof MetricsRecorder)[]
 

@@ -3,6 +3,7 @@ import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { DEFAULT_LIMITS, type LbsLimits } from './decisions/lbs-limits.js'
+import { SETTLE_MS } from './decisions/water-level.js'
 import type { MetricsRecorder } from './metrics.js'
 
 /** All durations are milliseconds. */
@@ -40,6 +41,13 @@ export interface ClientOptions {
    * Default: no limit.
    */
   readonly progressTimeoutMs?: number | undefined
+  /**
+   * `cooperative` (default): clients that have more than their share are asked to give streams back when others have
+   * less. `off`: this client never asks and is never asked.
+   */
+  readonly rebalance?: 'off' | 'cooperative' | RebalanceOptions | undefined
+  /** How many streams this client is to have beside one with weight 1. Default 1. 0: takes nothing. */
+  readonly weight?: number | undefined
   /** How long `close` and `done` may take. Default 10000. */
   readonly closeTimeoutMs?: number | undefined
   /** How long a consumer that died with nothing pending is kept in the group. Default 3600000. */
@@ -72,6 +80,15 @@ export interface RetryOptions {
   readonly maxDelayMs?: number | undefined
 }
 
+export interface RebalanceOptions {
+  /** So long the same clients must have been there before a stream moves. Default 5000. */
+  readonly settleMs?: number | undefined
+  /** How many streams may be under way to one client at once. Default 64. */
+  readonly movesInFlight?: number | undefined
+  /** How long an owner that was asked has to release or finish a stream. Default closeTimeoutMs. */
+  readonly timeoutMs?: number | undefined
+}
+
 export interface ReplicaOptions {
   readonly count: number
   readonly timeoutMs: number
@@ -102,6 +119,13 @@ export interface ResolvedOptions extends LbsLimits {
     readonly maxDelayMs: number
   }
   readonly progressTimeoutMs: number
+  /** Null: off. */
+  readonly rebalance: {
+    readonly settleMs: number
+    readonly movesInFlight: number
+    readonly timeoutMs: number
+  } | null
+  readonly weight: number
   readonly closeTimeoutMs: number
   readonly consumerRetentionMs: number
   readonly replicas: ReplicaOptions | null
@@ -111,6 +135,9 @@ export interface ResolvedOptions extends LbsLimits {
 
 const LEAST_HEARTBEAT_TTL_MS = 200
 const LEAST_PROGRESS_TIMEOUT_MS = 100
+const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
+const DEFAULT_MOVES_IN_FLIGHT = 64
+const GREATEST_WEIGHT = 1000
 /** setTimeout fires at once for anything longer. */
 const GREATEST_DURATION_MS = 2 ** 31 - 1
 /** What Redis takes as one value. */
@@ -164,6 +191,20 @@ const schema = z.strictObject({
     )
     .optional(),
   progressTimeoutMs: duration(LEAST_PROGRESS_TIMEOUT_MS),
+  rebalance: z
+    .union(
+      [
+        z.enum(['off', 'cooperative']),
+        z.strictObject({ settleMs: duration(0), movesInFlight: whole(1, 1_000_000), timeoutMs: duration(0) }),
+      ],
+      { error: "must be 'off', 'cooperative', or an object with settleMs, movesInFlight and timeoutMs" },
+    )
+    .optional(),
+  weight: z
+    .custom<number>((value) => typeof value === 'number' && value >= 0 && value <= GREATEST_WEIGHT, {
+      error: `must be a number from 0 to ${GREATEST_WEIGHT}`,
+    })
+    .optional(),
   closeTimeoutMs: duration(0),
   consumerRetentionMs: whole(0),
   deadLetterMaxLen: whole(1),
@@ -229,7 +270,9 @@ export function resolveOptions(
     notificationBufferSize: options.notificationBufferSize ?? 500,
     retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
     progressTimeoutMs: options.progressTimeoutMs ?? Infinity,
-    closeTimeoutMs: options.closeTimeoutMs ?? 10_000,
+    rebalance: resolveRebalance(options.rebalance, options.closeTimeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS),
+    weight: options.weight ?? 1,
+    closeTimeoutMs: options.closeTimeoutMs ?? DEFAULT_CLOSE_TIMEOUT_MS,
     consumerRetentionMs: options.consumerRetentionMs ?? 3_600_000,
     deadLetterMaxLen: options.deadLetterMaxLen ?? Infinity,
     replicas: replicas === null ? null : { count: replicas.count, timeoutMs: replicas.timeoutMs },
@@ -245,6 +288,19 @@ export function resolveProducerOptions(options: ProducerOptions = {}): LbsLimits
   const parsed = producerSchema.safeParse(options)
   if (!parsed.success) throw explain(parsed.error.issues[0], options)
   return limitsOf(options)
+}
+
+function resolveRebalance(
+  rebalance: ClientOptions['rebalance'],
+  closeTimeoutMs: number,
+): ResolvedOptions['rebalance'] {
+  if (rebalance === 'off') return null
+  const { movesInFlight, settleMs, timeoutMs } = typeof rebalance === 'object' ? rebalance : {}
+  return {
+    settleMs: settleMs ?? SETTLE_MS,
+    movesInFlight: movesInFlight ?? DEFAULT_MOVES_IN_FLIGHT,
+    timeoutMs: timeoutMs ?? closeTimeoutMs,
+  }
 }
 
 function limitsOf(options: ProducerOptions): LbsLimits {

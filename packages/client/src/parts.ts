@@ -3,12 +3,14 @@ import type { NotificationBroker } from '@redis-stream-client/notifs'
 import { DeadConsumers } from './agents/dead-consumers.js'
 import { Dealer } from './agents/dealer.js'
 import { Failover } from './agents/failover.js'
+import { FleetView } from './agents/fleet-view.js'
 import { Hints } from './agents/hints.js'
 import { Housekeeping } from './agents/housekeeping.js'
 import { LbsReader } from './agents/lbs-reader.js'
 import { Look } from './agents/look.js'
 import { Probe } from './agents/probe.js'
 import { ProgressWatch } from './agents/progress-watch.js'
+import { type RebalanceEvent, Rebalancer } from './agents/rebalancer.js'
 import { Recovery } from './agents/recovery.js'
 import { UnreadWatch } from './agents/unread-watch.js'
 import { systemClock } from './decisions/clock.js'
@@ -23,6 +25,7 @@ import { Ownership } from './ownership/ownership.js'
 import { StreamChanges } from './ownership/stream-changes.js'
 import { StreamTaker } from './ownership/stream-taker.js'
 import { ToldEntries } from './ownership/told-entries.js'
+import { Withdrawals } from './ownership/withdrawals.js'
 import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs, type LbsReading } from './redis/lbs.js'
@@ -47,6 +50,7 @@ export interface PartsContext {
   readonly logger: SafeLogger
   readonly onDeadLetter: (letter: DeadLetter) => void
   readonly onReaderExhausted: (error: Error) => void
+  readonly onRebalance: (event: RebalanceEvent) => void
 }
 
 export interface Parts {
@@ -61,7 +65,9 @@ export interface Parts {
   readonly streamChanges: StreamChanges
   readonly told: ToldEntries
   /** What the others need to know of this client. */
-  readonly facts: MemberFacts
+  readonly facts: () => MemberFacts
+  readonly view: FleetView
+  readonly rebalancer: Rebalancer
   readonly sessions: SessionSource
   readonly persistence: Persistence
   readonly deadConsumers: DeadConsumers
@@ -100,7 +106,9 @@ export function assemble(context: PartsContext): Parts {
   const deliveries = new Deliveries(broker, clock, recorder)
   const ownership = new Ownership({ ...options, broker, clock, recorder, logger })
   const told = new ToldEntries({ ...options, broker, clock })
-  const facts: MemberFacts = { ...options, weight: 1 }
+  const facts = (): MemberFacts => ({ ...options, weight: ownership.isDraining ? 0 : options.weight })
+  ownership.isDraining = options.weight === 0
+  const view = new FleetView()
   const streamChanges = new StreamChanges({ ...options, scripts, persistence, ownership, recorder })
   const { onDeadLetter } = context
   const deadLetters = new DeadLetters({
@@ -143,7 +151,14 @@ export function assemble(context: PartsContext): Parts {
   })
 
   const deadConsumers = new DeadConsumers({ ...options, lbs, scripts, logger })
-  const housekeeping = new Housekeeping({ scripts, records, connection: commands, keys, deadConsumers })
+  const housekeeping = new Housekeeping({
+    ...options,
+    scripts,
+    records,
+    connection: commands,
+    keys,
+    deadConsumers,
+  })
   const dealer = new Dealer({
     ...options,
     scripts,
@@ -157,6 +172,8 @@ export function assemble(context: PartsContext): Parts {
     recorder,
     onGone: () => housekeeping.requestSweep(),
     onLostAnswer: () => look.request(),
+    onMoved: (moves) =>
+      context.onRebalance({ role: 'received', moves, level: view.facts?.level ?? Number.NaN }),
   })
   const look = new Look({
     ...options,
@@ -174,7 +191,6 @@ export function assemble(context: PartsContext): Parts {
   const recovery = new Recovery({ ...options, dealer, clock, recorder, logger })
   const failover = new Failover({
     ...options,
-    ...facts,
     dealer,
     told,
     records,
@@ -186,12 +202,32 @@ export function assemble(context: PartsContext): Parts {
     logger,
   })
   const unreadWatch = new UnreadWatch({ ...options, deliveries, ownership, logger })
-  const progressWatch = new ProgressWatch({ ...options, ownership, operations: streamChanges, clock, logger })
+  const withdrawals = (): Withdrawals => new Withdrawals({ ownership, operations: streamChanges, logger })
+  const progressWatch = new ProgressWatch({
+    ...options,
+    ownership,
+    withdrawals: withdrawals(),
+    clock,
+    logger,
+  })
+  const rebalancer = new Rebalancer({
+    ...options,
+    scripts,
+    ownership,
+    deliveries,
+    streamChanges,
+    withdrawals: withdrawals(),
+    clock,
+    recorder,
+    logger,
+    onEvent: context.onRebalance,
+  })
   const probe = new Probe({
     ...options,
     scripts,
     connection: commands,
     keys,
+    view,
     clock,
     recorder,
     logger,
@@ -204,6 +240,7 @@ export function assemble(context: PartsContext): Parts {
       failover.resume()
       await housekeeping.sweepIfWanted(signal)
     },
+    onRoster: (lines) => rebalancer.plan(lines),
     onWon: (lines) => housekeeping.tidy(lines),
   })
   const reader = new LbsReader({
@@ -236,7 +273,9 @@ export function assemble(context: PartsContext): Parts {
       probe.hearSilence()
     },
     onMessage: (message) => {
+      if (message.type === 'plan') return rebalancer.hearPlan()
       recorder.expiryEvent({ source: 'failover' })
+      view.hear(message.level, message.living)
       failover.hearWaiting(message)
     },
     onReconnect: () => void hints.refresh(),
@@ -254,6 +293,8 @@ export function assemble(context: PartsContext): Parts {
     streamChanges,
     told,
     facts,
+    view,
+    rebalancer,
     sessions,
     persistence,
     deadConsumers,

@@ -16,7 +16,9 @@ import {
   type TerminationReason,
 } from '@redis-stream-client/notifs'
 import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
+import type { RebalanceEvent } from './agents/rebalancer.js'
 import { Deadline } from './async/deadline.js'
+import { levelOf, shareAt } from './decisions/water-level.js'
 import { logFailures } from './failure-log.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
@@ -30,6 +32,7 @@ import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { messageOf } from './redis/redis-errors.js'
 import { ServiceDeadLetters } from './service-dead-letters.js'
 import { resolveServiceKeys } from './service-keys.js'
+import type { Session } from './session/session.js'
 import { giveBackStreams } from './shutdown.js'
 import { Supervisor } from './supervisor.js'
 
@@ -40,6 +43,8 @@ const LAST_RELEASES_MS = 1000
 export interface ClientEvents {
   /** The session's state has changed. */
   session: (state: SessionState) => void
+  /** Streams are moved so that each client has its share. */
+  rebalance: (event: RebalanceEvent) => void
   /** An entry went to the dead letters. */
   deadLetter: (letter: DeadLetter) => void
   /** Something went wrong that the client goes on after, or that ended it. */
@@ -89,6 +94,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       recorder: guardRecorder(options.metrics, failures.recorderFailed),
       logger,
       onDeadLetter: (letter) => this.emit('deadLetter', letter),
+      onRebalance: (event) => this.emit('rebalance', event),
       onReaderExhausted: (error) => {
         this.#report(error)
         void this.#shutDown('retries-exhausted', error)
@@ -211,6 +217,37 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     return this.#shutDown('closed')
   }
 
+  /**
+   * Has streams moved now, however little the clients are off their shares, without waiting until the same clients have
+   * been there for a while. Resolves when the owners are being asked, with how many streams there are to move and how
+   * many a client of weight 1 is to have. Rejects with SESSION_LOST, CLOSED, REDIS_ERROR.
+   */
+  async rebalance(): Promise<{ moves: number; level: number }> {
+    const { persistence, rebalancer, scripts, view } = this.#parts
+    const session = this.#sessionFor('rebalance')
+    const roster = await persistence.send('read the roster', session, () =>
+      scripts.roster({ withEnds: true }),
+    )
+    view.read(roster)
+    return await rebalancer.plan(roster, { isForced: true })
+  }
+
+  /**
+   * Takes nothing more and gives back every stream, as `rebalance` does, while the session goes on: before a machine is
+   * emptied. Owners are asked by their signals (code REBALANCING); streams whose signal nobody has read are given back at
+   * once. Resolves when this client owns nothing. Rejects with SESSION_LOST, CLOSED, REDIS_ERROR; it stays drained then
+   * too, also in later sessions.
+   */
+  async drain(): Promise<void> {
+    const { facts, ownership, persistence, rebalancer, scripts } = this.#parts
+    ownership.isDraining = true
+    const session = this.#sessionFor('drain')
+    await persistence.send('drain', session, () => scripts.beginSession(session, facts()))
+    const roster = await persistence.send('read the roster', session, () => scripts.roster())
+    await rebalancer.drain(levelOf(roster, session.consumer))
+    this.#sessionFor('drain')
+  }
+
   /** `await using`: as `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
@@ -227,7 +264,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   health(): ClientHealth {
-    const { commands, deliveries, heartbeats, hints, ownership, reader } = this.#parts
+    const { commands, deliveries, facts, heartbeats, hints, ownership, reader, rebalancer, view } =
+      this.#parts
     const { session, state } = this.#supervisor
     return withJsonForm({
       id: this.id,
@@ -238,6 +276,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       capacity: ownership.capacity,
       untold: deliveries.countUntold(ownership.streams.values()),
       oldestUnreadMs: deliveries.oldestUnreadMs,
+      fleet: view.facts,
+      share: view.facts === null ? null : shareAt(view.facts.level, { ...this.#options, ...facts() }),
+      moving: rebalancer.moving,
+      unmovable: deliveries.countUnmovable(ownership.streams.values()),
+      draining: ownership.isDraining,
       queueRoom: this.#broker.room,
       lastReadAtMs: reader.lastReadAtMs,
       lastError: this.#lastError,
@@ -296,6 +339,13 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const code = error instanceof StreamClientError ? error.code : null
     this.#lastError = { message: error.message, code, atMs: Date.now() }
     this.emit('error', error)
+  }
+
+  /** The session that is held now, for an operation that needs one. */
+  #sessionFor(operation: string): Session {
+    const { session } = this.#supervisor
+    if (this.#closing !== undefined || !session?.isHeld()) throw this.#withoutSession(operation)
+    return session
   }
 
   #withoutSession(operation: string): StreamClientError {

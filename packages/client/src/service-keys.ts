@@ -20,6 +20,7 @@ const SINGLE_KEYS = {
   protocol: 'protocol',
   level: 'level',
   housekeeping: 'housekeeping',
+  plan: 'plan',
   // of the worker
   deadRecords: 'dead-records',
   announced: 'announced',
@@ -64,6 +65,8 @@ export interface ServiceKeys {
   readonly level: string
   /** Where the slow tidying goes on. */
   readonly housekeeping: string
+  /** How streams are to be moved, and since when the clients have been the same. */
+  readonly plan: string
   /** What the heartbeat key of a client begins with: its client id follows. */
   readonly heartbeatPrefix: string
   /** The channel on which clients say that entries wait for an owner. */
@@ -116,6 +119,7 @@ export function resolveServiceKeys(service: string, { onCluster }: { onCluster: 
     protocol: singleKey(service, 'protocol'),
     level: singleKey(service, 'level'),
     housekeeping: singleKey(service, 'housekeeping'),
+    plan: singleKey(service, 'plan'),
     heartbeatPrefix,
     failoverChannel: `${service}-failover`,
     // The name's alphabet holds no glob character: nothing is left to escape.

@@ -3,10 +3,12 @@ import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { sleep } from './async/sleep.js'
 import { backoffMs } from './decisions/backoff.js'
+import { dampedForMs } from './decisions/member-facts.js'
+import { SETTLE_MS } from './decisions/water-level.js'
 import type { SafeLogger } from './logger.js'
 import type { Parts } from './parts.js'
 import { isTransient, messageOf } from './redis/redis-errors.js'
-import { PROTOCOL } from './redis/service-scripts.js'
+import { PROTOCOL, type SessionBeginning } from './redis/service-scripts.js'
 import type { Outage } from './session/outage.js'
 import { sessionLost } from './session/persist.js'
 import type { Session } from './session/session.js'
@@ -46,12 +48,16 @@ async function runAgents(
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { deadConsumers, failover, look, probe, progressWatch, reader, recovery } = parts
+  const { deadConsumers, failover, look, probe, progressWatch, reader, rebalancer, recovery } = parts
   try {
     await deadConsumers.removeExcess(session)
-    const former = await beginSession(session, parts)
-    const agents = [failover, reader, look, probe, progressWatch].map((agent) => agent.run(session, signal))
-    await Promise.all([recovery.run(session, signal, former), ...agents])
+    const { former, restarts } = await beginSession(session, parts)
+    const dampedMs = dampedForMs(restarts, SETTLE_MS)
+    failover.damp(dampedMs)
+    const agents = [failover, reader, look, probe, progressWatch, rebalancer].map((agent) =>
+      agent.run(session, signal),
+    )
+    await Promise.all([recovery.run(session, signal, dampedMs > 0 ? [] : former), ...agents])
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')
@@ -60,21 +66,21 @@ async function runAgents(
 }
 
 /**
- * Makes the group and the session's consumer, and enters the session among the others. Resolves with the consumers of
- * earlier sessions that have entries pending. Rejects with PROTOCOL_MISMATCH, SESSION_LOST, REDIS_ERROR.
+ * Makes the group and the session's consumer, and enters the session among the others. Resolves with what is known of
+ * earlier sessions. Rejects with PROTOCOL_MISMATCH, SESSION_LOST, REDIS_ERROR.
  */
 export async function beginSession(
   session: Session,
   { facts, persistence, scripts }: Pick<Parts, 'facts' | 'persistence' | 'scripts'>,
-): Promise<readonly string[]> {
+): Promise<SessionBeginning> {
   const answer = await persistence.send('begin the session', session, () =>
-    scripts.beginSession(session, facts),
+    scripts.beginSession(session, facts()),
   )
   if (answer === 'SESSION_LOST') {
     session.end('its heartbeat key holds another value or none')
     throw sessionLost('begin the session', session)
   }
-  if ('former' in answer) return answer.former
+  if ('former' in answer) return answer
   const { protocol } = answer
   throw new StreamClientError(
     'PROTOCOL_MISMATCH',

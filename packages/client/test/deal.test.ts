@@ -143,21 +143,21 @@ describe('the beginning of a session', () => {
   const begin = (session: ConsumerName) => service.scripts.beginSession(session, FACTS)
 
   it('answers earlier sessions of the client that left entries, and forgets those that left none', async () => {
-    expect(await begin(a)).toEqual({ former: [] })
+    expect(await begin(a)).toMatchObject({ former: [] })
     await service.add('s')
     await service.read(a)
     const second = await service.session('a', 't2')
-    expect(await begin(second)).toEqual({ former: [formatConsumer(a)] })
+    expect(await begin(second)).toMatchObject({ former: [formatConsumer(a)] })
     const third = await service.session('a', 't3')
-    expect(await begin(third)).toEqual({ former: [formatConsumer(a)] })
-    expect(await begin(third)).toEqual({ former: [formatConsumer(a)] })
+    expect(await begin(third)).toMatchObject({ former: [formatConsumer(a)] })
+    expect(await begin(third)).toMatchObject({ former: [formatConsumer(a)] })
     expect(await consumers()).not.toContain(formatConsumer(second))
   })
 
   it('enters what the others need to know, which the roster shows', async () => {
     await begin(a)
     const roster = await service.scripts.roster()
-    expect(roster.find(({ consumer }) => consumer === formatConsumer(a))?.facts).toEqual(FACTS)
+    expect(roster.find(({ consumer }) => consumer === formatConsumer(a))?.facts).toMatchObject(FACTS)
     expect(roster.find(({ consumer }) => consumer === formatConsumer(b))?.facts.maxOwnedStreams).toBe(
       Infinity,
     )

@@ -96,6 +96,7 @@ describe('the page of options', () => {
     const names = [
       ...membersOf(source, 'ClientOptions'),
       ...membersOf(source, 'RetryOptions').map((name) => `retry.${name}`),
+      ...membersOf(source, 'RebalanceOptions').map((name) => `rebalance.${name}`),
       ...membersOf(source, 'ReplicaOptions').map((name) => `replicas.${name}`),
     ]
     expect(names.length).toBeGreaterThan(15)
@@ -105,9 +106,10 @@ describe('the page of options', () => {
 
   it('gives the defaults of the resolver', async () => {
     const resolved = resolveOptions({}, { POD_NAME: 'pod-1' })
-    const { retry, ...flat } = resolved
+    const { rebalance, retry, ...flat } = resolved
     const defaults = { ...flat } as Record<string, string | number | null>
     for (const [name, value] of Object.entries(retry)) defaults[`retry.${name}`] = value
+    for (const [name, value] of Object.entries(rebalance ?? {})) defaults[`rebalance.${name}`] = value
     for (const { name, fallback } of await options()) {
       if (!(name in defaults)) continue
       const value = defaults[name]

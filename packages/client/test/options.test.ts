@@ -12,6 +12,8 @@ describe('defaults', () => {
       lbsRecoveryCount: 1000,
       maxOwnedStreams: Number.POSITIVE_INFINITY,
       readCount: 10,
+      rebalance: { settleMs: 5000, movesInFlight: 64, timeoutMs: 10_000 },
+      weight: 1,
       claimMode: 'manual',
       claimStaggerMs: 150,
       maxCrashes: -1,
@@ -55,6 +57,9 @@ describe('the consumer id', () => {
 })
 
 const wrong: [option: string, options: unknown][] = [
+  ['rebalance', { rebalance: 'on' }],
+  ['weight', { weight: -1 }],
+  ['weight', { weight: Number.NaN }],
   ['consumerId', { consumerId: '' }],
   ['consumerId', { consumerId: 'a b' }],
   ['consumerId', { consumerId: 'a\ud800' }],

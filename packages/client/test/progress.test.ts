@@ -17,6 +17,7 @@ import {
 import { guardRecorder } from '../src/metrics.js'
 import { Ownership } from '../src/ownership/ownership.js'
 import { StreamHandle, type StreamOperations } from '../src/ownership/stream-handle.js'
+import { Withdrawals } from '../src/ownership/withdrawals.js'
 import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
@@ -214,7 +215,7 @@ describe('the watch over progress', () => {
     const watch = new ProgressWatch({
       progressTimeoutMs: 100,
       ownership,
-      operations,
+      withdrawals: new Withdrawals({ ownership, operations, logger: silentLogger }),
       clock,
       logger: silentLogger,
     })

@@ -1,7 +1,7 @@
 /** How many streams each client is to have. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { formatMemberFacts, parseMemberFacts } from '../src/decisions/member-facts.js'
+import { dampedForMs, formatMemberFacts, parseMember } from '../src/decisions/member-facts.js'
 import { type LevelLine, levelOf, shareAt, wantedAt, waterLevel } from '../src/decisions/water-level.js'
 
 const limit = fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.nat(50))
@@ -9,7 +9,13 @@ const weight = fc.constantFrom(0, 0.5, 1, 1, 1, 2, 10)
 const members = fc.array(fc.record({ maxOwnedStreams: limit, weight }), { minLength: 1, maxLength: 20 })
 
 function line(consumer: string, pending: number, isAlive: boolean, maxOwnedStreams = Infinity): LevelLine {
-  return { consumer, pending, isAlive, facts: { maxOwnedStreams, weight: 1, heartbeatTtlMs: 2000 } }
+  return {
+    consumer,
+    pending,
+    isAlive,
+    ageMs: 0,
+    facts: { maxOwnedStreams, weight: 1, heartbeatTtlMs: 2000, restarts: 0 },
+  }
 }
 
 describe('the level', () => {
@@ -46,6 +52,23 @@ describe('the level', () => {
   })
 })
 
+describe('a client that crashes again and again', () => {
+  it('is given nothing for a while after each beginning, for ever longer', () => {
+    expect([0, 1, 2, 3, 20].map((restarts) => dampedForMs(restarts, 5000))).toEqual([
+      0, 0, 10_000, 20_000, 600_000,
+    ])
+  })
+
+  it('does not count in the level, unless there is nobody else', () => {
+    const steady = line('a:1', 10, true)
+    const facts = { ...steady.facts, restarts: 2 }
+    const crashing = { ...line('b:1', 0, true), facts }
+    expect(levelOf([steady, crashing])).toEqual({ level: 10, living: 1 })
+    expect(levelOf([steady, { ...crashing, ageMs: 10_000 }])).toEqual({ level: 5, living: 2 })
+    expect(levelOf([crashing, { ...line('c:1', 4, true), facts }])).toEqual({ level: 2, living: 2 })
+  })
+})
+
 describe('a client below the level', () => {
   it('asks for all it lacks, rounded up', () => {
     expect(wantedAt(3.4, 0)).toBe(4)
@@ -67,10 +90,11 @@ describe('what clients know of each other', () => {
       { maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1, heartbeatTtlMs: 2000 },
       { maxOwnedStreams: 3, weight: 0.25, heartbeatTtlMs: 200 },
     ]) {
-      expect(parseMemberFacts(formatMemberFacts(facts))).toEqual(facts)
+      expect(parseMember(formatMemberFacts(facts))).toEqual({ ...facts, restarts: 0 })
+      expect(parseMember(`${formatMemberFacts(facts)} 7 1700000000000`)).toMatchObject({ restarts: 7 })
     }
     for (const text of ['', 'nonsense', '1 2']) {
-      expect(parseMemberFacts(text)).toMatchObject({ maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1 })
+      expect(parseMember(text)).toMatchObject({ maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1 })
     }
   })
 })

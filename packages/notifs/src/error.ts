@@ -21,6 +21,7 @@ export const ERROR_CODES = [
   'PROTOCOL_MISMATCH',
   'REPLICAS_BEHIND',
   'DEAD_LETTER_GONE',
+  'REBALANCING',
   'CLOSED',
   'REDIS_ERROR',
 ] as const

@@ -47,10 +47,11 @@ export type Notification = StreamAdded | StreamExpired | StreamDisowned | Stream
 
 /**
  * Why a stream is not owned any more: the client's session ended (`session-lost`), another owner has it
- * (`taken-over`), its entry is not in the LBS any more (`entry-gone`), or it was neither committed nor touched for
- * `progressTimeoutMs` (`no-progress`) and goes to another client.
+ * (`taken-over`), its entry is not in the LBS any more (`entry-gone`), it was neither committed nor touched for
+ * `progressTimeoutMs` (`no-progress`), or its owner was asked to give it back because others have fewer streams, and has
+ * not done so in time (`rebalanced`). After the last two it goes to another client.
  */
-export type DisownReason = 'session-lost' | 'taken-over' | 'entry-gone' | 'no-progress'
+export type DisownReason = 'session-lost' | 'taken-over' | 'entry-gone' | 'no-progress' | 'rebalanced'
 
 /**
  * Why the client shut down: `done()` was called, `close()` was called, the signal given to `init` aborted, or

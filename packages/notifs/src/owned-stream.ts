@@ -36,7 +36,8 @@ export interface OwnedStream extends LbsInfo {
   /**
    * Aborts when ownership ends; its reason is a {@link StreamClientError} that says why. It is made at first
    * use and is the same object afterwards; made after the end, it is aborted already. A client that closes waits
-   * (within its limit) for the owners that asked for it.
+   * (within its limit) for the owners that asked for it. While the stream is still owned it aborts with CLOSED (the client
+   * closes) or REBALANCING (others have fewer streams): commit, then release or finish the stream.
    */
   readonly signal: AbortSignal
 

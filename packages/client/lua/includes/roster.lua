@@ -2,10 +2,10 @@
 -- Those without pending entries that have been silent for silent_ms are dead: a living one shows itself all the time.
 -- Needs: lbs, group, heartbeat_prefix, members, silent_ms, now_ms. Reading a key past its TTL deletes it and publishes
 -- `expired` at once.
--- Returns {{consumer, pending, 1 if alive, ms, facts}, ...} of those that are alive or have entries pending.
+-- Returns {{consumer, pending, 1 if alive, ms, facts, age}, ...} of those that are alive or have entries pending.
 --   ms: of the living what their keys have left, or -2 without with_ends; of the others how long what waits under them
 --       is kept from everybody but nobody in particular, see includes/waiting.lua
---   facts: of the living, what their session has entered (begin-session.lua)
+--   facts, age: of the living, what their session has entered and how long ago it began in ms (begin-session.lua)
 --- @include session
 --- @include consumers
 --- @include waiting
@@ -57,11 +57,12 @@ local function read_roster(with_ends)
     if alive then
       local client_id = string.match(fact.name, '^(.*):[^:]+$')
       local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
-      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
-      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+      local entered, began_ms = string.match(texts[client_id] or '', '^(.-(%d+));')
+      local age_ms = began_ms and math.max(0, tonumber(now_ms) - tonumber(began_ms)) or 0
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered or '', age_ms }
     elseif fact.pending > 0 then
       local wait_ms = wait_of(fact.name, '')
-      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '', 0 }
     end
   end
   return roster

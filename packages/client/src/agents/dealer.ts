@@ -3,10 +3,12 @@
  * Nobody else is dealt the same entries.
  */
 import type { Clock } from '../decisions/clock.js'
+import { isPool, POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { DeadLetters } from '../ownership/dead-letters.js'
 import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
+import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import {
   type FoundEntry,
@@ -40,6 +42,8 @@ export interface DealerContext {
   readonly lbsIdleTimeMs: number
   /** An entry was met that is not in the LBS any more: its stream may have to be freed. */
   readonly onGone: () => void
+  /** Streams have come from clients that had more than their share. */
+  readonly onMoved: (count: number) => void
   /** Entries may have been dealt to this session and their answer lost. */
   readonly onLostAnswer: () => void
 }
@@ -54,12 +58,14 @@ export interface Portion {
 
 export interface DealtEntries {
   readonly entries: readonly ReadableEntry[]
+  /** How long each entry has waited, by its id. */
+  readonly waitedMs: ReadonlyMap<string, number>
   readonly mayBeMore: boolean
   /** How long what was asked for is kept from this client. */
   readonly waitMs: number
 }
 
-export interface TakenEntries extends Omit<DealtEntries, 'entries'> {
+export interface TakenEntries extends Omit<DealtEntries, 'entries' | 'waitedMs'> {
   readonly dealt: number
   /** Streams that are new to this client. */
   readonly won: number
@@ -84,7 +90,8 @@ export class Dealer {
     const startMs = clock.now().monotonicMs
     ownership.reserve(portion.count)
     try {
-      const { entries, mayBeMore, waitMs } = await this.deal(session, portion, 'take')
+      const { entries, mayBeMore, waitedMs, waitMs } = await this.deal(session, portion, 'take')
+      const dealtMs = clock.now().monotonicMs
       const taken = entries.length === 0 ? [] : await taker.take(session, entries, 'dealt')
       const durationMs = clock.now().monotonicMs - startMs
       let won = 0
@@ -92,8 +99,10 @@ export class Dealer {
         recorder.claimAttempt({ outcome: each.outcome, durationMs })
         if (each.outcome !== 'taken' || !each.isNew) continue
         won++
+        this.#noteOrigin(each.stream, portion.from, (waitedMs.get(each.stream.idInLbs) ?? 0) - dealtMs)
         await deliveries.streamAdded(each.stream, signal)
       }
+      if (portion.from === POOL_OF_REBALANCED && won > 0) this.#context.onMoved(won)
       return { dealt: entries.length, won, mayBeMore, waitMs }
     } finally {
       ownership.unreserve(portion.count)
@@ -125,7 +134,15 @@ export class Dealer {
     const { gone, mayBeMore, waitMs } = dealt
     if (gone > 0) this.#context.onGone()
     const entries = await lbs.decode(dealt.entries)
-    return { entries: await this.#readableOf(session, entries), mayBeMore, waitMs }
+    const waitedMs = new Map(entries.map(({ id }, index) => [id, dealt.waitedMs[index] as number]))
+    return { entries: await this.#readableOf(session, entries), waitedMs, mayBeMore, waitMs }
+  }
+
+  /** `givenBackMs`: on the clock of this process. */
+  #noteOrigin(stream: StreamHandle, from: string, givenBackMs: number): void {
+    const { clock, recorder } = this.#context
+    if (from === POOL_OF_REBALANCED) stream.markMoved()
+    if (isPool(from)) recorder.ownerlessGap({ durationMs: clock.now().monotonicMs + givenBackMs })
   }
 
   /**

@@ -11,7 +11,7 @@ import type { StreamExpired } from '@redis-stream-client/notifs'
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { clientIdOf, isPool } from '../decisions/consumer-name.js'
-import type { FailoverMessage } from '../decisions/failover-message.js'
+import type { WaitingMessage } from '../decisions/failover-message.js'
 import { shareAt, wantedAt } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
@@ -53,7 +53,7 @@ export interface FailoverContext {
   readonly logger: SafeLogger
 }
 
-type Waiting = Omit<FailoverMessage, 'type'>
+type Waiting = Omit<WaitingMessage, 'type'>
 
 interface Pull {
   readonly consumer: string
@@ -69,6 +69,7 @@ export class Failover implements Agent {
   #session: Session | undefined
   #signal: AbortSignal | undefined
   #youngUntilMs = 0
+  #dampedUntilMs = 0
   /** Consumers that are being pulled from, each with what was heard of it meanwhile. */
   readonly #pulling = new Map<string, Waiting | null>()
   /** Consumers that are pulled from again in a while. */
@@ -116,6 +117,15 @@ export class Failover implements Agent {
     })
   }
 
+  /** The session is one of many that have begun of late: for a while others come first. */
+  damp(ms: number): void {
+    this.#dampedUntilMs = this.#nowMs() + ms
+  }
+
+  get #isDamped(): boolean {
+    return this.#nowMs() < this.#dampedUntilMs
+  }
+
   /** Takes up what was put off for want of room. */
   resume(): void {
     if (this.#room === 0) return
@@ -128,7 +138,7 @@ export class Failover implements Agent {
     const { consumer, level, living } = waiting
     await this.#takeForgotten(session, signal, consumer)
     const held = this.#held
-    const share = shareAt(level ?? Number.POSITIVE_INFINITY, this.#context)
+    const share = this.#isDamped ? held : shareAt(level ?? Number.POSITIVE_INFINITY, this.#context)
     const target = held + wantedAt(share, held)
     const result = await this.#pull(session, signal, { consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)

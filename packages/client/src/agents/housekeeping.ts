@@ -12,7 +12,7 @@ import { BATCH_LIMIT, type RosterLine, type ServiceScripts } from '../redis/serv
 import type { ServiceKeys } from '../service-keys.js'
 import type { DeadConsumers } from './dead-consumers.js'
 
-/** One page in about this many rounds. */
+/** One page in this many rounds, whoever wins them. */
 const ROUNDS_PER_PAGE = 10
 const PAGE = 500
 
@@ -20,14 +20,13 @@ export interface HousekeepingContext {
   readonly scripts: ServiceScripts
   readonly records: LockRecords
   readonly deadConsumers: DeadConsumers
+  readonly probeIntervalMs: number
   readonly connection: Connection
   readonly keys: ServiceKeys
 }
 
 export class Housekeeping {
   readonly #context: HousekeepingContext
-  /** Won rounds until the next page: not the same for clients that begin together. */
-  #roundsLeft = Math.floor(Math.random() * ROUNDS_PER_PAGE)
   #isSweepWanted = false
 
   constructor(context: HousekeepingContext) {
@@ -56,15 +55,18 @@ export class Housekeeping {
 
   /** For the winner of a round. */
   async tidy(roster: readonly RosterLine[]): Promise<void> {
-    const { connection, deadConsumers, keys, records, scripts } = this.#context
-    if (this.#roundsLeft-- > 0) return
-    this.#roundsLeft = ROUNDS_PER_PAGE - 1
+    const { connection, deadConsumers, keys, probeIntervalMs, records, scripts } = this.#context
     const text = await connection.run((redis) => redis.get(keys.housekeeping))
-    const [, recordCursor = '0', memberCursor = '0'] = /^(\d+) (\d+)$/.exec(text ?? '') ?? []
+    const [, recordCursor = '0', memberCursor = '0', lastMs = '0'] =
+      /^(\d+) (\d+) (\d+)$/.exec(text ?? '') ?? []
+    // Another clock may have written it: one far ahead counts as long ago.
+    if (Math.abs(Date.now() - Number(lastMs)) < ROUNDS_PER_PAGE * probeIntervalMs) return
     const nextRecords = await this.#sweepPage(recordCursor, roster)
     const { clientIds, next: nextMembers } = await records.membersPage(memberCursor, BATCH_LIMIT)
     if (clientIds.length > 0) await scripts.forgetMembers(clientIds)
-    await connection.run((redis) => redis.set(keys.housekeeping, `${nextRecords} ${nextMembers}`))
+    await connection.run((redis) =>
+      redis.set(keys.housekeeping, `${nextRecords} ${nextMembers} ${Date.now()}`),
+    )
     await deadConsumers.removeOld()
   }
 

@@ -9,7 +9,7 @@
 
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
-import { encodeFailoverMessage, type FailoverMessage } from '../decisions/failover-message.js'
+import { encodeFailoverMessage, type WaitingMessage } from '../decisions/failover-message.js'
 import { Repeats } from '../decisions/repeats.js'
 import { type FleetLevel, formatLevel, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
@@ -20,6 +20,7 @@ import { isFallen, type RosterLine, type ServiceScripts } from '../redis/service
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
+import type { FleetView } from './fleet-view.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
 const AFTER_END_MS = 2
@@ -45,9 +46,12 @@ export interface ProbeContext {
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  readonly onWaiting: (message: FailoverMessage) => void
+  readonly view: FleetView
+  readonly onWaiting: (message: WaitingMessage) => void
   /** Called every round, won or not. */
   readonly onRound: (signal: AbortSignal) => Promise<void>
+  /** Called with the roster by the winner of a round, before it watches for ends. */
+  readonly onRoster: (roster: readonly RosterLine[]) => Promise<unknown>
   /** Called with the roster by the winner of a round. */
   readonly onWon: (roster: readonly RosterLine[]) => Promise<void>
 }
@@ -124,7 +128,8 @@ export class Probe implements Agent {
     if (roster === null) return
     const dead = await this.#tellAll(roster)
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
-    await this.#writeLevel(levelOf(roster))
+    await this.#writeLevel(this.#context.view.read(roster))
+    await this.#context.onRoster(roster)
     await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
     if (!signal.aborted) await onWon(roster)
   }

@@ -15,6 +15,10 @@ export function clientIdOf(consumer: string): string {
   return colon > 0 ? consumer.slice(0, colon) : consumer
 }
 
+/** Where entries wait for anybody: given back by owners that leave or have no room, or had more than their share. */
+export const POOL = 'pool:0'
+export const POOL_OF_REBALANCED = 'pool:1'
+
 /** Whether entries wait under this name for whoever takes them: no client has it, see lua/includes/waiting.lua. */
 export function isPool(consumer: string): boolean {
   return consumer.startsWith('pool:') || consumer.startsWith('pool-')

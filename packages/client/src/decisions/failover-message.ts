@@ -1,8 +1,15 @@
 /** What clients tell each other on `<service>-failover`. All of it is a hint: whoever hears it asks a script. */
 import { z } from 'zod'
 
+export type FailoverMessage = WaitingMessage | PlanMessage
+
+/** There is a plan that says which clients give how many streams: see rebalance-plan.ts. */
+export interface PlanMessage {
+  readonly type: 'plan'
+}
+
 /** Entries wait for an owner under a consumer that is dead, or in the pool. */
-export interface FailoverMessage {
+export interface WaitingMessage {
   readonly type: 'waiting'
   readonly consumer: string
   /** How many streams each client is to have, see water-level.ts; null where that is not known, or without a bound. */
@@ -11,12 +18,15 @@ export interface FailoverMessage {
   readonly living: number | null
 }
 
-const schema = z.object({
-  type: z.literal('waiting'),
-  consumer: z.string(),
-  level: z.number().nonnegative().nullable(),
-  living: z.number().nonnegative().nullable(),
-})
+const schema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('plan') }),
+  z.object({
+    type: z.literal('waiting'),
+    consumer: z.string(),
+    level: z.number().nonnegative().nullable(),
+    living: z.number().nonnegative().nullable(),
+  }),
+])
 
 export function encodeFailoverMessage(message: FailoverMessage): string {
   return JSON.stringify(message)

@@ -3,15 +3,20 @@
  * `w × level` streams, or as many as it may own if that is less. The level is the one at which these shares add up to
  * everything that has, or waits for, an owner; as when water fills vessels of different heights.
  */
-import type { MemberFacts } from './member-facts.js'
+import { dampedForMs, type Member, type MemberFacts } from './member-facts.js'
 
 /** A consumer of the group. */
 export interface LevelLine {
   readonly consumer: string
   readonly pending: number
   readonly isAlive: boolean
-  readonly facts: MemberFacts
+  readonly facts: Member
+  /** How long ago the session began. */
+  readonly ageMs: number
 }
+
+/** So long a fleet must have been the same, and a client that crashes again and again must have lived. */
+export const SETTLE_MS = 5000
 
 export interface FleetLevel {
   /** Infinity if all clients together may not own what there is. */
@@ -20,9 +25,14 @@ export interface FleetLevel {
   readonly living: number
 }
 
-/** The level of a roster. `without`: a consumer that is about to leave and gets no share. */
+/**
+ * The level of a roster. `without`: a consumer that is about to leave and gets no share. Clients that crash again and
+ * again get none either, unless there is nobody else.
+ */
 export function levelOf(roster: readonly LevelLine[], without?: string): FleetLevel {
-  const receivers = roster.filter((line) => line.isAlive && line.consumer !== without)
+  const living = roster.filter((line) => line.isAlive && line.consumer !== without)
+  const steady = living.filter((line) => !isDamped(line))
+  const receivers = steady.length > 0 ? steady : living
   const total = roster.reduce((sum, line) => sum + line.pending, 0)
   return {
     level: waterLevel(
@@ -31,6 +41,11 @@ export function levelOf(roster: readonly LevelLine[], without?: string): FleetLe
     ),
     living: receivers.length,
   }
+}
+
+/** Whether a client has begun so often of late that it is to be given nothing yet. */
+export function isDamped({ ageMs, facts }: LevelLine, settleMs: number = SETTLE_MS): boolean {
+  return ageMs < dampedForMs(facts.restarts, settleMs)
 }
 
 /** The level at which the shares of these clients add up to `total`; Infinity if they never do. */

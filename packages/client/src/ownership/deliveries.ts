@@ -1,6 +1,6 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
 import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
-import { isUnread, oldestUnreadMs } from '@redis-stream-client/notifs/internal'
+import { isUnread, oldestUnreadMs, retract } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
 import { added } from './notices.js'
@@ -34,6 +34,23 @@ export class Deliveries {
       if (!stream.isAnnounced || isUnread(this.#broker, stream)) count++
     }
     return count
+  }
+
+  /** Whether the application has not read of a stream yet. */
+  isUnread(stream: StreamHandle): boolean {
+    return isUnread(this.#broker, stream)
+  }
+
+  /** How many of these streams cannot be asked to move: their application has read of them, and not their signal. */
+  countUnmovable(streams: Iterable<StreamHandle>): number {
+    let count = 0
+    for (const stream of streams) if (!stream.hasSignal && !isUnread(this.#broker, stream)) count++
+    return count
+  }
+
+  /** Takes back a StreamAdded that nobody has read. True if there was one. */
+  retract(stream: StreamHandle): boolean {
+    return retract(this.#broker, stream)
   }
 
   /** Resolves when it is queued, or will never be: the stream was disowned, the signal aborted, the broker closed. */

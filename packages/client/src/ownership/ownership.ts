@@ -46,8 +46,12 @@ export class Ownership {
     this.#context = context
   }
 
+  /** True once this client takes nothing any more, though its session goes on. */
+  isDraining = false
+
   /** How many more streams this client may own. */
   get capacity(): number {
+    if (this.isDraining) return 0
     return Math.max(0, this.#context.maxOwnedStreams - this.#streams.size - this.#reserved)
   }
 
@@ -58,6 +62,7 @@ export class Ownership {
 
   /** How many of the places reserved are more than allowed: a claim was faster than a read sent before it. */
   get excess(): number {
+    if (this.isDraining) return this.held
     return Math.max(0, this.#streams.size + this.#reserved - this.#context.maxOwnedStreams)
   }
 
@@ -129,6 +134,11 @@ export class Ownership {
     if (this.#streams.get(stream.dataStreamName) === stream) this.#streams.delete(stream.dataStreamName)
     const durationMs = this.#context.clock.now().monotonicMs - stream.takenAtMs
     this.#context.recorder.streamFinished({ operation, durationMs })
+  }
+
+  /** Wakes those who wait for a change. */
+  noteChange(): void {
+    this.#changed()
   }
 
   #changed(): void {

@@ -1,9 +1,15 @@
 /** Carries out `commit`, `done` and `release` of owned streams: calls of the same turn travel together. */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
+import { POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
 import type { FleetLevel } from '../decisions/water-level.js'
 import type { SafeRecorder } from '../metrics.js'
-import { BATCH_LIMIT, type ChangeAnswer, type ServiceScripts } from '../redis/service-scripts.js'
+import {
+  BATCH_LIMIT,
+  type ChangeAnswer,
+  type ReleaseRules,
+  type ServiceScripts,
+} from '../redis/service-scripts.js'
 import { type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { Ownership } from './ownership.js'
@@ -65,20 +71,28 @@ export class StreamChanges implements StreamOperations {
       ),
     bytesOfName,
   )
-  /** Streams that this client may be given again: because it leaves, has no room, or was asked to give them back. */
+  /** Streams that this client may be given again: because it leaves, or has no room. */
   readonly #handovers = new MicroBatch<Release, Result>(
     BATCH_LIMIT,
-    (items) => this.#release(items, 0),
+    (items) => this.#release(items, { level: this.levelWithoutUs }),
+    bytesOfName,
+  )
+  /** Streams that owners were asked to give back, because others have fewer. */
+  readonly #moves = new MicroBatch<Release, Result>(
+    BATCH_LIMIT,
+    (items) => this.#release(items, { level: this.levelOfPlan, pool: POOL_OF_REBALANCED }),
     bytesOfName,
   )
   /** Streams that the application does not want: the others come first. */
   readonly #releases = new MicroBatch<Release, Result>(
     BATCH_LIMIT,
-    (items) => this.#release(items, this.#context.lbsIdleTimeMs),
+    (items) => this.#release(items, { ownMs: this.#context.lbsIdleTimeMs }),
     bytesOfName,
   )
   /** What the others are told when the client leaves; before that what the last round has found. */
   levelWithoutUs: FleetLevel | null = null
+  /** What the others are told of streams that owners were asked to give back. */
+  levelOfPlan: FleetLevel | null = null
 
   /** True once the client leaves: it is not given anything any more. */
   isLeaving = false
@@ -97,17 +111,17 @@ export class StreamChanges implements StreamOperations {
   }
 
   async release(stream: StreamHandle): Promise<void> {
-    const isHandover = this.isLeaving || stream.isSurplus || stream.isAskedToStop
-    const batch = isHandover ? this.#handovers : this.#releases
+    const isHandover = this.isLeaving || stream.isSurplus
+    const batch = isHandover ? this.#handovers : stream.isAskedToStop ? this.#moves : this.#releases
     await this.#leave(stream, 'release', () => batch.add({ stream }))
   }
 
-  #release(items: readonly Release[], ownMs: number): Promise<Result[]> {
+  #release(items: readonly Release[], rules: ReleaseRules): Promise<Result[]> {
     return this.#send('release', items, (session, part) =>
       this.#context.scripts.release(
         session,
         part.map(({ stream }) => stream),
-        { level: this.levelWithoutUs, ownMs },
+        rules,
       ),
     )
   }

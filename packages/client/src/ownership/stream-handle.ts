@@ -49,6 +49,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   #commits: number
   #isAnnounced = false
   #isSurplus = false
+  #isMoved = false
   /** When it was taken, committed or touched last; monotonic. */
   #progressAtMs: number
   #controller: AbortController | undefined
@@ -167,14 +168,28 @@ export class StreamHandle implements OwnedStream, Tenure {
     return this.#controller !== undefined
   }
 
-  /** True if its owner was asked to come to an end. */
-  get isAskedToStop(): boolean {
-    return this.#stopReason !== undefined
-  }
-
   /** True if it was taken only to be given back for want of room. */
   get isSurplus(): boolean {
     return this.#isSurplus
+  }
+
+  /** True if it came from a client that had more than its share. */
+  get isMoved(): boolean {
+    return this.#isMoved
+  }
+
+  markMoved(): void {
+    this.#isMoved = true
+  }
+
+  /** How ownership has ended, if it has. */
+  get endedBy(): OwnershipEnd | undefined {
+    return this.#ended
+  }
+
+  /** True if its owner was asked to come to an end. */
+  get isAskedToStop(): boolean {
+    return this.#stopReason !== undefined
   }
 
   markSurplus(): void {
@@ -253,6 +268,7 @@ const ENDS: Record<Exclude<OwnershipEnd, 'session-lost'>, string> = {
   release: 'its owner has given it back',
   'taken-over': 'another owner has it',
   'entry-gone': 'its entry has left the LBS',
+  rebalanced: 'others had fewer streams, and its owner did not give it back in time',
   'no-progress': 'it was neither committed nor touched for progressTimeoutMs',
 }
 

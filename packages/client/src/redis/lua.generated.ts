@@ -3,6 +3,10 @@
 export const beginSessionLua: string = `local lbs, heartbeat, members, protocol = unpack(KEYS)
 local group, client_id, token, version, facts = unpack(ARGV)
 local MAX_FORMER = 16
+local FORGOTTEN_AFTER_MS = 60000
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
 local function remove_if_empty(consumer)
   if #redis.call('XPENDING', lbs, group, '-', '+', 1, consumer) == 0 then
     redis.call('XGROUP', 'DELCONSUMER', lbs, group, consumer)
@@ -23,8 +27,16 @@ if made.err and not string.find(made.err, 'BUSYGROUP') then
   redis.call('XGROUP', 'CREATE', lbs, group, '0', 'MKSTREAM') -- refused: this says so, with the line
 end
 redis.call('XGROUP', 'CREATECONSUMER', lbs, group, client_id .. ':' .. token)
-local answer, former = { 'OK' }, {}
-local tokens = string.match(redis.call('HGET', members, client_id) or '', ';(.*)$') or ''
+local member = redis.call('HGET', members, client_id) or ''
+local tokens = string.match(member, ';(.*)$') or ''
+local restarts, began_ms = string.match(member, ' (%d+) (%d+);')
+if not restarts then
+  restarts, began_ms = 0, now_ms
+elseif string.match(tokens, '^%S+') ~= token then
+  local forgotten = math.floor((tonumber(now_ms) - tonumber(began_ms)) / FORGOTTEN_AFTER_MS)
+  restarts, began_ms = math.max(0, tonumber(restarts) + 1 - forgotten), now_ms
+end
+local answer, former = { 'OK', tonumber(restarts) }, {}
 for earlier in string.gmatch(tokens, '%S+') do
   local consumer = client_id .. ':' .. earlier
   if earlier ~= token and #former < MAX_FORMER then
@@ -36,7 +48,8 @@ for earlier in string.gmatch(tokens, '%S+') do
     end
   end
 end
-redis.call('HSET', members, client_id, facts .. ';' .. table.concat({ token, unpack(former) }, ' '))
+local entered = string.format('%s %d %s', facts, restarts, began_ms)
+redis.call('HSET', members, client_id, entered .. ';' .. table.concat({ token, unpack(former) }, ' '))
 return answer`
 
 export const buryCopiedLua: string = `local lbs, heartbeat, heartbeat_prefix = unpack(KEYS)
@@ -295,7 +308,6 @@ local function is_living(consumer)
   end
   return living[consumer]
 end
-local POOL = 'pool:0'
 local function round_up(ms, grid_ms)
   return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
 end
@@ -357,7 +369,7 @@ for _, row in ipairs(rows) do
   end
   local entry = row[3] >= idle_ms and find_entry(row[1])
   if entry then
-    dealt[#dealt + 1] = entry
+    dealt[#dealt + 1] = { entry[1], entry[2], row[3] }
     ids[#ids + 1] = row[1]
   elseif entry == nil then
     redis.call('XACK', lbs, group, row[1])
@@ -379,7 +391,6 @@ local group, client_id, token, channel, level = unpack(ARGV)
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local POOL = 'pool:0'
 local function round_up(ms, grid_ms)
   return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
 end
@@ -429,8 +440,8 @@ else
     redis.call('HDEL', members, client_id)
   end
 end
-if channel ~= '' and has_pending(POOL) then
-  tell(POOL)
+if channel ~= '' and has_pending('pool:0') then
+  tell('pool:0')
 end
 return removed`
 
@@ -601,6 +612,39 @@ for i = 2, #ARGV do
 end
 return forgotten`
 
+export const planLua: string = `local plan_key = KEYS[1]
+local members, settle_ms, moves, plan, stands_ms, channel, message, is_forced = unpack(ARGV)
+local FIRST_PAUSE_MS, GREATEST_PAUSE_MS = 1000, 60000
+local clock = redis.call('TIME')
+local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local now = tonumber(now_ms)
+moves = tonumber(moves)
+local function field(name)
+  return redis.call('HGET', plan_key, name)
+end
+if field('members') ~= members then
+  redis.call('DEL', plan_key)
+  redis.call('HSET', plan_key, 'members', members, 'since', now_ms)
+end
+redis.call('PEXPIRE', plan_key, stands_ms)
+local settled_ms = now - tonumber(field('since'))
+if settled_ms < tonumber(settle_ms) then
+  return tonumber(settle_ms) - settled_ms
+end
+local before = tonumber(field('moves') or 0)
+local times = tonumber(field('times') or 0)
+local wait_ms = tonumber(field('next') or 0) - now
+local is_progress = before == 0 or moves < before
+if wait_ms > 0 and not is_progress and is_forced ~= '1' then
+  return wait_ms
+end
+times = is_progress and 0 or times + 1
+local pause_ms = math.min(FIRST_PAUSE_MS * 2 ^ math.min(times, 10), GREATEST_PAUSE_MS)
+redis.call('HSET', plan_key, 'plan', plan, 'moves', moves, 'times', times, 'next', string.format('%.0f', now + pause_ms))
+redis.pcall('PUBLISH', channel, message) -- a hint: whoever may not publish gives what it has too much itself
+return 0`
+
 export const probeLua: string = `local lbs, heartbeat_prefix, members, probe = unpack(KEYS)
 local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
@@ -627,7 +671,6 @@ local function read_consumers()
   end
   return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
 end
-local POOL = 'pool:0'
 local function round_up(ms, grid_ms)
   return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
 end
@@ -681,11 +724,12 @@ local function read_roster(with_ends)
     if alive then
       local client_id = string.match(fact.name, '^(.*):[^:]+$')
       local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
-      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
-      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+      local entered, began_ms = string.match(texts[client_id] or '', '^(.-(%d+));')
+      local age_ms = began_ms and math.max(0, tonumber(now_ms) - tonumber(began_ms)) or 0
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered or '', age_ms }
     elseif fact.pending > 0 then
       local wait_ms = wait_of(fact.name, '')
-      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '', 0 }
     end
   end
   return roster
@@ -693,14 +737,13 @@ end
 return read_roster(true)`
 
 export const releaseLua: string = `local heartbeat, locks, lbs, level_key, checkpoints = unpack(KEYS, 1, 5)
-local client_id, token, group, channel, own_ms, level = unpack(ARGV, 1, 6)
+local client_id, token, group, channel, pool_or_ms, level = unpack(ARGV, 1, 6)
 local FIRST, FIRST_BACKLOG = 7, 6
 local consumer = client_id .. ':' .. token
 local NAMES_AT_A_TIME = 4
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local now_ms = string.format('%.0f', math.floor(now_us / 1000))
-local POOL = 'pool:0'
 local function round_up(ms, grid_ms)
   return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
 end
@@ -850,9 +893,9 @@ local function release(waiting, stream, id, fence)
   return 'OK'
 end
 local function pool_name()
-  local ms = tonumber(own_ms)
-  if ms == 0 then
-    return POOL
+  local ms = tonumber(pool_or_ms)
+  if not ms then
+    return pool_or_ms
   end
   local until_ms = round_up(tonumber(now_ms) + ms, math.ceil(ms / NAMES_AT_A_TIME))
   return string.format('pool-%s:0-%s-0', client_id, until_ms)
@@ -964,7 +1007,6 @@ local function read_consumers()
   end
   return redis.call('XINFO', 'CONSUMERS', lbs, group) -- refused: this says so, with the line
 end
-local POOL = 'pool:0'
 local function round_up(ms, grid_ms)
   return string.format('%.0f', math.ceil(ms / grid_ms) * grid_ms)
 end
@@ -1018,11 +1060,12 @@ local function read_roster(with_ends)
     if alive then
       local client_id = string.match(fact.name, '^(.*):[^:]+$')
       local left = with_ends and redis.call('PTTL', heartbeat_prefix .. client_id) or -2
-      local entered = string.match(texts[client_id] or '', '^(.-);') or ''
-      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered }
+      local entered, began_ms = string.match(texts[client_id] or '', '^(.-(%d+));')
+      local age_ms = began_ms and math.max(0, tonumber(now_ms) - tonumber(began_ms)) or 0
+      roster[#roster + 1] = { fact.name, fact.pending, 1, left, entered or '', age_ms }
     elseif fact.pending > 0 then
       local wait_ms = wait_of(fact.name, '')
-      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '' }
+      roster[#roster + 1] = { fact.name, fact.pending, 0, wait_ms, '', 0 }
     end
   end
   return roster

@@ -4,8 +4,10 @@
  * clients for long. A script that has spent its bytes answers only for the first of what it was given: `take` and `bury`
  * then answer with fewer, and the caller sends the rest; the others send the rest themselves.
  */
-import type { ConsumerName } from '../decisions/consumer-name.js'
-import { formatMemberFacts, type MemberFacts, parseMemberFacts } from '../decisions/member-facts.js'
+import { type ConsumerName, POOL } from '../decisions/consumer-name.js'
+import { encodeFailoverMessage } from '../decisions/failover-message.js'
+import { formatMemberFacts, type Member, type MemberFacts, parseMember } from '../decisions/member-facts.js'
+import { decodePlan, encodePlan, type RebalancePlan } from '../decisions/rebalance-plan.js'
 import { type FleetLevel, formatLevel } from '../decisions/water-level.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
@@ -37,6 +39,7 @@ const scripts = {
   sweep: new Script(lua.sweepLua),
   removeConsumers: new Script(lua.removeConsumersLua),
   forgetMembers: new Script(lua.forgetMembersLua),
+  plan: new Script(lua.planLua),
 }
 
 /** How many replicas have to have what owners write, and how long to wait for them. */
@@ -113,7 +116,9 @@ export interface RosterLine {
   /** How long what waits under a dead consumer is kept from the others: see lua/includes/waiting.lua. */
   readonly opensInMs: number
   /** What a living session has entered. */
-  readonly facts: MemberFacts
+  readonly facts: Member
+  /** How long ago a living session began. */
+  readonly ageMs: number
 }
 
 /** Which entries to deal, and to what end. See lua/deal.lua. */
@@ -128,10 +133,36 @@ export interface DealRules {
   readonly greatestMs: number
 }
 
+export interface PlanRules {
+  /** Which clients there are. */
+  readonly members: string
+  readonly settleMs: number
+  readonly moves: number
+  readonly standsMs: number
+  readonly isForced: boolean
+}
+
+export interface ReleaseRules {
+  /** What the others are told; null for what the winner of the last round has found. */
+  readonly level?: FleetLevel | null
+  readonly pool?: string
+  readonly ownMs?: number
+}
+
+/** What a session finds when it begins. */
+export interface SessionBeginning {
+  /** How often sessions of its client have begun of late; the first does not count. */
+  readonly restarts: number
+  /** Consumers of its earlier sessions that have entries pending. */
+  readonly former: readonly string[]
+}
+
 export type Dealt =
   | 'SESSION_LOST'
   | {
       readonly entries: RawEntry[]
+      /** How long each has waited under the consumer it was dealt from. */
+      readonly waitedMs: number[]
       readonly mayBeMore: boolean
       /** How long what is asked for is kept from the caller. */
       readonly waitMs: number
@@ -149,9 +180,21 @@ type RawTakeAnswer =
   | [status: 'DEAD', reason: string, error: string]
   | [status: 'GONE', fence?: string]
   | [status: Exclude<TakeAnswer['status'], 'TAKEN' | 'DEAD' | 'GONE'>]
-type RawRoster = [consumer: string, pending: number, isAlive: number, ms: number, facts: string][]
-type RawDealt = Buffer | [mayBeMore: number, waitMs: number, gone: number, ...entries: RawEntry[]]
-type RawBeginning = 'SESSION_LOST' | ['PROTOCOL', version: string] | ['OK', ...former: string[]]
+type RawRoster = [
+  consumer: string,
+  pending: number,
+  isAlive: number,
+  ms: number,
+  facts: string,
+  ageMs: number,
+][]
+type RawDealt =
+  | Buffer
+  | [mayBeMore: number, waitMs: number, gone: number, ...entries: [...RawEntry, waitedMs: number][]]
+type RawBeginning =
+  | 'SESSION_LOST'
+  | ['PROTOCOL', version: string]
+  | ['OK', restarts: number, ...former: string[]]
 
 export class ServiceScripts {
   readonly #connection: Connection
@@ -226,13 +269,13 @@ export class ServiceScripts {
   }
 
   /**
-   * Gives streams back: the others are told in the same step, this client is not given them again for `ownMs`.
-   * `level`: what the others are told, null for what the winner of the last round has found.
+   * Gives streams back: the others are told in the same step. They go to a pool, or with `ownMs` to where this client is
+   * not given them again for so long.
    */
   release(
     { clientId, token }: ConsumerName,
     tenures: readonly Tenure[],
-    { level = null, ownMs = 0 }: { readonly level?: FleetLevel | null; readonly ownMs?: number } = {},
+    { level = null, pool = POOL, ownMs }: ReleaseRules = {},
   ): Promise<ChangeAnswer[]> {
     const keys = this.#keys
     return this.#change(
@@ -251,7 +294,7 @@ export class ServiceScripts {
         token,
         keys.group,
         keys.failoverChannel,
-        String(ownMs),
+        ownMs === undefined ? pool : String(ownMs),
         formatLevel(level),
         ...tenures.flatMap(tenureArgs),
       ],
@@ -340,8 +383,14 @@ export class ServiceScripts {
       ],
     )
     if (Buffer.isBuffer(raw)) return 'SESSION_LOST'
-    const [mayBeMore, waitMs, gone, ...entries] = raw
-    return { entries, mayBeMore: mayBeMore === 1, waitMs, gone }
+    const [mayBeMore, waitMs, gone, ...dealt] = raw
+    return {
+      entries: dealt.map(([id, fields]): RawEntry => [id, fields]),
+      waitedMs: dealt.map(([, , waitedMs]) => waitedMs),
+      mayBeMore: mayBeMore === 1,
+      waitMs,
+      gone,
+    }
   }
 
   /**
@@ -351,7 +400,7 @@ export class ServiceScripts {
   async beginSession(
     { clientId, token }: ConsumerName,
     facts: MemberFacts,
-  ): Promise<'SESSION_LOST' | { readonly former: readonly string[] } | { readonly protocol: string }> {
+  ): Promise<'SESSION_LOST' | SessionBeginning | { readonly protocol: string }> {
     const keys = this.#keys
     const raw = await this.#run<RawBeginning>(
       scripts.beginSession,
@@ -359,8 +408,9 @@ export class ServiceScripts {
       [keys.group, clientId, token, PROTOCOL, formatMemberFacts(facts)],
     )
     if (raw === 'SESSION_LOST') return raw
-    const [status, ...rest] = raw
-    return status === 'PROTOCOL' ? { protocol: rest[0] as string } : { former: rest }
+    if (raw[0] === 'PROTOCOL') return { protocol: raw[1] }
+    const [, restarts, ...former] = raw
+    return { restarts, former }
   }
 
   /**
@@ -405,6 +455,38 @@ export class ServiceScripts {
       [keys.group, String(this.#silentMs), clientId, String(winnerMs)],
     )
     return roster === null ? null : readRoster(roster)
+  }
+
+  /**
+   * Publishes a plan, once the same clients have been there for `settleMs`, and again while it is carried out. Answers 0,
+   * or how long to wait.
+   */
+  async publishPlan(
+    plan: RebalancePlan,
+    { isForced, members, moves, settleMs, standsMs }: PlanRules,
+  ): Promise<number> {
+    const { failoverChannel, plan: key } = this.#keys
+    const numbers = [settleMs, moves].map(String) as [string, string]
+    const message = encodeFailoverMessage({ type: 'plan' })
+    return await this.#run(
+      scripts.plan,
+      [key],
+      [
+        members,
+        ...numbers,
+        encodePlan(plan),
+        String(standsMs),
+        failoverChannel,
+        message,
+        isForced ? '1' : '0',
+      ],
+    )
+  }
+
+  /** The plan that stands now. */
+  async plan(): Promise<RebalancePlan | null> {
+    const text = await this.#connection.run((redis) => redis.hget(this.#keys.plan, 'plan'))
+    return text === null ? null : decodePlan(text)
   }
 
   /** Frees those of the streams whose entry is gone and whose owner is dead or nobody; answers which. */
@@ -538,12 +620,13 @@ function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
 }
 
 function readRoster(raw: RawRoster): RosterLine[] {
-  return raw.map(([consumer, pending, isAlive, ms, facts]) => ({
+  return raw.map(([consumer, pending, isAlive, ms, facts, ageMs]) => ({
     consumer,
     pending,
     isAlive: isAlive === 1,
     ttlMs: isAlive === 1 ? ms : -2,
     opensInMs: isAlive === 1 ? 0 : ms,
-    facts: parseMemberFacts(facts),
+    facts: parseMember(facts),
+    ageMs,
   }))
 }

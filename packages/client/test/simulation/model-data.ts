@@ -40,6 +40,8 @@ interface Text {
 
 interface Hash {
   readonly type: 'hash'
+  /** The moment after which it is gone. */
+  endsAtMs: number
   readonly fields: Map<string, string>
 }
 
@@ -123,8 +125,8 @@ export class ModelData {
   }
 
   pexpire(key: string, ttlMs: number): number {
-    const found = this.#find(key, 'string')
-    if (found === undefined) return 0
+    const found = this.#live(key)
+    if (found?.type !== 'string' && found?.type !== 'hash') return 0
     found.endsAtMs = this.nowMs + ttlMs
     return 1
   }
@@ -141,7 +143,13 @@ export class ModelData {
   }
 
   hset(key: string, field: string, value: string): void {
-    const hash = this.#find(key, 'hash') ?? this.#make(key, { type: 'hash', fields: new Map() })
+    const hash =
+      this.#find(key, 'hash') ??
+      this.#make(key, {
+        type: 'hash',
+        endsAtMs: Number.POSITIVE_INFINITY,
+        fields: new Map(),
+      })
     hash.fields.set(field, value)
   }
 
@@ -341,9 +349,9 @@ export class ModelData {
   /** Reading a key past its TTL deletes it. */
   #live(key: string): Value | undefined {
     const value = this.#values.get(key)
-    if (value?.type !== 'string' || value.endsAtMs >= this.nowMs) return value
+    if (value === undefined || !('endsAtMs' in value) || value.endsAtMs >= this.nowMs) return value
     this.#values.delete(key)
-    this.#onExpired(key, value.value)
+    this.#onExpired(key, value.type === 'string' ? value.value : '')
     return undefined
   }
 }

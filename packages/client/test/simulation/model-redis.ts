@@ -110,6 +110,7 @@ class ModelRedis extends EventEmitter {
   callBuffer = (name: string, ...args: unknown[]) => this.#send(name, args).then(inBuffers)
   ping = (...args: unknown[]) => this.#send('ping', args)
   get = (...args: unknown[]) => this.#send('get', args)
+  set = (...args: unknown[]) => this.#send('set', args)
   hget = (...args: unknown[]) => this.#send('hget', args)
   hmget = (...args: unknown[]) => this.#send('hmget', args)
   hscan = (...args: unknown[]) => this.#send('hscan', args)

@@ -34,6 +34,9 @@ export interface ScriptWatch {
 
 const POOL = 'pool:0'
 const NAMES_AT_A_TIME = 4
+const FORGOTTEN_AFTER_MS = 60_000
+const FIRST_PLAN_PAUSE_MS = 1000
+const GREATEST_PLAN_PAUSE_MS = 60_000
 const TIMES_AS_LONG = 4
 const IDLE_WINDOW = 4
 
@@ -91,6 +94,7 @@ export class ModelScripts {
       bury: (keys, args) => this.#bury(keys, args),
       deal: (keys, args) => this.#deal(keys, args),
       'begin-session': (keys, args) => this.#beginSession(keys, args),
+      plan: ([key], args) => this.#plan(key as string, args),
       'end-session': (keys, args) => this.#endSession(keys, args),
       roster: (keys, [group, silentMs, withEnds]) =>
         this.#roster(keys, group as string, Number(silentMs), withEnds === '1'),
@@ -131,17 +135,54 @@ export class ModelScripts {
     if (met === null) data.set(protocol, version)
     if (!data.hasGroup(lbs, group)) data.xgroupCreate(lbs, group)
     data.xgroupCreateConsumer(lbs, group, `${clientId}:${token}`)
-    const earlier = (data.hget(members, clientId)?.split(';')[1] ?? '')
-      .split(' ')
-      .filter((each) => each !== '')
+    const [before = '', tokens = ''] = data.hget(members, clientId)?.split(';') ?? []
+    const earlier = tokens.split(' ').filter((each) => each !== '')
     const former = earlier.filter((each) => {
       if (each === token) return false
       if (this.#hasPending(lbs, group, `${clientId}:${each}`)) return true
       data.xgroupDelConsumer(lbs, group, `${clientId}:${each}`)
       return false
     })
-    data.hset(members, clientId, `${facts};${[token, ...former].join(' ')}`)
-    return ['OK', ...former.map((each) => `${clientId}:${each}`)]
+    const [, restartsBefore, beganBefore] = / (\d+) (\d+)$/.exec(before) ?? []
+    const isAgain = earlier[0] === token
+    const forgotten = Math.floor((data.nowMs - Number(beganBefore)) / FORGOTTEN_AFTER_MS)
+    const counted = isAgain ? Number(restartsBefore) : Math.max(0, Number(restartsBefore) + 1 - forgotten)
+    const restarts = restartsBefore === undefined ? 0 : counted
+    const beganMs = restartsBefore !== undefined && isAgain ? beganBefore : data.nowMs
+    data.hset(members, clientId, `${facts} ${restarts} ${beganMs};${[token, ...former].join(' ')}`)
+    return ['OK', restarts, ...former.map((each) => `${clientId}:${each}`)]
+  }
+
+  #plan(key: string, args: readonly string[]): number {
+    const [members, settleMs, moves, plan, standsMs, channel, message, isForced] = args as [
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+      string,
+    ]
+    const data = this.#data
+    if (data.hget(key, 'members') !== members) {
+      data.del(key)
+      data.hset(key, 'members', members)
+      data.hset(key, 'since', String(data.nowMs))
+    }
+    data.pexpire(key, Number(standsMs))
+    const settledMs = data.nowMs - Number(data.hget(key, 'since'))
+    if (settledMs < Number(settleMs)) return Number(settleMs) - settledMs
+    const before = Number(data.hget(key, 'moves') ?? 0)
+    const waitMs = Number(data.hget(key, 'next') ?? 0) - data.nowMs
+    const isProgress = before === 0 || Number(moves) < before
+    if (waitMs > 0 && !isProgress && isForced !== '1') return waitMs
+    const times = isProgress ? 0 : Number(data.hget(key, 'times') ?? 0) + 1
+    const pauseMs = Math.min(FIRST_PLAN_PAUSE_MS * 2 ** Math.min(times, 10), GREATEST_PLAN_PAUSE_MS)
+    const fields = { plan, moves, times: String(times), next: String(data.nowMs + pauseMs) }
+    for (const [field, value] of Object.entries(fields)) data.hset(key, field, value)
+    this.#publish(channel, message)
+    return 0
   }
 
   #endSession(keys: readonly string[], args: readonly string[]): number {
@@ -197,7 +238,7 @@ export class ModelScripts {
       .xpending(lbs, group)
       .filter((row) => row.consumer === from)
       .slice(0, limit)
-    const dealt: [string, Fields][] = []
+    const dealt: [string, Fields, number][] = []
     let gone = 0
     let isFull = false
     for (const row of rows) {
@@ -210,7 +251,7 @@ export class ModelScripts {
         gone++
         continue
       }
-      dealt.push([row.id, fields])
+      dealt.push([row.id, fields, row.idleMs])
     }
     for (const [id] of dealt) {
       data.xclaim(lbs, group, to, id)
@@ -411,7 +452,7 @@ export class ModelScripts {
 
   #release(keys: readonly string[], args: readonly string[]): Answer {
     const [heartbeat, locks, lbs, levelKey, checkpoints] = keys as [string, string, string, string, string]
-    const [clientId, token, group, channel, ownMs, level] = args as [
+    const [clientId, token, group, channel, poolOrMs, level] = args as [
       string,
       string,
       string,
@@ -421,8 +462,9 @@ export class ModelScripts {
     ]
     const data = this.#data
     const isAlive = data.get(heartbeat) === token
-    const untilMs = roundUp(data.nowMs + Number(ownMs), Math.ceil(Number(ownMs) / NAMES_AT_A_TIME))
-    const pool = ownMs === '0' ? POOL : `pool-${clientId}:0-${untilMs}-0`
+    const ownMs = Number(poolOrMs)
+    const untilMs = roundUp(data.nowMs + ownMs, Math.ceil(ownMs / NAMES_AT_A_TIME))
+    const pool = Number.isNaN(ownMs) ? poolOrMs : `pool-${clientId}:0-${untilMs}-0`
     const released: string[] = []
     const freeable = new Map<string, { stream: string; waiting: Waiting }>()
     const answers = partsOf(args, 6, 3).map(([stream, id, fence], index) => {
@@ -532,8 +574,11 @@ export class ModelScripts {
       const isAlive = !isSilent && this.#isLiving(prefix, name)
       if (!isAlive && pending === 0) return []
       const leftMs = withEnds ? data.pttl(prefix + clientOf(name)) : -2
-      const facts = isAlive ? (data.hget(members, clientOf(name))?.split(';')[0] ?? '') : ''
-      return [[name, pending, isAlive ? 1 : 0, isAlive ? leftMs : this.#waitOf(name, '').waitMs, facts]]
+      if (!isAlive) return [[name, pending, 0, this.#waitOf(name, '').waitMs, '', 0]]
+      const facts = data.hget(members, clientOf(name))?.split(';')[0] ?? ''
+      const beganMs = /(\d+)$/.exec(facts)?.[1]
+      const ageMs = beganMs === undefined ? 0 : Math.max(0, data.nowMs - Number(beganMs))
+      return [[name, pending, 1, leftMs, facts, ageMs]]
     })
   }
 

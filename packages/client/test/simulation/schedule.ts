@@ -152,6 +152,7 @@ class Schedule {
       claimStaggerMs: random.pick([0, 10, 50]),
       claimMode: random.pick(['auto', 'manual']),
       closeTimeoutMs: random.pick([0, 100, 400]),
+      rebalance: random.pick(['off', 'cooperative', { settleMs: 100, timeoutMs: 200 }]),
       crashWindowMs: random.pick([100, 60_000]),
       readCount: random.pick([1, 3, 10]),
       notificationBufferSize: random.pick([1, 3, 500]),

@@ -9,6 +9,7 @@ import { type FoundEntry, Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'
 import {
   type DealRules,
+  type RosterLine,
   ServiceScripts,
   type TakeAnswer,
   type TakeRules,
@@ -346,13 +347,15 @@ export class ServiceCommands {
   async #release(): Promise<CommandResult> {
     const session = this.#session()
     const tenures = this.#tenuresOf(session)
-    const ownMs = this.#random.pick([0, 0, FOR_EVER_MS])
-    const result = await this.#run(`release ${describe(session, tenures)} ${ownMs}`, (side, index) =>
-      side.scripts.release(
-        session,
-        tenures.map((tenure) => tenureOf(tenure, side, index)),
-        { ownMs },
-      ),
+    const rules = this.#random.pick([{}, { pool: 'pool:1' }, { ownMs: FOR_EVER_MS }])
+    const result = await this.#run(
+      `release ${describe(session, tenures)} ${JSON.stringify(rules)}`,
+      (side, index) =>
+        side.scripts.release(
+          session,
+          tenures.map((tenure) => tenureOf(tenure, side, index)),
+          rules,
+        ),
     )
     this.#tenures = this.#tenures.filter((each) => each.session !== session || !tenures.includes(each))
     return result
@@ -508,6 +511,7 @@ function byName([a]: readonly [string, unknown], [b]: readonly [string, unknown]
   return a < b ? -1 : 1
 }
 
-function sorted(roster: readonly { readonly consumer: string }[]): unknown[] {
-  return [...roster].sort((a, b) => (a.consumer < b.consumer ? -1 : 1))
+function sorted(lines: readonly RosterLine[]): RosterLine[] {
+  const roster = lines.map((line) => ({ ...line, ageMs: 0 }))
+  return roster.sort((a, b) => (a.consumer < b.consumer ? -1 : 1))
 }
