@@ -1,4 +1,4 @@
-/** @redis-stream-client/client: each data stream owned by one client at a time. */
+/** @redis-stream-client/client: each data stream is owned by one client at a time. */
 export {
   type DecodeOptions,
   type DisownReason,
