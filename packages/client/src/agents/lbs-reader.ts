@@ -145,8 +145,10 @@ export class LbsReader implements Agent {
 
   async #read(session: Session, connection: Connection, count: number): Promise<RawEntry[]> {
     const { blockMs, keys } = this.#context
+    // By `callBuffer`, because the types of ioredis 5 know no xreadgroupBuffer.
     const reply = await connection.run((redis) =>
-      redis.xreadgroupBuffer(
+      redis.callBuffer(
+        'xreadgroup',
         'GROUP',
         keys.group,
         session.consumer,

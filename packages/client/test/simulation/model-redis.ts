@@ -120,7 +120,6 @@ class ModelRedis extends EventEmitter {
   xinfo = (...args: unknown[]) => this.#send('xinfo', args)
   xrange = (...args: unknown[]) => this.#send('xrange', args)
   xreadgroup = (...args: unknown[]) => this.#send('xreadgroup', args)
-  xreadgroupBuffer = (...args: unknown[]) => this.#send('xreadgroup', args).then(inBuffers)
 
   #send(name: string, args: readonly unknown[]): Promise<unknown> {
     const link = this.#link
