@@ -26,7 +26,7 @@ function start(
     written.push(drafted.checkpoint)
     drafted.stored()
   }
-  const stream = { dataStreamName: 's', idInLbs: '9-0' } as OwnedStream
+  const stream = { dataStreamName: 's', idInLbs: '9-0', touch: ignore } as unknown as OwnedStream
   const run = new StreamRun(stream, {} as never, { save, ...writer } as unknown as CheckpointWriter, {
     bufferUse: { records: 0 },
     readCount: 100,
