@@ -63,7 +63,7 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no probe',
     patches: [
       {
-        from: 'await this.#round(session, signal, isFirst)',
+        from: 'await this.#round(session, signal)',
         to: 'await Promise.resolve()',
       },
     ],
@@ -116,8 +116,10 @@ export const WEAKENINGS: readonly Weakening[] = [
     package: 'worker',
     patches: [
       {
-        from: 'const records = this.#next(run);',
-        to: 'const records = this.#next(run); run.pass(records.at(-1).id, records.length); await run.commit();',
+        from: 'const attempt = new Attempt(portion,',
+        to:
+          'run.pass(portion.records.at(-1).id, portion.records.length, portion.isLast); await run.commit(); ' +
+          'const attempt = new Attempt(portion,',
       },
     ],
     faults: ['kill'],
