@@ -2,6 +2,7 @@
 import { StreamClientError } from '@redis-stream-client/notifs'
 import type { Logger } from 'pino'
 import { z } from 'zod'
+import { GREATEST_TIMER_MS } from './async/timer.js'
 import { DEFAULT_LIMITS, type LbsLimits } from './decisions/lbs-limits.js'
 import { SETTLE_MS } from './decisions/water-level.js'
 import type { MetricsRecorder } from './metrics.js'
@@ -138,8 +139,6 @@ const LEAST_PROGRESS_TIMEOUT_MS = 100
 const DEFAULT_CLOSE_TIMEOUT_MS = 10_000
 const DEFAULT_MOVES_IN_FLIGHT = 64
 const GREATEST_WEIGHT = 1000
-/** setTimeout fires at once for anything longer. */
-const GREATEST_DURATION_MS = 2 ** 31 - 1
 /** What Redis takes as one value. */
 const GREATEST_VALUE_BYTES = 512 * 1024 * 1024
 
@@ -149,7 +148,7 @@ const whole = (least: number, greatest: number = Number.MAX_SAFE_INTEGER) =>
       error: `must be a whole number from ${least} to ${greatest}`,
     })
     .optional()
-const duration = (leastMs: number) => whole(leastMs, GREATEST_DURATION_MS)
+const duration = (leastMs: number) => whole(leastMs, GREATEST_TIMER_MS)
 const choice = <const T extends string>(...values: T[]) =>
   z.enum(values, { error: `must be one of ${values.map((value) => `'${value}'`).join(', ')}` }).optional()
 
@@ -160,7 +159,7 @@ const limits = {
 const producerSchema = z.strictObject(limits)
 const replicas = z.strictObject(
   // Not `whole`: both have to be there.
-  { count: whole(1, 1000).unwrap(), timeoutMs: whole(1, GREATEST_DURATION_MS).unwrap() },
+  { count: whole(1, 1000).unwrap(), timeoutMs: whole(1, GREATEST_TIMER_MS).unwrap() },
   { error: 'must be an object with count and timeoutMs' },
 )
 const schema = z.strictObject({

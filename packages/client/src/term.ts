@@ -1,7 +1,7 @@
 /** Everything that happens between the beginning and the end of one session. */
 import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
-import { sleep } from './async/sleep.js'
+import { aborted, sleep } from './async/sleep.js'
 import { backoffMs } from './decisions/backoff.js'
 import { dampedForMs } from './decisions/member-facts.js'
 import { SETTLE_MS } from './decisions/water-level.js'
@@ -10,7 +10,7 @@ import type { Parts } from './parts.js'
 import { isTransient, messageOf } from './redis/redis-errors.js'
 import { PROTOCOL, type SessionBeginning } from './redis/service-scripts.js'
 import type { Outage } from './session/outage.js'
-import { sessionLost } from './session/persist.js'
+import { endLost } from './session/persist.js'
 import type { Session } from './session/session.js'
 
 const FIRST_PAUSE_MS = 20
@@ -34,7 +34,7 @@ export async function serve(
   if (stop.aborted) stopAgents()
   const heartbeats = session.keep()
   const work = runAgents(session, parts, agents.signal, logger)
-  await ended(session)
+  await aborted(session.signal) // in the timer phase in which trust is over, whatever is under way
   stopAgents()
   stop.removeEventListener('abort', stopAgents)
   taker.addFormer(session)
@@ -76,10 +76,7 @@ export async function beginSession(
   const answer = await persistence.send('begin the session', session, () =>
     scripts.beginSession(session, facts()),
   )
-  if (answer === 'SESSION_LOST') {
-    session.end('its heartbeat key holds another value or none')
-    throw sessionLost('begin the session', session)
-  }
+  if (answer === 'SESSION_LOST') throw endLost('begin the session', session)
   if ('former' in answer) return answer
   const { protocol } = answer
   throw new StreamClientError(
@@ -88,14 +85,6 @@ export async function beginSession(
       `redis-stream-client for all, or stop them all and delete the key that ends in -protocol`,
     { protocol, own: PROTOCOL },
   )
-}
-
-/** Resolves when the session has ended: in the timer phase in which trust is over, whatever is under way. */
-function ended(session: Session): Promise<void> {
-  return new Promise((resolve) => {
-    if (session.signal.aborted) resolve()
-    else session.signal.addEventListener('abort', () => resolve(), { once: true })
-  })
 }
 
 /**

@@ -1,7 +1,5 @@
 /** What a handler throws to say how it wants to be treated. Anything else it throws is retried as configured. */
-
-/** setTimeout fires at once for anything longer. */
-export const GREATEST_DELAY_MS: number = 2 ** 31 - 1
+import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
 
 /** Trying again is useless: the record goes to the dead letters at once. */
 export class NonRetryableError extends Error {
@@ -31,8 +29,8 @@ export function retryAfter(
   message: string = `try again after ${delayMs} ms`,
   options?: ErrorOptions,
 ): RetryAfterError {
-  if (!(delayMs >= 0 && delayMs <= GREATEST_DELAY_MS)) {
-    throw new RangeError(`retryAfter takes 0 to ${GREATEST_DELAY_MS} milliseconds, got ${delayMs}`)
+  if (!(delayMs >= 0 && delayMs <= GREATEST_TIMER_MS)) {
+    throw new RangeError(`retryAfter takes 0 to ${GREATEST_TIMER_MS} milliseconds, got ${delayMs}`)
   }
   return new RetryAfterError(delayMs, message, options)
 }
@@ -45,7 +43,7 @@ export function isNonRetryable(thrown: unknown): boolean {
 /** The delay that what was thrown asks for; null if it asks for none that a timer can keep. */
 export function askedDelayMs(thrown: unknown): number | null {
   const delayMs = readOr(null, () => (thrown instanceof RetryAfterError ? thrown.delayMs : null))
-  return typeof delayMs === 'number' && delayMs >= 0 && delayMs <= GREATEST_DELAY_MS ? delayMs : null
+  return typeof delayMs === 'number' && delayMs >= 0 && delayMs <= GREATEST_TIMER_MS ? delayMs : null
 }
 
 /** What `read` answers, or `otherwise` if it throws. */

@@ -1,5 +1,6 @@
 /** The options of a producer: what they are, their defaults, and one pure function that checks them. */
 import { StreamClientError } from '@redis-stream-client/client'
+import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
 
 export interface ProducerOptions {
   /** `needed` (default): the first record assigns the stream, and a later one if it was finished. `never`: only `announce` does. */
@@ -31,7 +32,6 @@ export interface ResolvedProducerOptions {
   readonly commandTimeoutMs: number
 }
 
-const GREATEST_DURATION_MS = 2 ** 31 - 1
 /** The greatest string Redis takes by default (proto-max-bulk-len). */
 const GREATEST_RECORD_BYTES = 512 * 1024 * 1024
 
@@ -70,10 +70,10 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
     mayCutUncommitted,
     maxRecordBytes: whole('maxRecordBytes', 1024 * 1024, GREATEST_RECORD_BYTES),
     maxLen: options.maxLen === undefined ? null : whole('maxLen', 1, Number.MAX_SAFE_INTEGER),
-    idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_DURATION_MS),
+    idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_TIMER_MS),
     maxInFlight: whole('maxInFlight', 1000, 1_000_000),
     maxInFlightBytes: whole('maxInFlightBytes', 64 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
-    commandTimeoutMs: whole('commandTimeoutMs', 10_000, GREATEST_DURATION_MS),
+    commandTimeoutMs: whole('commandTimeoutMs', 10_000, GREATEST_TIMER_MS),
   }
 }
 

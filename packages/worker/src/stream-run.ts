@@ -11,10 +11,9 @@
  * The handler is only ever called with the first of the buffer, which is the record after the position.
  */
 import type { OwnedStream } from '@redis-stream-client/client'
-import type { Fence } from '@redis-stream-client/client/internal'
+import { type Fence, GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
 import type { Attempt } from './attempt.js'
 import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
-import { GREATEST_DELAY_MS } from './failures.js'
 import { type BufferUse, RecordBuffer } from './record-buffer.js'
 import { comparePositions } from './stream-position.js'
 import { type CommitFacts, StreamProgress } from './stream-progress.js'
@@ -232,7 +231,7 @@ export class StreamRun {
     if (this.failure === null) return
     const { dueAtMs, lastAtMs } = this.failure
     // The clock of the last owner may have been ahead of ours: never for longer than it wanted to wait.
-    const delayMs = Math.min(dueAtMs - Date.now(), dueAtMs - lastAtMs, GREATEST_DELAY_MS)
+    const delayMs = Math.min(dueAtMs - Date.now(), dueAtMs - lastAtMs, GREATEST_TIMER_MS)
     if (delayMs > 0) this.pause(delayMs)
   }
 

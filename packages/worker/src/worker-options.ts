@@ -1,5 +1,6 @@
 /** The options of a worker: what they are, their defaults, and one pure function that checks them. */
 import { type ClientOptions, StreamClientError } from '@redis-stream-client/client'
+import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { RecordContext } from './record-context.js'
@@ -131,9 +132,6 @@ export interface ResolvedWorkerOptions {
   readonly lagIntervalMs: number
 }
 
-/** setTimeout fires at once for anything longer. */
-const GREATEST_DURATION_MS = 2 ** 31 - 1
-
 const whole = (least: number, greatest: number = Number.MAX_SAFE_INTEGER) =>
   z.custom<number>((value) => isWhole(value, least, greatest), {
     error: `must be a whole number from ${least} to ${greatest}`,
@@ -143,7 +141,7 @@ const limit = (least: number) =>
     (value) => value === Infinity || (Number.isSafeInteger(value) && (value as number) >= least),
     { error: `must be a whole number of at least ${least}, or Infinity` },
   )
-const duration = (leastMs: number) => whole(leastMs, GREATEST_DURATION_MS)
+const duration = (leastMs: number) => whole(leastMs, GREATEST_TIMER_MS)
 const between = (least: number, greatest: number) =>
   z.custom<number>((value) => typeof value === 'number' && value >= least && value <= greatest, {
     error: `must be a number from ${least} to ${greatest}`,
@@ -157,8 +155,8 @@ const object = z.custom<object>((value) => typeof value === 'object' && value !=
 const rate = z.strictObject(
   {
     records: whole(1),
-    perMs: z.custom<number>((value) => isWhole(value, 1000, GREATEST_DURATION_MS) && value % 1000 === 0, {
-      error: `must be a multiple of 1000, at most ${GREATEST_DURATION_MS}`,
+    perMs: z.custom<number>((value) => isWhole(value, 1000, GREATEST_TIMER_MS) && value % 1000 === 0, {
+      error: `must be a multiple of 1000, at most ${GREATEST_TIMER_MS}`,
     }),
   },
   { error: 'must be an object with records and perMs' },

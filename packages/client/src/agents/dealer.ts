@@ -20,7 +20,7 @@ import {
 } from '../redis/lbs.js'
 import { BATCH_LIMIT, type DealRules, type ServiceScripts } from '../redis/service-scripts.js'
 import { entryParts } from '../session/entry-parts.js'
-import { type Persistence, sessionLost } from '../session/persist.js'
+import { endLost, type Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 
 /** The application has so many staggers to claim what it is told of, and this long at least. */
@@ -127,10 +127,7 @@ export class Dealer {
       if (tries++ > 0) this.#context.onLostAnswer()
       return scripts.deal(session, portion.from, portion.count, rules)
     })
-    if (dealt === 'SESSION_LOST') {
-      session.end('its heartbeat key holds another value or none')
-      throw sessionLost('have entries dealt', session)
-    }
+    if (dealt === 'SESSION_LOST') throw endLost('have entries dealt', session)
     const { gone, mayBeMore, waitMs } = dealt
     if (gone > 0) this.#context.onGone()
     const entries = await lbs.decode(dealt.entries)

@@ -8,7 +8,7 @@
  */
 
 import type { StreamExpired } from '@redis-stream-client/notifs'
-import { sleep } from '../async/sleep.js'
+import { aborted, sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { clientIdOf, isPool } from '../decisions/consumer-name.js'
 import type { WaitingMessage } from '../decisions/failover-message.js'
@@ -86,10 +86,7 @@ export class Failover implements Agent {
     this.#session = session
     this.#signal = signal
     this.#youngUntilMs = this.#nowMs() + YOUNG_ROUNDS * this.#context.probeIntervalMs
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
+    await aborted(signal)
     this.#session = undefined
     this.#postponed.clear()
     this.#context.told.clear()

@@ -16,7 +16,7 @@ import type { Lbs } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
 import type { Persistence } from '../session/persist.js'
-import type { Session } from '../session/session.js'
+import { KEY_LOST, type Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
 import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
@@ -168,7 +168,7 @@ export class Look implements Agent {
       scripts.confirm(session, streams),
     )
     if (answers === 'SESSION_LOST') {
-      session.end('its heartbeat key holds another value or none')
+      session.end(KEY_LOST)
       return
     }
     const gone: StreamHandle[] = []

@@ -11,7 +11,7 @@
  */
 import { createHash } from 'node:crypto'
 import { StreamClientError } from '@redis-stream-client/notifs'
-import { sleep } from '../async/sleep.js'
+import { aborted, sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { isPool } from '../decisions/consumer-name.js'
 import { type Balance, balanceOf, planOf } from '../decisions/rebalance-plan.js'
@@ -100,10 +100,7 @@ export class Rebalancer implements Agent {
   async run(session: Session, signal: AbortSignal): Promise<void> {
     this.#session = session
     this.#signal = signal
-    await new Promise<void>((resolve) => {
-      if (signal.aborted) resolve()
-      else signal.addEventListener('abort', () => resolve(), { once: true })
-    })
+    await aborted(signal)
     this.#session = undefined
     await this.#giving
     this.#asked.clear()

@@ -4,7 +4,7 @@ import type { SafeRecorder } from '../metrics.js'
 import type { Lbs, UnreadableEntry } from '../redis/lbs.js'
 import { messageOf } from '../redis/redis-errors.js'
 import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from '../redis/service-scripts.js'
-import { type Persistence, sessionLost } from '../session/persist.js'
+import { endLost, type Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 
 const LOG_EVERY_MS = 1000
@@ -68,18 +68,13 @@ export class DeadLetters {
     const answer = await persistence.send('write dead letters', session, () =>
       scripts.buryCopied(session, letter.idInLbs),
     )
-    if (answer === 'SESSION_LOST') throw this.#lost(session)
+    if (answer === 'SESSION_LOST') throw endLost('write dead letters', session)
     if (answer === 'LEFT') {
       await persistence.send('drop a copy', session, () => lbs.dropDead(letterId))
     } else {
       this.report(letter)
     }
     return true
-  }
-
-  #lost(session: Session): Error {
-    session.end('its heartbeat key holds another value or none')
-    return sessionLost('write dead letters', session)
   }
 
   /**
@@ -92,7 +87,7 @@ export class DeadLetters {
     const answers = await persistence.send('write dead letters', session, () =>
       scripts.bury(session, entries),
     )
-    if (answers === 'SESSION_LOST') throw this.#lost(session)
+    if (answers === 'SESSION_LOST') throw endLost('write dead letters', session)
     answers.forEach((answer, index) => {
       if (answer === 'BURIED') this.report(letters[index] as DeadLetter)
     })

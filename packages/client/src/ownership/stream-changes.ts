@@ -10,7 +10,7 @@ import {
   type ReleaseRules,
   type ServiceScripts,
 } from '../redis/service-scripts.js'
-import { type Persistence, sessionLost } from '../session/persist.js'
+import { endLost, type Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { Ownership } from './ownership.js'
 import type { StreamHandle, StreamOperations } from './stream-handle.js'
@@ -167,8 +167,7 @@ export class StreamChanges implements StreamOperations {
           },
         )
       case 'SESSION_LOST':
-        session.end('its heartbeat key holds another value or none')
-        throw sessionLost(operation, session)
+        throw endLost(operation, session)
       default:
         answer satisfies never
     }

@@ -17,7 +17,7 @@ import {
   type TakeRules,
   type Tenure,
 } from '../redis/service-scripts.js'
-import { type Persistence, sessionLost } from '../session/persist.js'
+import { endLost, type Persistence, sessionLost } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
@@ -213,10 +213,7 @@ export class StreamTaker {
       if (!(error instanceof StreamClientError) || error.code !== 'REDIS_ERROR') throw error
       return await this.#takeOneByOne(session, entries, mode, isKept, error)
     }
-    if (answers === 'SESSION_LOST') {
-      session.end('its heartbeat key holds another value or none')
-      throw sessionLost('take streams', session)
-    }
+    if (answers === 'SESSION_LOST') throw endLost('take streams', session)
     const taken = answers.map((answer, index) =>
       this.#enter(session, entries[index] as ReadableEntry, answer, isKept),
     )

@@ -40,7 +40,7 @@ export interface ConnectionOptions {
   readonly failures?: number
 }
 
-export interface Deadline {
+export interface CommandDeadline {
   readonly timeoutMs: number
   /** Where the time comes from. */
   readonly timeoutOrigin: string
@@ -54,7 +54,7 @@ export interface ConnectionProblem {
 
 export class Connection {
   readonly redis: RedisLike
-  readonly #deadline: Deadline
+  readonly #deadline: CommandDeadline
   readonly #connectTimeoutMs: number
   readonly #reconnects: boolean
   readonly #readyListeners: (() => void)[] = []
@@ -134,7 +134,7 @@ export class Connection {
    */
   async run<T>(
     command: (redis: RedisLike) => Promise<T>,
-    { timeoutMs, timeoutOrigin }: Deadline = this.#deadline,
+    { timeoutMs, timeoutOrigin }: CommandDeadline = this.#deadline,
   ): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     let received = bytesReceived(this.redis)

@@ -5,7 +5,7 @@ import { backoffMs } from '../decisions/backoff.js'
 import type { SafeLogger } from '../logger.js'
 import type { Lbs } from '../redis/lbs.js'
 import { isMissingGroup, isMistake, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
-import type { Session } from './session.js'
+import { KEY_LOST, type Session } from './session.js'
 
 const FIRST_PAUSE_MS = 10
 const GREATEST_PAUSE_MS = 500
@@ -41,6 +41,15 @@ export class Persistence {
       }
     }
   }
+}
+
+/**
+ * For a session of which Redis has said that its heartbeat key holds another value or none: ends it, and answers the
+ * error to throw.
+ */
+export function endLost(operation: string, session: Session): StreamClientError {
+  session.end(KEY_LOST)
+  return sessionLost(operation, session)
 }
 
 export function sessionLost(operation: string, session: Session | null): StreamClientError {

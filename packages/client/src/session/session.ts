@@ -19,17 +19,19 @@ import { type ConsumerName, formatConsumer } from '../decisions/consumer-name.js
 import { Trust } from '../decisions/trust.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { Deadline } from '../redis/connection.js'
+import type { CommandDeadline } from '../redis/connection.js'
 import { isReply, isTransient, messageOf } from '../redis/redis-errors.js'
 
 /** Each try to extend the key has this share of the TTL to be answered. */
 export const HEARTBEATS_PER_TTL = 4
+/** Why a session is over whose heartbeat key somebody else has. */
+export const KEY_LOST = 'its heartbeat key holds another value or none'
 const RETRY_PAUSES_PER_TTL = 40
 const LEAST_TRY_MS = 50
 
 export interface SessionContext {
   /** Sends one heartbeat. Resolves with false if the key holds something else; rejects if nobody has answered in time. */
-  readonly extend: (deadline: Deadline) => Promise<boolean>
+  readonly extend: (deadline: CommandDeadline) => Promise<boolean>
   readonly heartbeatTtlMs: number
   readonly clock: Clock
   readonly recorder: SafeRecorder
@@ -110,7 +112,7 @@ export class Session implements ConsumerName {
         const isInTime = isOurs && !this.signal.aborted && this.trust.renew(sentAt)
         const outcome = isInTime ? 'extended' : isOurs ? 'late' : 'lost'
         recorder.heartbeat({ outcome, durationMs: this.#since(sentAt), trustLeftMs: this.trust.leftMs() })
-        if (outcome === 'lost') this.end('its heartbeat key holds another value or none')
+        if (outcome === 'lost') this.end(KEY_LOST)
         if (outcome === 'late') this.end('its heartbeat was answered after trust had ended')
         return sentAt.monotonicMs
       } catch (error) {
