@@ -13,6 +13,8 @@ import type { Outage } from './session/outage.js'
 import { endLost } from './session/persist.js'
 import type { Session } from './session/session.js'
 
+/** Names of dead consumers that a session which begins leaves for those who look, and for the slow tidying. */
+const NAMES_KEPT = 100
 const FIRST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 500
 
@@ -50,8 +52,9 @@ async function runAgents(
 ): Promise<void> {
   const { deadConsumers, failover, look, probe, progressWatch, reader, rebalancer, recovery } = parts
   try {
-    await deadConsumers.removeExcess(session)
-    const { former, restarts } = await beginSession(session, parts)
+    const { former, namesInExcess, restarts } = await beginSession(session, parts)
+    // Not where all are alive: when a fleet begins, its clients must not all read of each other.
+    if (namesInExcess > NAMES_KEPT) await deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)
     const agents = [failover, reader, look, probe, progressWatch, rebalancer].map((agent) =>

@@ -42,6 +42,12 @@ const IN_HAND_POLL_MS = 5
 const BEHIND_ALL_IDS = '18446744073709551614-0'
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
+/**
+ * A session that has just begun reads a backlog slowly: others may be about to begin, a deploy or a fleet that comes back
+ * begins all its clients within moments, and whoever is first must not have taken everything by then.
+ */
+const YOUNG_MS = 750
+const YOUNG_PAUSE_MS = 25
 /** A client alone need not leave anything for others: it reads more at a time, up to what one script takes. */
 const SHARE_ALONE = 5
 
@@ -79,6 +85,7 @@ export class LbsReader implements Agent {
   #problem: ConnectionProblem | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
+  #youngUntilMs = 0
   readonly #size = new BatchSize(READ_BYTES)
   /** Failures in a row, also beyond the end of a session. */
   #failures = 0
@@ -106,6 +113,7 @@ export class LbsReader implements Agent {
     const drop = (): void => this.#drop()
     signal.addEventListener('abort', drop, { once: true })
     const inHand: Promise<Error | null>[] = []
+    this.#youngUntilMs = performance.now() + YOUNG_MS
     while (!signal.aborted) {
       try {
         const entries = await this.#readNext(session, signal)
@@ -114,6 +122,7 @@ export class LbsReader implements Agent {
         if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
         const failure = inHand.length < BATCHES_IN_HAND ? null : await inHand.shift()
         if (failure) throw failure
+        if (this.#isYoung && entries.length >= this.#context.readCount) await sleep(YOUNG_PAUSE_MS, signal)
       } catch (error) {
         if (signal.aborted) break
         this.#failures++
@@ -125,6 +134,10 @@ export class LbsReader implements Agent {
     for (const failure of await Promise.all(inHand)) {
       if (failure) this.#reportTaking(failure)
     }
+  }
+
+  get #isYoung(): boolean {
+    return performance.now() < this.#youngUntilMs
   }
 
   async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
@@ -194,7 +207,9 @@ export class LbsReader implements Agent {
 
   #greatestCount(): number {
     const { isAlone, readCount } = this.#context
-    return isAlone() ? Math.max(readCount, Math.min(BATCH_LIMIT, SHARE_ALONE * readCount)) : readCount
+    return isAlone() && !this.#isYoung
+      ? Math.max(readCount, Math.min(BATCH_LIMIT, SHARE_ALONE * readCount))
+      : readCount
   }
 
   /** Has a batch taken at once, and delivers it after the one before. Resolves with what went wrong, or null. */

@@ -153,6 +153,8 @@ export interface ReleaseRules {
 export interface SessionBeginning {
   /** How often sessions of its client have begun of late; the first does not count. */
   readonly restarts: number
+  /** How many consumers the group has beyond one for each client: about as many are dead. */
+  readonly namesInExcess: number
   /** Consumers of its earlier sessions that have entries pending. */
   readonly former: readonly string[]
 }
@@ -194,7 +196,7 @@ type RawDealt =
 type RawBeginning =
   | 'SESSION_LOST'
   | ['PROTOCOL', version: string]
-  | ['OK', restarts: number, ...former: string[]]
+  | ['OK', restarts: number, namesInExcess: number, ...former: string[]]
 
 export class ServiceScripts {
   readonly #connection: Connection
@@ -409,8 +411,8 @@ export class ServiceScripts {
     )
     if (raw === 'SESSION_LOST') return raw
     if (raw[0] === 'PROTOCOL') return { protocol: raw[1] }
-    const [, restarts, ...former] = raw
-    return { restarts, former }
+    const [, restarts, namesInExcess, ...former] = raw
+    return { restarts, namesInExcess, former }
   }
 
   /**

@@ -150,7 +150,8 @@ export class ModelScripts {
     const restarts = restartsBefore === undefined ? 0 : counted
     const beganMs = restartsBefore !== undefined && isAgain ? beganBefore : data.nowMs
     data.hset(members, clientId, `${facts} ${restarts} ${beganMs};${[token, ...former].join(' ')}`)
-    return ['OK', restarts, ...former.map((each) => `${clientId}:${each}`)]
+    const excess = data.xinfoConsumers(lbs, group).length - data.hgetall(members).size
+    return ['OK', restarts, excess, ...former.map((each) => `${clientId}:${each}`)]
   }
 
   #plan(key: string, args: readonly string[]): number {
