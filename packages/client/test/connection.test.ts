@@ -126,6 +126,27 @@ describe('a connection', () => {
     connection.close()
   })
 
+  it('hears it behind sentinels too, and gives one reason one text', async () => {
+    await using own = await RedisServer.start()
+    await using sentinel = await FakeNode.listen()
+    await using proxy = await TcpProxy.listen({ port: sentinel.port })
+    sentinel.master = own
+    const sentinels = [{ host: '127.0.0.1', port: proxy.port }]
+    const template = new Redis({ sentinels, name: 'main', updateSentinels: false, lazyConnect: true })
+    const connection = new Connection(template, { name: 'x', commandTimeoutMs: 500 })
+    await connection.open(5000, never)
+    const admin = own.client()
+    await admin.config('SET', 'maxclients', 1)
+    connection.replace()
+    await expect.poll(() => connection.problem?.message, { timeout: 5000 }).toContain('max number of clients')
+    await proxy.refuse()
+    await expect
+      .poll(() => connection.problem?.message, { timeout: 5000 })
+      .toContain('sentinels are unreachable')
+    expect(connection.problem?.message).not.toContain('Retrying')
+    connection.close()
+  })
+
   it('rejects at once what is sent while it is away', async () => {
     const connection = new Connection(server.client({ lazyConnect: true }), {
       name: 'new',

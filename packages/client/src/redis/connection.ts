@@ -19,13 +19,17 @@ import {
   type RedisLike,
   reconnectDelayMs,
 } from './duplicate.js'
-import { hearGreeting } from './greeting.js'
+import { hearGreeting, peerOf } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
 const OPEN_POLL_MS = 10
 /** How it looks when the other side has closed before it was asked anything. */
 const HUNG_UP = /\b(EPIPE|ECONNRESET)\b/
 const TIMED_OUT = 'Command timed out'
+/** It says that there is no connection, and not why. */
+const NO_REASON = 'Connection is closed.'
+/** Another number each time, behind which one problem would look like many. */
+const NEXT_TRY = / Retrying from scratch after [\d.]+ms\./
 
 export interface ConnectionOptions {
   /** Shown by CLIENT LIST. */
@@ -66,6 +70,7 @@ export class Connection {
   #ends = 0
   #underWay = 0
   #isHearing = false
+  #peer: ReturnType<typeof peerOf> = null
   #wasUsed = false
   #lifeTimer: NodeJS.Timeout | undefined
 
@@ -79,6 +84,9 @@ export class Connection {
     const note = (error: unknown): void => void this.#hear(error)
     this.redis.on('error', note)
     if (isCluster(this.redis)) this.redis.on('node error', note)
+    this.redis.on('connect', () => {
+      this.#peer = peerOf(this.redis) ?? this.#peer
+    })
     this.redis.on('end', () => this.#comeBack())
     this.redis.on('ready', () => {
       const isFirst = !this.#wasReady
@@ -211,7 +219,7 @@ export class Connection {
     const isHungUp = error instanceof Error && HUNG_UP.test(error.message) && this.redis.status !== 'ready'
     if (isHungUp && !this.#isHearing) {
       this.#isHearing = true
-      const greeting = await hearGreeting(this.redis)
+      const greeting = await hearGreeting(this.redis, this.#peer)
       this.#isHearing = false
       this.#note(greeting === null ? error : new Error(greeting, { cause: error }))
     } else if (!this.#isHearing) {
@@ -222,7 +230,9 @@ export class Connection {
   #note(error: unknown): void {
     // A Cluster says only that it has failed to look up the slots; what the last node has said lies inside.
     const { lastNodeError } = error as { lastNodeError?: unknown }
-    this.#lastError = scrub(lastNodeError ?? error)
+    const reason = lastNodeError ?? error
+    if (this.#lastError !== null && messageOf(reason) === NO_REASON) return
+    this.#lastError = scrub(reason)
     this.#lastErrorAtMs = Date.now()
   }
 
@@ -237,7 +247,7 @@ export class Connection {
     const message = messageOf(cause) || String((cause as { code?: unknown }).code)
     const { timeoutMs, timeoutOrigin } = this.#deadline
     if (message === TIMED_OUT) return messageOf(new DeadlineError(timeoutMs, timeoutOrigin))
-    if (!message.includes('ETIMEDOUT')) return message
+    if (!message.includes('ETIMEDOUT')) return message.replace(NEXT_TRY, '')
     return `${message} (the connectTimeout of the ioredis client is ${this.#connectTimeoutMs} ms)`
   }
 }

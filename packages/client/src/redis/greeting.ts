@@ -2,7 +2,7 @@
  * What a server says to whoever connects, before it is asked anything. A Redis that has no place for another client does
  * so and hangs up. ioredis writes first, and then hears only that the connection broke.
  */
-import { createConnection } from 'node:net'
+import { createConnection, type NetConnectOpts, type Socket } from 'node:net'
 import { startTimer } from '../async/timer.js'
 import { isCluster, type RedisLike } from './duplicate.js'
 
@@ -10,12 +10,23 @@ const PATIENCE_MS = 500
 const GREATEST_LENGTH = 200
 const ERROR_REPLY = /^-([A-Z].*)\r\n/
 
-/** Resolves with the error, or null if nothing is said for a while. Never rejects. */
-export function hearGreeting(redis: RedisLike): Promise<string | null> {
-  if (isCluster(redis) || redis.options.tls || redis.options.sentinels) return Promise.resolve(null)
-  const { host, path, port } = redis.options
+/** The other side of a connection that stands, null of one that does not. */
+export function peerOf(redis: RedisLike): NetConnectOpts | null {
+  const { remoteAddress: host, remotePort: port } = (redis as { stream?: Socket }).stream ?? {}
+  return host === undefined || port === undefined ? null : { host, port }
+}
+
+/**
+ * Resolves with the error, or null if nothing is said for a while. `peer` is where the last connection has led to: behind
+ * sentinels the options do not say. Never rejects.
+ */
+export function hearGreeting(redis: RedisLike, peer: NetConnectOpts | null): Promise<string | null> {
+  if (isCluster(redis) || redis.options.tls) return Promise.resolve(null)
+  const { host, path, port, sentinels } = redis.options
+  if (sentinels && peer === null) return Promise.resolve(null)
+  const named = path ? { path } : { port: port ?? 6379, host: host ?? 'localhost' }
   return new Promise((resolve) => {
-    const socket = createConnection(path ? { path } : { port: port ?? 6379, host: host ?? 'localhost' })
+    const socket = createConnection((sentinels && peer) || named)
     let heard = ''
     const end = (): void => {
       clearTimeout(timer)
