@@ -1,4 +1,4 @@
-/** Who is measured, and what each guarantees less than ours, or does besides: the rows of the tables say it. */
+/** What is measured, and what each peer guarantees less than ours, or does besides. The rows of the tables show it. */
 
 export interface Peer {
   readonly name: string

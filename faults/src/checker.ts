@@ -6,7 +6,8 @@
  * 3. A checkpoint is of the job it is given with, and not older than what an earlier owner was told is kept.
  * 4. Nothing was rejected with nobody listening, and no process grew without bound.
  *
- * What is asked of jobs and of records stands in jobs.ts and record-checker.ts. That nothing is lost, that streams are owned again in time and that processes end is seen while the fleet runs (see run.ts).
+ * What is checked of jobs and of records is in jobs.ts and record-checker.ts. That nothing is lost, that streams are owned
+ * again in time and that processes end is checked while the fleet runs (see run.ts).
  * Where Redis itself lost acknowledged writes, 1 may be broken for one TTL after that, and 3 is not asked unless owners
  * waited for a replica; 2 holds.
  */

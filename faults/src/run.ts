@@ -201,7 +201,7 @@ async function finish(world: World): Promise<void> {
   await Promise.all([...world.workers].map((worker) => world.dismissWorker(worker)))
 }
 
-/** With nothing left to do, who has been through all that holds no more than a newcomer. */
+/** With nothing left to do, a process that has been through all faults must hold no more than a new one. */
 async function expectNoGrowth(world: World): Promise<void> {
   const newcomer = await world.addWorker()
   const usual = await newcomer.holdings()

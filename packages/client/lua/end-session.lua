@@ -25,7 +25,7 @@ local function has_pending(name)
   return not pending.err and #pending > 0
 end
 local function tell(name)
-  redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- a hint: whoever may not publish has ended all the same
+  redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- only a hint: without permission to publish the session ends all the same
 end
 
 if channel ~= '' and level == '' then

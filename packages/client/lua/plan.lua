@@ -1,4 +1,4 @@
--- Keeps the plan with which clients come to their shares, for whoever finds that they are not.
+-- Stores and publishes the plan with which clients come to their shares.
 -- Nothing moves before the same clients have been there for a while. A plan that cannot be followed, so that what there is
 -- to move does not get less, is published ever more seldom.
 --
@@ -36,5 +36,5 @@ end
 times = is_progress and 0 or times + 1
 local pause_ms = math.min(FIRST_PAUSE_MS * 2 ^ math.min(times, 10), GREATEST_PAUSE_MS)
 redis.call('HSET', plan_key, 'plan', plan, 'moves', moves, 'times', times, 'next', string.format('%.0f', now + pause_ms))
-redis.pcall('PUBLISH', channel, message) -- a hint: whoever may not publish gives what it has too much itself
+redis.pcall('PUBLISH', channel, message) -- only a hint: without permission to publish the plan is stored all the same
 return 0

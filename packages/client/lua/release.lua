@@ -80,6 +80,6 @@ if #released > 0 then
   if level == '' then
     level = redis.call('GET', level_key) or ''
   end
-  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- a hint: who may not publish has released all the same
+  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- only a hint: without permission to publish the streams are released all the same
 end
 return answers

@@ -1,4 +1,4 @@
-/** An object of optional methods that the application gave, in a wrapper through which it cannot harm anybody. */
+/** Wraps an object of optional methods that the application gave, so that its errors do no harm. */
 import { callGuarded } from '@redis-stream-client/notifs/internal'
 
 /** The same methods. Each exists, and never throws. */

@@ -55,7 +55,7 @@ export interface ClientHealth {
     readonly reader: string
     readonly hints: readonly string[]
   }
-  /** What was the matter last with a connection that has not answered since. Empty while all is well. */
+  /** The last problem of each connection that has not answered since. Empty while all is well. */
   readonly connectionProblems: readonly {
     readonly connection: 'commands' | 'heartbeat' | 'reader' | 'hints'
     readonly message: string

@@ -1,4 +1,4 @@
-/** Logging through pino, in a wrapper that a broken logger cannot hurt anybody through. */
+/** Logging through pino, in a wrapper that keeps the errors of a broken logger from the caller. */
 import { callGuarded, catchRejection } from '@redis-stream-client/notifs/internal'
 import { type Logger, pino } from 'pino'
 
@@ -16,7 +16,7 @@ export function defaultLogger(): Logger {
   return pino({ name: 'redis-stream-client', level: isKnown ? level : 'warn' })
 }
 
-/** A logger that throws, or whose promises reject, harms nobody: there is nobody left to tell. */
+/** Drops what the logger throws or rejects with: there is nowhere left to report it. */
 export function guardLogger(logger: Logger, bindings: Record<string, string>): SafeLogger {
   const child = childOf(logger, bindings)
   return {

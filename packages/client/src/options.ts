@@ -23,7 +23,7 @@ export interface ClientOptions {
   readonly readCount?: number | undefined
   /** `manual` (default): streams of dead clients are offered as StreamExpired. `auto`: they are claimed without asking. */
   readonly claimMode?: 'manual' | 'auto' | undefined
-  /** How long the first choice has before the next few are told of the same entry. Default 150. */
+  /** An application that is told of a stream has three times this to claim it before another is told. Default 150. */
   readonly claimStaggerMs?: number | undefined
   /** Crashes in a row after which an entry goes to the dead letters instead of the next owner. Default: no limit. */
   readonly maxCrashes?: number | undefined
@@ -98,7 +98,10 @@ export interface ReplicaOptions {
 /** The limits of a producer: keep them at those of the clients. */
 export type ProducerOptions = Pick<ClientOptions, 'maxNameBytes' | 'maxInfoBytes'>
 
-/** The options with every default filled in. `maxOwnedStreams` and `progressTimeoutMs` are Infinity, `maxCrashes` is -1 where there is no limit. */
+/**
+ * The options with every default filled in. Without a limit `maxOwnedStreams` and `progressTimeoutMs` are Infinity and
+ * `maxCrashes` is -1.
+ */
 export interface ResolvedOptions extends LbsLimits {
   readonly clientId: string
   readonly heartbeatTtlMs: number

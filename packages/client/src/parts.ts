@@ -1,4 +1,4 @@
-/** Builds what a client consists of, from the bottom to the top, and says how the parts hear of each other. */
+/** Builds the parts of a client, from the bottom to the top, and connects them. */
 import type { NotificationBroker } from '@redis-stream-client/notifs'
 import { DeadConsumers } from './agents/dead-consumers.js'
 import { Dealer } from './agents/dealer.js'

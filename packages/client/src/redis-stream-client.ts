@@ -36,7 +36,7 @@ import type { Session } from './session/session.js'
 import { giveBackStreams } from './shutdown.js'
 import { Supervisor } from './supervisor.js'
 
-/** For giving back what its owners have not, when their time is over. */
+/** Time for releasing the streams that their owners have not given back within `closeTimeoutMs`. */
 const LAST_RELEASES_MS = 1000
 
 /** Events beside the one loop, for logs and metrics. A listener that throws harms nobody. */
@@ -209,9 +209,9 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   /**
-   * Hands every owned stream over, then shuts down: for deploys. Signals abort with the code CLOSED; who listens to
-   * one commits and releases (or finishes) his stream, within `closeTimeoutMs`. Resolves when the client has closed,
-   * within `closeTimeoutMs` and 2.5 s. Never rejects. Safe twice, and before `init`.
+   * Hands every owned stream over, then shuts down: for deploys. Signals abort with the code CLOSED; an application that
+   * listens to the signal commits and then releases (or finishes) the stream, within `closeTimeoutMs`. Resolves when the
+   * client has closed, at most 2.5 s after that. Never rejects. Safe twice, and before `init`.
    */
   close(): Promise<void> {
     return this.#shutDown('closed')
@@ -258,7 +258,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     return this.#parts.ownership.streams
   }
 
-  /** What could not be served, on a connection of the client's own: usable once `init` has resolved. */
+  /** The assignments that could not be served. Uses a connection of the client's own: usable once `init` has resolved. */
   get deadLetters(): ServiceDeadLetters {
     return this.#deadLetters
   }

@@ -95,9 +95,9 @@ export class ServiceDeadLetters {
   }
 
   /**
-   * Adds the entry to the LBS again, to the byte, and then drops the dead letter, in one step; an entry with more than 3,500
-   * fields, or longer than a mebibyte, in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and is
-   * served after what waits of its data stream by then.
+   * Adds the entry to the LBS again, byte for byte, and then drops the dead letter, in one step. An entry with more than
+   * 3,500 fields, or longer than a mebibyte, takes two steps, so it can be there twice if the process dies in between or
+   * another one replays it at the same time. The entry gets a new id, and is served after what waits of its data stream.
    *
    * Resolves with the new id in the LBS. Rejects with DEAD_LETTER_GONE (replayed or dropped before),
    * LBS_MESSAGE_INVALID (a letter that no client has written: it can only be dropped), REDIS_ERROR. Safe to call again.
@@ -122,7 +122,7 @@ export class ServiceDeadLetters {
     return entry
   }
 
-  /** No script can pass on so many fields, or may take as long as so many bytes do. */
+  /** No script can pass on so many fields, and so many bytes would keep Redis busy for too long. */
   async #replayLarge(letter: RawEntry): Promise<string> {
     const { dead, lbs } = this.#keys
     const { id, rawFields } = readDeadAssignment(letter)

@@ -6,7 +6,7 @@ const GREATEST_SERVICE_NAME_LENGTH = 200
 
 /**
  * Every key that a package of this project has in Redis, by what follows `<service>-`. Keys are named here and nowhere else,
- * because a data stream of such a name is refused: its owner would read, trim or delete what the service itself lives on.
+ * because a data stream of such a name is refused: its owner would read, trim or delete the service's own keys.
  */
 const SINGLE_KEYS = {
   lbs: 'input',
@@ -61,9 +61,9 @@ export interface ServiceKeys {
   /** What the others need to know of each client, and its sessions. */
   readonly members: string
   readonly protocol: string
-  /** How many streams each client may have, as the last look found. */
+  /** How many streams each client should own, as the last look found. */
   readonly level: string
-  /** Where the slow tidying goes on. */
+  /** Where the background cleanup goes on: its cursors. */
   readonly housekeeping: string
   /** How streams are to be moved, and since when the clients have been the same. */
   readonly plan: string

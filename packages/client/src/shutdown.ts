@@ -2,7 +2,7 @@
  * How a client leaves, each step within one deadline:
  *
  *   nothing more is taken: the reader's connection is dropped, the agents stop
- *   how many streams each of the others is to have then is computed once, and said with all that is given back
+ *   the level of the other clients without this one is computed once, and published with every stream that is given back
  *   done:    every owned stream the application knows of is finished
  *   closed:  signals abort with the reason `closing`; streams whose signal nobody has read are released at once,
  *            the others when their owner has released or finished them, or the deadline is over
@@ -19,7 +19,7 @@ import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
 import type { ServiceScripts } from './redis/service-scripts.js'
 
-/** How long the closing waits for a look at the others. */
+/** How long `close` waits to read which other clients are alive. */
 const LEVEL_MS = 250
 
 export interface Deadlines {
@@ -53,7 +53,7 @@ export async function giveBackStreams(
   return ownership.streams.size
 }
 
-/** So that what is given back goes to those that have least; null if Redis does not say in time. */
+/** With it, what is given back goes to the clients that own least. Null if Redis does not answer in time. */
 async function levelWithout(
   consumer: string,
   scripts: ServiceScripts,

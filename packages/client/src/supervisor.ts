@@ -21,7 +21,7 @@ import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
 import { beginSession, endInRedis, serve } from './term.js'
 
 const CONNECT_TIMEOUT_MS = 5000
-/** For the last words of a session, and again for what still works for it. */
+/** Time allowed for announcing that the session is over, and again for the work it still has in flight. */
 const LAST_WORDS_MS = 500
 /** Between sessions that end before they have lasted one TTL. */
 const FIRST_PAUSE_MS = 50
@@ -79,7 +79,7 @@ export class Supervisor {
     this.#setState('closed')
   }
 
-  /** Ends the session, tells the others, and waits for what works for it: not for long. Safe before `start`. */
+  /** Ends the session, tells the other clients, and waits a limited time for its work in flight. Safe before `start`. */
   async leave(): Promise<void> {
     this.#seekingStop.abort()
     const session = this.#session

@@ -70,7 +70,7 @@ describe('finish', () => {
     expect(await service.redis.xlen(service.keys.lbs)).toBe(1)
   })
 
-  it('changes nothing for who is not the owner', async () => {
+  it('changes nothing for a caller that is not the owner', async () => {
     const tenure = await service.own(a, 's')
     expect(await service.scripts.finish(b, [{ ...tenure, ...finish }])).toEqual(['NOT_OWNED'])
     expect(await service.record('s')).toContain(formatConsumer(a))
@@ -167,7 +167,7 @@ describe('confirm', () => {
     expect(await service.scripts.confirm(a, [ours, lost, gone])).toEqual(['OURS', 'LOST', 'GONE'])
   })
 
-  it('frees no stream whose entry is gone: its owner does, when he knows', async () => {
+  it('leaves a stream whose entry is gone to its owner, who frees it once it knows', async () => {
     const tenure = await service.own(a, 's')
     const waiting = await service.add('s')
     await service.read(b)

@@ -1,4 +1,4 @@
-/** deal.lua and begin-session.lua on a real server: who is given what waits for an owner. */
+/** deal.lua and begin-session.lua on a real server: which client is given the entries that wait for an owner. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ConsumerName, formatConsumer } from '../src/decisions/consumer-name.js'
 import type { DealRules, Dealt } from '../src/redis/service-scripts.js'

@@ -52,7 +52,7 @@ it('an owner whose commit is under way is told that it has lost the stream', asy
   expect(await notificationsAfter((stream) => stream.commit('c'))).toEqual(['StreamDisowned'])
 })
 
-it('an owner that is finishing the stream or giving it back has ended it himself', async () => {
+it('an owner that is finishing the stream or giving it back has ended ownership itself', async () => {
   expect(await notificationsAfter((stream) => stream.done())).toEqual([])
   expect(await notificationsAfter((stream) => stream.release())).toEqual([])
 })

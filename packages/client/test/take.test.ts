@@ -119,7 +119,7 @@ describe('entries that are not there', () => {
     expect(await service.take(b, next as string, 's')).toEqual(taken)
   })
 
-  it('of the caller himself are freed when he knows', async () => {
+  it('of the caller itself are freed once it knows', async () => {
     const a = await service.session('a', 't1')
     const tenure = await service.own(a, 's')
     const second = await service.add('s')
@@ -135,7 +135,7 @@ describe('entries that are not there', () => {
     expect(await service.pending()).toEqual([])
   })
 
-  it('of a living owner are left to him', async () => {
+  it('of a living owner are left to it', async () => {
     const a = await service.session('a', 't1')
     const b = await service.session('b', 't2')
     const tenure = await service.own(a, 's')

@@ -41,7 +41,7 @@ export class Attempt {
   isLast: boolean
   /** Of the monotonic clock. */
   readonly startedAtMs: number = performance.now()
-  /** True when it was said that the handler takes long. */
+  /** True once the log has said that the handler takes long. */
   isKnownSlow = false
   readonly #limits: AttemptLimits
   #controller: AbortController | undefined

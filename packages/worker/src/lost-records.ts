@@ -1,6 +1,6 @@
 /**
- * Notices what no read shows: records that were removed from a data stream before they were read, because a producer
- * trims it or somebody deletes them, and streams that were deleted and begun anew.
+ * Detects what no read shows: records that were removed from a data stream before they were read (a producer trimmed it,
+ * or they were deleted), and streams that were deleted and begun anew.
  *
  * Redis counts the records that were ever added to a stream. Those that do not lie after the read position any more were
  * handled, wait in the buffer, or were removed before they were read. How many were handled is kept in the checkpoint

@@ -1,4 +1,4 @@
-/** What a function among the options answers where the worker needs the answer at once. */
+/** Checks the answer of a function among the options that must not be a promise. */
 import { StreamClientError } from '@redis-stream-client/client'
 import { catchRejection } from '@redis-stream-client/notifs/internal'
 

@@ -22,7 +22,7 @@ export function choosePortion(
       if (plainAnswer('isLast', isLast(record)))
         return { records: records.slice(0, index + 1), isLast: true, refusal: null }
     } catch (error) {
-      // Those before it come first. When it is its turn it is alone, and to blame for nothing but itself.
+      // The records before it come first. When it is its turn it is alone, so that no other record counts a failure.
       if (index > 0) return { records: records.slice(0, index), isLast: false, refusal: null }
       const refusal = { type: 'failed', error, isTimeout: false, isAbandoned: false } as const
       return { records: [record], isLast: false, refusal }

@@ -3,7 +3,10 @@ import { StreamClientError } from '@redis-stream-client/client'
 import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
 
 export interface ProducerOptions {
-  /** `needed` (default): the first record assigns the stream, and a later one if it was finished. `never`: only `announce` does. */
+  /**
+   * `needed` (default): the first record assigns the stream, and a later one does if the stream was finished. `never`:
+   * only `announce` assigns it.
+   */
   readonly announce?: 'needed' | 'never' | undefined
   /** Greatest size of a record: its fields and values in UTF-8. Default 1 MiB. */
   readonly maxRecordBytes?: number | undefined

@@ -72,8 +72,8 @@ export class RecordFailures {
   }
 
   /**
-   * Writes the dead letter of the first record, and passes over it (or halts), in one step: neither is there without
-   * the other. If Redis refuses, the stream waits and tries again.
+   * Writes the dead letter of the first record, and passes over the record (or halts), in one step, so that neither
+   * happens without the other. If Redis refuses, the stream waits and tries again.
    */
   async bury(run: StreamRun, record: StreamRecord, error: unknown): Promise<void> {
     const { emit, logger, onExhausted, onHalted, recorder } = this.#context

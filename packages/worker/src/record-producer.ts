@@ -1,8 +1,8 @@
 /**
  * Adds records to data streams, and the streams to the LBS of a service.
  *
- * Calls for one stream that are made in the same turn of the event loop travel together, in their order. So many
- * records are on their way at once; who adds more waits for room.
+ * Calls for one stream that are made in the same turn of the event loop travel together, in their order. The records on
+ * their way at once are limited; further calls wait for room.
  */
 import { encodeLbsMessage, type JsonObjectWithBigInts, StreamClientError } from '@redis-stream-client/client'
 import {
@@ -144,7 +144,7 @@ export class RecordProducer {
     return typeof id === 'string' ? id : null
   }
 
-  /** Waits for room. What holds it may be without an answer for as long as Redis is away: then this does not wait. */
+  /** Waits for room; rejects at once if commands without an answer fill it, because that may last until Redis is back. */
   async #enter({ bytes }: CheckedRecord, signal: AbortSignal | undefined): Promise<void> {
     if (this.#overdue > 0 && this.#room.isFull(bytes)) throw this.#noAnswer()
     await this.#room.enter(bytes, signal)
@@ -254,7 +254,7 @@ export class RecordProducer {
     }
   }
 
-  /** Nobody waits for room that may not come. */
+  /** Rejects the calls that wait for room, because it may not become free. */
   #noteOverdue(answer: Promise<unknown>): void {
     const end = (): void => void this.#overdue--
     this.#overdue++

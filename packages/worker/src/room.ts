@@ -33,7 +33,7 @@ export class Room {
     return this.#waiting.length > 0 || !this.#fits(bytes)
   }
 
-  /** Resolves with room for a record, to be given back with `leave`. Rejects with the signal's reason: then there is none. */
+  /** Resolves when there is room for a record, to be given back with `leave`. Rejects with the signal's reason if it aborts. */
   enter(bytes: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason as Error)
     if (!this.isFull(bytes)) {
@@ -66,14 +66,14 @@ export class Room {
     this.#admit()
   }
 
-  /** Rejects everybody who waits now. */
+  /** Rejects all calls that wait now. */
   refuseWaiting(reason: Error): void {
     for (const waiter of this.#waiting.take(this.#waiting.length)) {
       this.#settle(waiter, () => waiter.refuse(reason))
     }
   }
 
-  /** Lets in whoever has room now. */
+  /** Admits waiting calls, in order, as long as there is room. */
   #admit(): void {
     for (let waiter = this.#waiting.first; waiter !== undefined; waiter = this.#waiting.first) {
       if (!waiter.isOver) {

@@ -1,4 +1,4 @@
-/** Says which handlers take long, so that somebody who looks for the reason of a growing lag finds it in the log. */
+/** Logs which handlers take long, so that the reason of a growing lag can be found in the log. */
 import type { SafeLogger } from '@redis-stream-client/client/internal'
 import type { StreamRecord } from './stream-record.js'
 import type { StreamRun } from './stream-run.js'

@@ -10,8 +10,8 @@
  *   choosing ── no stream is hungry ──> sleeping ── noticed ──> choosing
  *   choosing ──> reading ── records, woken, BLOCK over ──> pausing ──> choosing
  *
- * Naming a stream costs Redis and us about a microsecond each, so reads of thousands keep a distance of some
- * milliseconds: under load that gathers records instead of repeating the list for each. A record that comes after a
+ * Naming a stream costs Redis and this process about a microsecond each, so reads of thousands of streams begin some
+ * milliseconds apart: under load that gathers records instead of repeating the list for each. A record that comes after a
  * quiet while is read at once.
  */
 import {
@@ -56,7 +56,7 @@ const GREATEST_RETRY_MS = 1000
 /** While the buffers are full: how long before they are looked at again. */
 const FULL_POLL_MS = 10
 const WAKE_KEY_TTL_MS = 60_000
-/** A connection that is back sooner is no matter for the log. */
+/** A connection that is back sooner is not logged. */
 const OUTAGE_PATIENCE_MS = 1000
 const UNREAD = { begins: 'data streams cannot be read, trying on', ends: 'data streams are read again' }
 

@@ -87,8 +87,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   /**
    * Works until the signal aborts or `close` is called, and then until the worker has closed (see `close`).
    *
-   * Resolves when it has, also if that was while it started. Rejects with CONSUMER_ID_IN_USE, REDIS_UNSUPPORTED, REDIS_ERROR when it cannot start or
-   * the client underneath gives up; with CLOSED after `close` and when called again.
+   * Resolves when it has, also if that was while it started. Rejects with CONSUMER_ID_IN_USE, REDIS_UNSUPPORTED or
+   * REDIS_ERROR when it cannot start or the client underneath gives up; with CLOSED after `close` and when called again.
    */
   async run(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     const { signal } = options
@@ -128,8 +128,9 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   }
 
   /**
-   * The session and connections of the client underneath, and what is the matter with the worker's own, from memory: for readiness, which asks often. Ready is
-   * `health().session === 'held'`. Before `run` and after `close` it is not.
+   * The session and connections of the client underneath, and the problems of the worker's own connections. Answered from
+   * memory, so that a readiness probe may ask often. The worker is ready while `health().session === 'held'`, which it is
+   * not before `run` and after `close`.
    */
   health(): WorkerHealth {
     const health = this.#client.health()
@@ -154,8 +155,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
 
   /**
    * Lets a halted stream go on: with the record it was halted at, which gets all its attempts again, or, with
-   * `skip`, with the one after it; if there is none because it was the last record, the stream is finished. A stream that was
-   * halted because of its checkpoint goes on where that says now: it has to be set right first.
+   * `skip`, with the one after it; if there is none because it was the last record, the stream is finished. A stream that
+   * was halted because of its checkpoint goes on from the checkpoint as it is now: correct that first.
    *
    * Resolves when that is committed. Rejects with STREAM_NOT_OWNED (ask the worker that owns it), STREAM_NOT_HALTED,
    * CHECKPOINT_FOREIGN (it is not set right; the stream stays halted), SESSION_LOST, REDIS_ERROR.
@@ -243,8 +244,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
 }
 
 /**
- * What listeners get: all the same object, which none of them can change. A copy, because a metrics recorder may have
- * been given the payload as well, and may have frozen it.
+ * What listeners get: all of them the same object, which none can change. It is a copy, because a metrics recorder may
+ * have been given the payload as well, and may have frozen it.
  */
 function shown(payload: object): object {
   return payload instanceof Error ? payload : Object.freeze(withJsonForm({ ...payload }))

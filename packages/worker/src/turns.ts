@@ -123,7 +123,7 @@ export class Turns {
     return outcome
   }
 
-  /** A promise only where there is something to wait for: this happens after each record. */
+  /** Answers a promise only if there is something to wait for, because it is called after each record. */
   #conclude(run: StreamRun, attempt: Attempt, outcome: AttemptOutcome): Promise<void> | undefined {
     const { isLast, records } = attempt
     if (run.state === 'ended') return undefined

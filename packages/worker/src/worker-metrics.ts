@@ -9,7 +9,10 @@ export interface WorkerMetricsRecorder {
   retry?(event: { attempt: number; delayMs: number }): void
   /** A record went to the dead letters. */
   deadLettered?(event: { attempts: number }): void
-  /** A position was committed, by itself or with a transaction or a dead letter. `ageMs`: how long its oldest record had been handled and not committed. */
+  /**
+   * A position was committed, by itself or with a transaction or a dead letter. `ageMs`: how long its oldest record had
+   * been handled and not committed.
+   */
   committed?(event: { records: number; ageMs: number; durationMs: number }): void
   /** A transaction was executed. */
   transaction?(event: { commands: number; durationMs: number }): void

@@ -1,4 +1,4 @@
-/** What a worker consists of, put together: who is told what by whom. */
+/** Builds the parts of a worker and connects them. */
 import { RedisStreamClient } from '@redis-stream-client/client'
 import {
   Connection,
@@ -46,7 +46,7 @@ export interface PartsContext {
 }
 
 const COMMAND_TIMEOUT_MS = 2000
-/** For the last commits and the handover, after the handlers have had their time. */
+/** Time for the last commits and the handover, after the time of the handlers is over. */
 const LAST_COMMITS_MS = 2000
 
 /** The client underneath. */
@@ -105,7 +105,7 @@ export class WorkerParts {
     })
   }
 
-  /** What is the matter with the connections of the worker itself. */
+  /** The problems of the worker's own connections. */
   get connectionProblems(): WorkerConnectionProblem[] {
     const problems = [
       { connection: 'worker' as const, problem: this.commands.problem },
@@ -141,7 +141,7 @@ export class WorkerParts {
       recorder.breaker({ state })
       logger.warn({ state }, 'the circuit breaker has changed its state')
       emit('breaker', { state })
-      // In half-open the first of these probes, and the others wait for what comes of it.
+      // In half-open the first record is the probe, and the others wait for its outcome.
       this.scheduler.pump()
     }
     return new Breaker(options.circuitBreaker, onChange, (error) =>

@@ -1,4 +1,4 @@
-/** What a worker says of itself when asked. */
+/** What a worker reports about itself when it is asked. */
 import type { ClientHealth } from '@redis-stream-client/client'
 import type { ReadMark } from './lost-records.js'
 import { countAfter, type StreamLook } from './stream-look.js'
@@ -14,9 +14,9 @@ export interface WorkerConnectionProblem extends Omit<ClientProblem, 'connection
   readonly connection: 'worker' | `reader-${number}`
 }
 
-/** What the client underneath says, and what is the matter with the worker's own connections. */
+/** The health of the client underneath, and the problems of the worker's own connections. */
 export interface WorkerHealth extends Omit<ClientHealth, 'connectionProblems'> {
-  /** What was the matter last with a connection that has not answered since. Empty while all is well. */
+  /** The last problem of each connection that has not answered since. Empty while all is well. */
   readonly connectionProblems: readonly (ClientProblem | WorkerConnectionProblem)[]
 }
 

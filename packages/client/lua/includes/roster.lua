@@ -4,7 +4,7 @@
 -- `expired` at once.
 -- Returns {{consumer, pending, 1 if alive, ms, facts, age}, ...} of those that are alive or have entries pending.
 --   ms: of the living what their keys have left, or -2 without with_ends; of the others how long what waits under them
---       is kept from everybody but nobody in particular, see includes/waiting.lua
+--       is kept from clients in general, see includes/waiting.lua
 --   facts, age: of the living, what their session has entered and how long ago it began in ms (begin-session.lua)
 --- @include session
 --- @include consumers

@@ -23,7 +23,7 @@ import { entryParts } from '../session/entry-parts.js'
 import { endLost, type Persistence } from '../session/persist.js'
 import type { Session } from '../session/session.js'
 
-/** The application has so many staggers to claim what it is told of, and this long at least. */
+/** The application has so many staggers to claim what it is told of, and at least this long. */
 const STAGGERS_TO_CLAIM = 3
 const LEAST_TIME_TO_CLAIM_MS = 20
 

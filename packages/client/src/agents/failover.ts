@@ -2,8 +2,8 @@
  * Takes what waits for an owner: what dead clients have left and what living ones gave back.
  *
  * The message that says so names a level, from which each client knows how many more streams it is to have. It has
- * that many dealt to it, each entry to one client, so nobody asks in vain. What is left then is for a few clients
- * chosen by lot, a little later and whatever they have; and for the next message, as long as it waits.
+ * that many dealt to it, each entry to one client. What is left after that is taken a little later by a few randomly
+ * chosen clients, however many streams they own; and it is announced again as long as it waits.
  * In auto mode what is dealt is taken. In manual mode the application is told (StreamExpired) and claims.
  */
 
@@ -26,9 +26,9 @@ import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import type { Dealer, DealtEntries, Portion } from './dealer.js'
 
-/** What those with room below the level have left is anybody's after so many staggers. */
+/** After so many staggers, entries that no client below the level has taken may be taken by any client. */
 const LATE_STAGGERS = 3
-/** So many of all clients try then. */
+/** About how many clients try then. */
 const LATE_CLIENTS = 8
 /** A hint can name anything: so many consumers are remembered at once. */
 const GREATEST_CONSUMERS = 1000
@@ -74,7 +74,7 @@ export class Failover implements Agent {
   readonly #pulling = new Map<string, Waiting | null>()
   /** Consumers that are pulled from again in a while. */
   readonly #later = new Set<string>()
-  /** What could not be taken for want of room. */
+  /** What could not be taken because there was no room. */
   readonly #postponed = new Map<string, Waiting>()
   readonly #tasks = new Set<Promise<void>>()
 
@@ -123,7 +123,7 @@ export class Failover implements Agent {
     return this.#nowMs() < this.#dampedUntilMs
   }
 
-  /** Takes up what was put off for want of room. */
+  /** Goes on with what was put off because there was no room. */
   resume(): void {
     if (this.#room === 0) return
     const postponed = [...this.#postponed.values()]
@@ -146,7 +146,7 @@ export class Failover implements Agent {
     }
   }
 
-  /** At its beginning a session need not ask the application about what nobody has wanted for long. */
+  /** In manual mode a young session takes, without asking the application, entries that nobody has claimed for long. */
   async #takeForgotten(session: Session, signal: AbortSignal, consumer: string): Promise<void> {
     const { claimMode, dealer, lbsIdleTimeMs, recorder } = this.#context
     if (claimMode === 'auto' || isPool(consumer)) return
@@ -199,7 +199,7 @@ export class Failover implements Agent {
     })
   }
 
-  /** What is kept from this client for now is its own in a while. */
+  /** Asks again when this client may have what is kept from it for now. */
   #hearAgain({ consumer }: Waiting, waitMs: number): void {
     const ms = Math.min(waitMs, this.#context.lbsIdleTimeMs)
     this.#inAWhile(consumer, ms, async () => this.hearWaiting({ consumer, level: null, living: null }))

@@ -35,7 +35,7 @@ export class Hints {
   #isMissing = false
   #isWanted = false
   #isTryingAgain = false
-  /** Of a subscriber that was thrown away. */
+  /** What was wrong with the last subscriber that was thrown away. */
   #problem: ConnectionProblem | null = null
 
   constructor(context: HintsContext) {

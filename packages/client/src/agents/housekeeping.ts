@@ -1,9 +1,10 @@
 /**
- * Slow tidying by whoever has won a probe round: dead consumers without pending entries are removed from the group
- * after `consumerRetentionMs`; streams are freed whose record is dead or reserved and whose entry has left the LBS.
- * All clients go on where the last one has stopped, so that a round through a long lock table comes to its end however
- * many they are and however often they are replaced.
- * Who has met such an entry goes through the whole lock table at once, whoever wins: a backlog may be waiting.
+ * Background cleanup, done by the winner of a probe round: dead consumers without pending entries are removed from the
+ * group after `consumerRetentionMs`, and streams are freed whose owner is dead or nobody and whose entry has left the LBS.
+ * Each page goes on where the last client has stopped, so that a pass through a long lock table comes to its end however
+ * many clients there are and however often they are replaced.
+ * A client that has met an entry which has left the LBS goes through the whole lock table at once, whether or not it wins
+ * the round, because a backlog may be waiting.
  */
 import { batchesOf } from '../decisions/batches.js'
 import type { Connection } from '../redis/connection.js'

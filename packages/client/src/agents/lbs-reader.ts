@@ -38,7 +38,7 @@ import type { Agent } from './agent.js'
 /** How much longer than BLOCK an answer may take before the connection counts as half open. */
 const ANSWER_GRACE_MS = 500
 const IN_HAND_POLL_MS = 5
-/** With the greatest id of all Redis would not even look for the consumer. */
+/** Almost the greatest id: with the greatest one Redis would not even look up the consumer. */
 const BEHIND_ALL_IDS = '18446744073709551614-0'
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
@@ -81,7 +81,7 @@ export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
   #connection: Connection | undefined
   #lastReadAtMs: number | null = null
-  /** Of a connection that was thrown away. */
+  /** What was wrong with the last connection that was thrown away. */
   #problem: ConnectionProblem | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
@@ -183,7 +183,7 @@ export class LbsReader implements Agent {
 
   /**
    * Before Redis 7.2 a read that finds nothing does not count as a sign of life of its consumer, and the roster leaves
-   * out who has not been seen for long. A read of what is pending does count, also where there is nothing to find.
+   * out consumers that were not seen for long. A read of pending entries does count, even if there are none.
    */
   async #showItself({ consumer }: Session, connection: Connection): Promise<void> {
     const { group, lbs } = this.#context.keys

@@ -22,7 +22,7 @@ import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
-/** Until what Redis has refused is tried again. */
+/** Pause before an entry that Redis has refused is tried again. */
 const LATER_MS = 1000
 /** Streams whose entries are looked for in the LBS at each look. */
 const SHARE = 1000
@@ -38,7 +38,7 @@ export interface LookContext {
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
-  /** Called at every look: what a restart or failover has taken from the server is set again. */
+  /** Called at every look: sets again what the server has lost in a restart or failover. */
   readonly onLook: () => void
 }
 

@@ -24,13 +24,13 @@ import type { FleetView } from './fleet-view.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
 const AFTER_END_MS = 2
-/** Before the look after a hint: others may be faster, and hints come in bunches. */
+/** Pause before the look after a hint: another client may be faster, and hints arrive in bursts. */
 const LEAST_HINT_PAUSE_MS = 10
 const GREATEST_HINT_PAUSE_MS = 50
-/** The look after a hint belongs to one client for so long; one that has not got it tries once more after this. */
+/** For so long the look after a hint belongs to the client that won it; the others try once more after SECOND_TRY_MS. */
 const HINT_LOOK_MS = 250
 const SECOND_TRY_MS = 300
-/** After a fall of many each round tells of some: the others are taken back by the next sessions of their clients. */
+/** Dead consumers that one look announces. When many die at once, the next sessions of their clients take back the rest. */
 const TOLD_AT_ONCE = 16
 /** The level is written again when it has changed by so much, or half of its time is over. */
 const LEVEL_SHARE = 0.02
@@ -107,7 +107,7 @@ export class Probe implements Agent {
       })
   }
 
-  /** Who loses tries once more, for the winner may have looked before the last key ended; then the rounds find it. */
+  /** A client that loses tries once more, because the winner may have looked before the last key ended. */
   async #lookAfterHint(session: Session, signal: AbortSignal): Promise<void> {
     const { keys, scripts } = this.#context
     const spreadMs = GREATEST_HINT_PAUSE_MS - LEAST_HINT_PAUSE_MS
@@ -145,7 +145,7 @@ export class Probe implements Agent {
     }
   }
 
-  /** Tells everyone of those that left entries, unless that was done of late. Answers how many there are. */
+  /** Announces the consumers under which entries wait, unless that was done recently. Answers how many there are. */
   async #tellAll(roster: readonly RosterLine[]): Promise<number> {
     const { onWaiting } = this.#context
     const fleet = levelOf(roster)
@@ -166,7 +166,7 @@ export class Probe implements Agent {
     return waiting.length
   }
 
-  /** When clients come or go everything is worth saying again. */
+  /** Forgets what was announced of consumers that are gone; of all of them when clients have come or gone. */
   #forgetOthers(roster: readonly RosterLine[], waiting: readonly RosterLine[]): void {
     const living = roster.flatMap((line) => (line.isAlive ? [line.consumer] : [])).join(' ')
     const isChanged = living !== this.#living
@@ -193,7 +193,7 @@ export class Probe implements Agent {
     this.#levelWrittenMs = this.#nowMs()
   }
 
-  /** A hint. Who may not publish finds what there is to take by winning a round itself. */
+  /** Only a hint. A client that is not allowed to publish still takes what waits in the rounds it wins itself. */
   async #publish(message: string): Promise<void> {
     const { connection, keys, logger } = this.#context
     try {

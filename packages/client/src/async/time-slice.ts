@@ -24,7 +24,7 @@ export class TimeSlice {
     this.#needsRest = performance.now() - sinceMs > SLICE_MS
   }
 
-  /** Resolves when there is time to work: of all who wait, one goes on between two turns if its work fills a slice. */
+  /** Resolves when there is time to work. If each piece of work fills a slice, one of the waiting callers goes on per turn. */
   async turn(): Promise<void> {
     while (this.isOver(performance.now())) await this.next()
   }

@@ -1,4 +1,4 @@
-/** What one command carries: so many data streams, and so many bytes of what they bring along. */
+/** How much one command carries: a limited number of items, and a limited number of bytes. */
 
 /**
  * Enough for fifty streams with ordinary names and checkpoints. A link that needs longer for it than a command's

@@ -32,7 +32,7 @@ export function encodeFailoverMessage(message: FailoverMessage): string {
   return JSON.stringify(message)
 }
 
-/** Null for what is none. */
+/** Null if the text is no such message. */
 export function decodeFailoverMessage(text: string): FailoverMessage | null {
   try {
     return schema.parse(JSON.parse(text))

@@ -1,4 +1,4 @@
-/** How large what a producer sends may be: producers refuse more, clients put it with the dead letters. */
+/** Limits on the size of a message. Producers refuse a larger one, clients move it to the dead letters. */
 
 export interface LbsLimits {
   /** Greatest length of a data stream name, in bytes of UTF-8. */
@@ -17,7 +17,7 @@ const FRAME_BYTES = 1024
 /** How much longer than without white space and escapes a message may be. */
 const GREATEST_SPREAD = 2
 
-/** Why a message of this length is not even read, or null: it could only keep others waiting. */
+/** Why a message of this length is refused without being parsed, or null. Parsing it would only keep others waiting. */
 export function lengthProblem(textBytes: number, { maxNameBytes, maxInfoBytes }: LbsLimits): string | null {
   const greatest = GREATEST_SPREAD * (maxNameBytes + maxInfoBytes) + FRAME_BYTES
   if (textBytes <= greatest) return null

@@ -127,7 +127,7 @@ export function encodePlan(plan: RebalancePlan): string {
   return JSON.stringify(plan)
 }
 
-/** Null for what is none. */
+/** Null if the text is no plan. */
 export function decodePlan(text: string): RebalancePlan | null {
   try {
     return schema.parse(JSON.parse(text))

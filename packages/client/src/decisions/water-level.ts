@@ -77,7 +77,7 @@ export function shareAt(
 
 /**
  * How many streams a client with `held` asks for when some wait for an owner. One that lacks only a part of a stream
- * draws lots: what all of them lack together is what waits, so about twice as many ask as there are streams.
+ * asks with a probability: what all of them lack together is what waits, so about twice as many ask as there are streams.
  */
 export function wantedAt(share: number, held: number, chance: number = Math.random()): number {
   const lack = share - held

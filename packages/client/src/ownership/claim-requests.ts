@@ -77,7 +77,7 @@ export class ClaimRequests {
     }
   }
 
-  /** An error is that of the requests it has met: what was taken before it stays taken. */
+  /** An error applies only to the requests it has hit: what was taken before it stays taken. */
   async #claim(requests: readonly Request[]): Promise<Result[]> {
     const session = (requests.at(-1) as Request).session
     const ids = requests.map(({ payload }) => payload.idInLbs)

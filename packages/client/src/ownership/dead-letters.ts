@@ -38,7 +38,10 @@ export class DeadLetters {
     this.#context = context
   }
 
-  /** Moves entries that cannot be read, or whose data stream cannot be owned. Rejects with SESSION_LOST or REDIS_ERROR; what was not moved stays pending. */
+  /**
+   * Moves entries that cannot be read, or whose data stream cannot be owned. Rejects with SESSION_LOST or REDIS_ERROR;
+   * what was not moved stays pending.
+   */
   async buryUnreadable(session: Session, entries: readonly UnreadableEntry[]): Promise<void> {
     const letters: DeadLetter[] = []
     for (const entry of entries) {

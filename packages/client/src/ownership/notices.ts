@@ -34,7 +34,7 @@ export function disowned(stream: StreamHandle, reason: DisownReason): StreamDiso
   })
 }
 
-/** What is said in StreamExpired; Info may be read only when somebody looks at it. */
+/** The facts of a StreamExpired. A large Info is parsed only when it is read. */
 export interface ExpiredFacts extends Pick<StreamExpired, 'payload' | 'previousOwner'> {
   readonly message: LbsMessage
 }
@@ -43,7 +43,7 @@ export function expired({ message, payload, previousOwner }: ExpiredFacts): Stre
   return Object.freeze({
     type: 'StreamExpired',
     payload: payloadOf(payload),
-    // Frozen when somebody looks at it, as an owned stream's is.
+    // Frozen only when it is read, as that of an owned stream is.
     get additionalInfo(): JsonObject {
       return freezeJson(message.info ?? {})
     },

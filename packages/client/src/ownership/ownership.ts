@@ -88,7 +88,7 @@ export class Ownership {
     })
   }
 
-  /** Enters a stream that was just taken. One of the same name that is still here has been overtaken by events. */
+  /** Enters a stream that was just taken. If one of this name is still listed, it was lost unnoticed and is disowned first. */
   add(stream: StreamHandle): void {
     const earlier = this.#streams.get(stream.dataStreamName)
     if (earlier !== undefined) {

@@ -20,7 +20,7 @@ export interface StreamChangesContext {
   readonly persistence: Persistence
   readonly ownership: Ownership
   readonly recorder: SafeRecorder
-  /** For so long nobody but the others is given what the application gave back of its own will. */
+  /** For so long this client is not given again what its application gave back by its own choice. */
   readonly lbsIdleTimeMs: number
 }
 
@@ -146,7 +146,7 @@ export class StreamChanges implements StreamOperations {
     if (isBehind) throw replicasBehind(stream, operation)
   }
 
-  /** Draws the consequences of an answer. */
+  /** Acts on an answer. */
   #accept(stream: StreamHandle, operation: string, answer: Result): void {
     if (answer instanceof StreamClientError) throw answer
     const { dataStreamName, idInLbs, fencingToken, session } = stream

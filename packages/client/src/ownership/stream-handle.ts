@@ -35,7 +35,7 @@ export interface StreamFacts extends Tenure {
  */
 export type OwnershipEnd = 'done' | 'release' | DisownReason
 
-/** Frozen, because the application holds it: what changes is private. */
+/** Frozen, because the application holds it; all state that changes is in private fields. */
 export class StreamHandle implements OwnedStream, Tenure {
   readonly dataStreamName: string
   readonly idInLbs: string
@@ -77,7 +77,7 @@ export class StreamHandle implements OwnedStream, Tenure {
     Object.freeze(this)
   }
 
-  /** Frozen when somebody looks at it, for that takes as long as it is large. */
+  /** Frozen only when it is read, because the time that takes grows with its size. */
   get additionalInfo(): JsonObject {
     return freezeJson(this.#message.info ?? EMPTY_INFO)
   }

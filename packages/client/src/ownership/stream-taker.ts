@@ -276,7 +276,7 @@ export class StreamTaker {
     return { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
   }
 
-  /** Frees streams whose entries are gone, after their owner has been told that he is none any more. */
+  /** Frees streams whose entry has left the LBS. Their owner has been told first, so two owners cannot overlap. */
   async free(session: Session, tenures: readonly Tenure[]): Promise<void> {
     const { persistence, scripts } = this.#context
     if (tenures.length === 0) return
@@ -290,7 +290,7 @@ export class StreamTaker {
     )
   }
 
-  /** What is busy is left to the look. */
+  /** Streams with a call under way are left to the look. */
   async #freeGone(
     session: Session,
     entries: readonly ReadableEntry[],

@@ -1,6 +1,6 @@
 /**
- * Entries the application has been told of (StreamExpired) and may be about to claim. Each keeps a place for a while:
- * a client that told its application of more than it can take would have told it in vain. None is told again while its
+ * Entries the application has been told of (StreamExpired) and may be about to claim. Each reserves a place for a while,
+ * so that the application is not told of more streams than the client may own. No entry is told again while its
  * StreamExpired has not been read, while it is being claimed, or while the stream is owned: the application would begin
  * its work twice.
  */

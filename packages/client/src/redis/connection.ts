@@ -4,7 +4,7 @@
  * None queues commands while it is away, none sends a command twice by itself, every command has a deadline:
  * whether to try again is decided where the command comes from. One that does not answer in time is replaced,
  * because a half-open connection would swallow every further try as well. One that has nothing to do is sent a PING,
- * because what lies between may drop a quiet connection without a word, and a subscriber would wait for ever.
+ * because load balancers and NAT may drop a quiet connection silently, and a subscriber would wait for ever.
  */
 import type { StreamClientError } from '@redis-stream-client/notifs'
 import type { Cluster } from 'ioredis'
@@ -23,7 +23,7 @@ import { hearGreeting, peerOf } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
 const OPEN_POLL_MS = 10
-/** How it looks when the other side has closed before it was asked anything. */
+/** The error where the other side has closed before it received a command. */
 const HUNG_UP = /\b(EPIPE|ECONNRESET)\b/
 const TIMED_OUT = 'Command timed out'
 /** It says that there is no connection, and not why. */
@@ -102,7 +102,7 @@ export class Connection {
     return this.redis.status
   }
 
-  /** What was the matter last, null if a command has been answered since. */
+  /** The last problem, null if a command has been answered since. */
   get problem(): ConnectionProblem | null {
     return this.#lastError === null
       ? null
@@ -168,7 +168,7 @@ export class Connection {
       return answer
     } catch (error) {
       if (isReply(error)) {
-        // One that says "not now" to everything is of no more use than one that is away. Any other answer is one.
+        // A server that says "not now" to everything counts as a problem. Any other answer shows that the connection works.
         if (isTransient(error)) this.#note(error)
         else this.#lastError = null
       }
@@ -188,7 +188,7 @@ export class Connection {
     this.redis.disconnect()
   }
 
-  /** A connection that does not answer is given up for a new one. */
+  /** Replaces a connection that does not answer by a new one. */
   replace(): void {
     if (!this.#closed && this.redis.status === 'ready') this.redis.disconnect(true)
   }

@@ -1,6 +1,6 @@
 /**
- * What a server says to whoever connects, before it is asked anything. A Redis that has no place for another client does
- * so and hangs up. ioredis writes first, and then hears only that the connection broke.
+ * Reads what a server sends to a new connection before it has received a command. A Redis that has no place for another
+ * client sends an error and closes. ioredis writes first, and then learns only that the connection broke.
  */
 import { createConnection, type NetConnectOpts, type Socket } from 'node:net'
 import { startTimer } from '../async/timer.js'
@@ -10,15 +10,15 @@ const PATIENCE_MS = 500
 const GREATEST_LENGTH = 200
 const ERROR_REPLY = /^-([A-Z].*)\r\n/
 
-/** The other side of a connection that stands, null of one that does not. */
+/** The address of the other side of an established connection; null if there is none. */
 export function peerOf(redis: RedisLike): NetConnectOpts | null {
   const { remoteAddress: host, remotePort: port } = (redis as { stream?: Socket }).stream ?? {}
   return host === undefined || port === undefined ? null : { host, port }
 }
 
 /**
- * Resolves with the error, or null if nothing is said for a while. `peer` is where the last connection has led to: behind
- * sentinels the options do not say. Never rejects.
+ * Resolves with the error, or null if the server sends none for a while. `peer` is the address the last connection has led
+ * to, which the options do not tell behind sentinels. Never rejects.
  */
 export function hearGreeting(redis: RedisLike, peer: NetConnectOpts | null): Promise<string | null> {
   if (isCluster(redis) || redis.options.tls) return Promise.resolve(null)

@@ -4,7 +4,7 @@
  *
  * Redis has no compare-and-set for settings. So the flags are read once more right before they are written, in the same
  * batch: flags that somebody else has added since the first read are seen there, and written again together with ours.
- * What is left: for the time of one answer such a flag is off, and a client that dies right then does not put it back.
+ * A gap remains: such a flag is off for one round trip, and a client that dies right then does not put it back.
  */
 import type { RedisLike } from './duplicate.js'
 

@@ -1,11 +1,11 @@
 /**
- * A message with a large Info, kept as the bytes it came in. As objects an Info can weigh ten times as much, and the
- * garbage collector goes through all of it again and again; bytes it leaves alone. What somebody looks at is read again,
- * and stays the same object as long as somebody holds it.
+ * A message with a large Info, kept as the bytes it came in. As objects an Info can take ten times the memory, and the
+ * garbage collector visits all of them again and again, which it does not do with bytes. Info is parsed again when it is
+ * read, and stays the same object as long as something refers to it.
  */
 import { decodeLbsMessage, type JsonObject, type LbsMessage } from '@redis-stream-client/notifs'
 
-/** Messages up to this are kept as what they say. */
+/** Messages up to this length are kept as objects. */
 export const LARGE_MESSAGE_BYTES: number = 16 * 1024
 
 export class LargeMessage implements LbsMessage {

@@ -49,7 +49,7 @@ export interface FoundEntry {
   readonly entry: LbsEntry | null
 }
 
-/** How many bytes of entries are asked for at a time: as far as can be foreseen, and never less than one entry. */
+/** About how many bytes of entries one read asks for, by the sizes seen so far; never less than one entry. */
 export const READ_BYTES: number = 1024 * 1024
 
 /** Longer entries are copied with plain commands: in a script they would keep Redis from its other clients for too long. */
@@ -255,7 +255,7 @@ function decodeMessage(id: string, bytes: Buffer, reading: LbsReading): LbsEntry
       onIntegerAsText: (text) => integersAsText.push(text),
     })
     const nameBytes = Buffer.byteLength(message.dataStreamName)
-    // What the whole message is not longer than need not be measured. Integers as text have gained two quotes.
+    // Info need not be measured if the whole message is shorter than the limit. Integers as text have gained two quotes.
     const isMeasured = bytes.length > reading.maxInfoBytes && message.info !== undefined
     const infoBytes = isMeasured
       ? Buffer.byteLength(JSON.stringify(message.info)) - 2 * integersAsText.length

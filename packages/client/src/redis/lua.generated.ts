@@ -433,7 +433,7 @@ local function has_pending(name)
   return not pending.err and #pending > 0
 end
 local function tell(name)
-  redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- a hint: whoever may not publish has ended all the same
+  redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- only a hint: without permission to publish the session ends all the same
 end
 if channel ~= '' and level == '' then
   level = redis.call('GET', level_key) or ''
@@ -651,7 +651,7 @@ end
 times = is_progress and 0 or times + 1
 local pause_ms = math.min(FIRST_PAUSE_MS * 2 ^ math.min(times, 10), GREATEST_PAUSE_MS)
 redis.call('HSET', plan_key, 'plan', plan, 'moves', moves, 'times', times, 'next', string.format('%.0f', now + pause_ms))
-redis.pcall('PUBLISH', channel, message) -- a hint: whoever may not publish gives what it has too much itself
+redis.pcall('PUBLISH', channel, message) -- only a hint: without permission to publish the plan is stored all the same
 return 0`
 
 export const probeLua: string = `local lbs, heartbeat_prefix, members, probe = unpack(KEYS)
@@ -933,7 +933,7 @@ if #released > 0 then
   if level == '' then
     level = redis.call('GET', level_key) or ''
   end
-  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- a hint: who may not publish has released all the same
+  redis.pcall('PUBLISH', channel, waiting_message(pool, level)) -- only a hint: without permission to publish the streams are released all the same
 end
 return answers`
 

@@ -1,8 +1,8 @@
 /**
  * Foreign errors, translated: what can be tried again, and what an application is told.
  *
- * Errors are told by what they are and never by their class: the application's ioredis may be another version or another
- * copy than any this package could import, and then its classes are others too.
+ * Errors are told apart by their name and text and never by their class: the application's ioredis may be another version
+ * or another copy than the one this package could import, and then its classes differ too.
  */
 import { types } from 'node:util'
 import { StreamClientError } from '@redis-stream-client/notifs'

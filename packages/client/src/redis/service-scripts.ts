@@ -60,7 +60,7 @@ export interface ScriptSettings {
 export interface Assignment {
   readonly id: string
   readonly dataStreamName: string
-  /** Greatest fence the client knew before it asked for this entry. A record of its own with no greater one is an old one. */
+  /** Greatest fence the client knew before it asked for this entry. Its own record with no greater one is an old one. */
   readonly knownFence: number
 }
 
@@ -579,7 +579,7 @@ export class ServiceScripts {
     return (await this.#connection.run((redis) => script.run(redis, keys, args, { inBuffers: true }))) as T
   }
 
-  /** The one place that believes the answer of a script to have the shape its header says. */
+  /** The one place that trusts the answer of a script to have the shape its header describes. */
   async #run<T>(script: Script, keys: readonly string[], args: readonly string[]): Promise<T> {
     return (await this.#connection.run((redis) => script.run(redis, keys, args))) as T
   }

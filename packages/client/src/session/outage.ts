@@ -29,7 +29,7 @@ export class Outage {
     this.#words = words
   }
 
-  /** A try has failed. A command that found no connection does not know why, but its connection does. */
+  /** A try has failed. The error of a command that found no connection does not say why; the connection's problem does. */
   hear(error: unknown, { problem }: Pick<Connection, 'problem'>): void {
     const hasAnswer = isReply(error) || !isTransient(error)
     const text = problem?.message ?? (hasAnswer ? messageOf(error) : null)

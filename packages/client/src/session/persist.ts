@@ -22,7 +22,7 @@ export class Persistence {
   /**
    * Sends until there is an answer; a group that has vanished is made again in between. What is sent must be safe
    * to send twice. Rejects with SESSION_LOST when the session ends first, with REDIS_ERROR when Redis refuses, and with
-   * a mistake of this library as it is: nothing else must look like the reason.
+   * an error that a bug of this library causes, unchanged, so that it does not look like an answer of Redis.
    */
   async send<T>(operation: string, session: Session, command: () => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {

@@ -78,7 +78,7 @@ export class SessionSource {
     return null
   }
 
-  /** A session that is held, or why there is none; without a problem somebody holds the key. */
+  /** A session that is held, or why there is none. Without a session and a problem, another process holds the key. */
   async #tryToBegin(): Promise<{ session: Session | null; problem: unknown }> {
     try {
       const session = await this.#tryOnce()

@@ -24,7 +24,7 @@ interface Client {
   stoppedUntilMs: number
 }
 
-/** Plays one schedule; answers how long somebody trusted himself too long at worst, 0 if nobody did. */
+/** Plays one schedule; answers for how long a client trusted itself too long at worst, 0 if none did. */
 function play(seed: number, renewal: Renewal): number {
   const random = new Random(seed)
   let nowMs = 0

@@ -152,7 +152,7 @@ export class ModelProcess implements Process {
     if (!isCalm() && random.chance(habits.dozes)) await sleep(random.between(0, 300))
   }
 
-  /** Who is given a stream again has been told before that the first time is over, unless he ended it himself. */
+  /** A process that is given a stream again was told before that its first ownership is over, unless it ended that itself. */
   #checkTold(stream: OwnedStream): void {
     const { dataStreamName } = stream
     const earlier = this.#told.get(dataStreamName)

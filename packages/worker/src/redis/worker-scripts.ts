@@ -102,8 +102,8 @@ export class WorkerScripts {
   }
 
   /**
-   * Looks at streams and at what lies after a position of each: the first ones, at least one, as many as are cheap enough for
-   * one call. Null for what does not exist.
+   * Looks at streams and at what lies after a position of each. Answers for the first of them: at least one, and as many
+   * as are cheap enough for one call. Null for a stream that does not exist.
    */
   async look(
     streams: readonly { readonly dataStreamName: string; readonly position: string }[],
@@ -136,7 +136,7 @@ export class WorkerScripts {
     await this.#run(scripts.forgetAnnounced, [lbs, locks, announced], [dataStreamName])
   }
 
-  /** The one place that believes the answer of a script to have the shape its header says. */
+  /** The one place that trusts the answer of a script to have the shape its header describes. */
   async #run<T>(
     script: Script,
     keys: readonly (string | Buffer)[],
