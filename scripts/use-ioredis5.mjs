@@ -1,6 +1,6 @@
 /**
- * `node --import .../use-ioredis5.mjs`: whoever asks for ioredis gets version 5, which the root has as `ioredis5`. With
- * NODE_OPTIONS it holds for every process that a test starts.
+ * `node --import .../use-ioredis5.mjs`: every import of ioredis gets version 5, which the root has as `ioredis5`. Set in
+ * NODE_OPTIONS, it applies to every process that a test starts.
  */
 import * as module from 'node:module'
 import { pathToFileURL } from 'node:url'
@@ -15,7 +15,7 @@ function swap(found, url) {
 if (module.registerHooks) {
   module.registerHooks({ resolve: (specifier, context, next) => swap(next(specifier, context), url) })
 } else {
-  // Before Node 22.15 hooks live in a thread of their own, to which this is all that goes.
+  // Before Node 22.15 hooks run in a thread of their own, which gets nothing but this.
   const hooks = `${swap}
     export const resolve = async (specifier, context, next) =>
       swap(await next(specifier, context), ${JSON.stringify(url)})`

@@ -1,4 +1,4 @@
-/** What a scenario is given to say what it does and what it has measured. Each line is told at once. */
+/** With this a scenario reports what it does and what it has measured. Each line is reported at once. */
 import type { Budget, Figure, Limit } from './figure.js'
 import { OURS, type Peer } from './peers.js'
 import type { Scenario } from './scenario.js'

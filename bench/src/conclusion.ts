@@ -1,4 +1,4 @@
-/** What a run has shown, in one sentence each; whether all is well. */
+/** The results of a run, in one sentence each, and whether the run was successful. */
 import { type Figure, verdictOf } from './figure.js'
 
 export interface Conclusion {

@@ -1,4 +1,4 @@
-/** Who holds the entries of an LBS, from its pending list: what a client has really taken, whatever it has told anybody. */
+/** Which consumers hold the entries of an LBS, from its pending list: what a client has really taken, whatever it reports. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { sharedNowMs } from './clock.js'

@@ -1,4 +1,4 @@
-/** Runs a scenario in a process of its own, so that one that dies or hangs takes nothing with it but itself. */
+/** Runs a scenario in a process of its own, so that one that dies or hangs does not affect the others. */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'

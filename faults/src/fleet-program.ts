@@ -1,6 +1,6 @@
 /**
  * What every program of a fleet does from its start on: it reads its options, obeys commands on stdin, writes its
- * history, and notes what nobody listens to.
+ * history, and records rejections and errors that nothing handles.
  */
 import { appendFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'

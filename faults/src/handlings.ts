@@ -1,6 +1,6 @@
 /**
- * What handlers do with records, in a Redis beyond all faults: one list for each data stream, in the order in which it
- * was told. A handler tells when it begins, and when it ends before it returns, and waits until that is written down.
+ * What handlers do with records, in a Redis that no fault touches: one list for each data stream, in the order of the
+ * reports. A handler reports when it begins, and just before it returns, and waits until the report is stored.
  */
 import type { Redis } from 'ioredis'
 

@@ -1,6 +1,6 @@
 /**
  * Jobs of a few steps, one after the other in each data stream: what the client's owners work on. The steps that are
- * done stand in a ledger, in a Redis beyond all faults.
+ * done are kept in a ledger, in a Redis that no fault touches.
  */
 import { LbsProducer } from '@redis-stream-client/client'
 import type { SeededRandom } from '@redis-stream-client/test/support/seeded-random'

@@ -1,18 +1,19 @@
 /**
- * Decides what the worker promises about records, from what handlers have told and what Redis holds in the end.
+ * Decides whether the worker keeps its promises about records, from what handlers have reported and what Redis holds in
+ * the end.
  *
  * 1. Order: under one fence the handler gets one record after the other. The same record comes again only if its attempt
  *    has failed.
  * 2. None is passed over: when an owner begins with a record, all before it have been handled, or went to the dead letters.
- *    A worker may be killed between a transaction and telling so: then the record has begun, and 4 asks for its effect.
+ *    A worker may be killed between a transaction and its report: then the record has begun, and 4 checks its effect.
  * 3. Few come twice: an owner gets at most `commitEvery` records that an earlier owner had handled, and none that was
  *    handled in a transaction.
  * 4. Effects are there once: what the transactions of a stream have left is each of its records once, in their order.
  * 5. Each record that is doomed is once with the dead letters, and no other.
  * 6. The position in Redis never goes back, while the data stream is there.
  *
- * Fences order the owners of a stream, so nothing here depends on a clock. A former owner that hangs may tell the ledger
- * late, under its old fence. Where Redis itself loses what it has acknowledged, only 1 is asked.
+ * Fences order the owners of a stream, so nothing here depends on a clock. A former owner that hangs may report to the
+ * ledger late, under its old fence. Where Redis itself loses what it has acknowledged, only 1 is checked.
  */
 import type { AcceptedCheckpoint } from './commit-watch.js'
 import type { Handling } from './handlings.js'

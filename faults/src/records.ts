@@ -1,7 +1,7 @@
 /**
- * Records of data streams, which StreamWorkers work through. Each stream gets some dozens, one after the other, each with an
- * idempotency key until Redis has answered; the last one says so, and another stream takes its place. Streams that are
- * left alone for a while end as idle, and are assigned again by the next record.
+ * Records of data streams, which StreamWorkers work through. Each stream gets some dozens, one after the other. Each record
+ * is sent again under its idempotency key until Redis has answered. The last one is marked as such, and then another stream
+ * takes the place of this one. Streams that get no record for a while end as idle, and the next record assigns them again.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
@@ -15,7 +15,7 @@ import type { Work, WorkPlace } from './work.js'
 
 const OPEN_STREAMS = 6
 const RECORDS = [20, 150] as const
-/** Of one stream: beyond this it is left alone until some are handled. */
+/** Records of one stream that may wait: beyond this it gets no more until some are handled. */
 const GREATEST_OUTSTANDING = 20
 const AGAIN_MS = 20
 
@@ -144,7 +144,7 @@ export class Records implements Work {
   async violations(accepted: readonly AcceptedCheckpoint[]): Promise<Violation[]> {
     const keeps = this.#keepsAcknowledged
     const streams = [...this.#streams.values()]
-    await this.#read(streams) // also what was told late of streams that were through
+    await this.#read(streams) // also late reports about streams that were finished
     const found = streams.flatMap((stream) => findRecordViolations(evidenceOf(stream), keeps))
     return keeps ? [...found, ...findFallenPositions(accepted)] : found
   }
@@ -164,7 +164,7 @@ export class Records implements Work {
     return isNew
   }
 
-  /** A worker may be killed between its transaction and telling so: then the effects alone show it. */
+  /** A worker may be killed after its transaction and before it reports that: then only the effects show it. */
   async #readEffects({ added, ended, name }: DataStream): Promise<boolean> {
     if (!hasEffects(name) || ended.size >= added) return false
     const effects = await this.#effectsOf(name).catch(() => [])
@@ -213,7 +213,7 @@ export class Records implements Work {
   }
 }
 
-/** Nothing more is to be expected of it. */
+/** True if nothing more will be handled. */
 function isThrough({ added, ended, total }: DataStream): boolean {
   return added === total && ended.size >= total
 }

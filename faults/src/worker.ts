@@ -56,7 +56,7 @@ redis.disconnect()
 ledgerRedis.disconnect()
 process.stdin.destroy()
 
-/** Who was told twice and has claimed twice is given the same stream twice. */
+/** An application that was told of a stream twice and has claimed it twice is given the same stream twice. */
 async function work(stream: Client.OwnedStream): Promise<void> {
   if (begun.has(stream)) return
   begun.add(stream)

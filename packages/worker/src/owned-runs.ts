@@ -191,7 +191,10 @@ export class OwnedRuns {
     }
   }
 
-  /** The signal aborts when the client closes, and then the stream is still owned, or when ownership is over. */
+  /**
+   * The signal aborts when the client closes or when other clients own fewer streams, and then the stream is still owned;
+   * or when ownership is over.
+   */
   #listen(run: StreamRun): void {
     const { signal } = run.stream
     const onAbort = (): void => {

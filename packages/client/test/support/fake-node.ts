@@ -1,7 +1,6 @@
 /**
  * What ioredis takes for a sentinel, or for a node of a cluster, in which every node has as many slots. GET is answered
- * with MOVED, and not
- * before the client has hung up, or with ASK; to ASKING it hangs up itself.
+ * with MOVED, and not before the client has closed the connection, or with ASK; at ASKING it closes the connection itself.
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
