@@ -20,7 +20,8 @@ import { sessionLost } from './session/persist.js'
 import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
 import { beginSession, endInRedis, serve } from './term.js'
 
-const CONNECT_TIMEOUT_MS = 5000
+/** For connecting at the start, and no less than one TTL: a fleet that begins together has to wait for each other. */
+const LEAST_CONNECT_TIMEOUT_MS = 5000
 /** Time allowed for announcing that the session is over, and again for the work it still has in flight. */
 const LAST_WORDS_MS = 500
 /** Between sessions that end before they have lasted one TTL. */
@@ -92,10 +93,11 @@ export class Supervisor {
     const { logger, parts } = this.#context
     const { commands, heartbeats, sessions } = parts
     const { signal } = this.#seekingStop
-    await Promise.all([commands, heartbeats].map((each) => each.open(CONNECT_TIMEOUT_MS, signal)))
-    const warnings = await checkServer(commands, { forMs: CONNECT_TIMEOUT_MS, signal })
+    const connectTimeoutMs = Math.max(LEAST_CONNECT_TIMEOUT_MS, this.#context.heartbeatTtlMs)
+    await Promise.all([commands, heartbeats].map((each) => each.open(connectTimeoutMs, signal)))
+    const warnings = await checkServer(commands, { forMs: connectTimeoutMs, signal })
     for (const { facts, message } of warnings) logger.warn(facts, message)
-    for (const untilMs = performance.now() + CONNECT_TIMEOUT_MS; ; ) {
+    for (const untilMs = performance.now() + connectTimeoutMs; ; ) {
       const session = await sessions.begin(signal)
       try {
         await beginSession(session, parts)

@@ -53,8 +53,9 @@ async function runAgents(
   const { deadConsumers, failover, look, probe, progressWatch, reader, rebalancer, recovery } = parts
   try {
     const { former, namesInExcess, restarts } = await beginSession(session, parts)
-    // Not where all are alive: when a fleet begins, its clients must not all read of each other.
-    if (namesInExcess > NAMES_KEPT) await deadConsumers.removeExcess(session)
+    // Not all of a fleet that begins or comes back: its clients must not all read of each other.
+    if (namesInExcess > NAMES_KEPT && Math.random() < NAMES_KEPT / namesInExcess)
+      await deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)
     const agents = [failover, reader, look, probe, progressWatch, rebalancer].map((agent) =>

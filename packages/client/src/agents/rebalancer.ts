@@ -150,10 +150,10 @@ export class Rebalancer implements Agent {
 
   /** Gives everything. Resolves when nothing is left, or the session ends. */
   async drain(fleet: FleetLevel): Promise<void> {
-    for (;;) {
-      await this.#giving
-      if (this.#session === undefined || this.#context.ownership.streams.size === 0) return
+    while (this.#signal !== undefined && this.#session !== undefined) {
+      if (this.#context.ownership.streams.size === 0 && this.#giving === undefined) return
       this.#give(() => Promise.resolve({ ...fleet, quota: 0, inFlight: this.#settings.movesInFlight }))
+      await sleep(PAUSE_MS, this.#signal)
     }
   }
 
@@ -190,7 +190,7 @@ export class Rebalancer implements Agent {
       this.#withdrawLate()
       await withdrawals.giveBack()
       if (slice.length > 0) await sleep(PAUSE_MS, signal)
-      else if (this.#asked.size > 0) await this.#awaitChange(signal)
+      else if (this.#asked.size > 0 || withdrawals.size > 0) await this.#awaitChange(signal)
       else if (!this.#isPlanHeard || target === null) return
     }
     ownership.noteChange()

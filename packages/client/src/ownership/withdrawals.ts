@@ -28,6 +28,11 @@ export class Withdrawals {
     this.#context = context
   }
 
+  /** How many are disowned and not yet given back. */
+  get size(): number {
+    return this.#disowned.size
+  }
+
   /** Disowns a stream. What follows is `giveBack`. */
   disown(stream: StreamHandle, reason: DisownReason): void {
     const { ownership } = this.#context
