@@ -228,6 +228,10 @@ describe('a last record that is done with', () => {
     })
     await handled.has('s', 1)
     const closing = a.worker.close()
+    await eventually('the stream is asked for', async () => {
+      const { streams } = await a.worker.status()
+      return streams[0]?.state === 'ending'
+    })
     open()
     await closing
     expect(await seen(a, 'streamEnded')).toMatchObject({ how: 'released', position: id })
