@@ -106,6 +106,7 @@ describe('release', () => {
     const [entry] = await service.redis.xrange(service.keys.lbs, '-', '+')
     expect(await service.record('s')).toMatch(new RegExp(`^${entry?.[0]} 0 `))
     expect(await service.redis.exists(service.keys.backlog('s'))).toBe(0)
+    expect(await service.pending()).toEqual([])
   })
 
   it('is safe to send again, also when somebody else has it by then', async () => {
@@ -254,6 +255,19 @@ describe('end of a session', () => {
     const consumers = await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)
     expect(consumers).toHaveLength(1)
     subscriber.disconnect()
+  })
+
+  it('destroys nothing where it may not see what is pending', async () => {
+    const id = await service.add('s')
+    await service.read(a)
+    await service.redis.call('ACL', 'SETUSER', 'default', '-xpending')
+    try {
+      await service.scripts.endSession(a, { level: null })
+    } finally {
+      await service.redis.call('ACL', 'SETUSER', 'default', '+xpending')
+    }
+    expect(await service.redis.exists(service.keys.heartbeat(a.clientId))).toBe(0)
+    expect(await service.pending()).toEqual([[id, formatConsumer(a)]])
   })
 
   it('needs no group', async () => {

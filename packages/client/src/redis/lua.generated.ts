@@ -430,7 +430,12 @@ if redis.call('GET', probe) == client_id then
 end
 local function has_pending(name)
   local pending = redis.pcall('XPENDING', lbs, group, '-', '+', 1, name)
-  return not pending.err and #pending > 0
+  if not pending.err then
+    return #pending > 0
+  end
+  if string.find(pending.err, 'NOGROUP') then
+    return false
+  end
 end
 local function tell(name)
   redis.pcall('PUBLISH', channel, waiting_message(name, level)) -- only a hint: without permission to publish the session ends all the same
@@ -438,11 +443,12 @@ end
 if channel ~= '' and level == '' then
   level = redis.call('GET', level_key) or ''
 end
-if has_pending(consumer) then
+local has_left_entries = has_pending(consumer)
+if has_left_entries then
   if channel ~= '' then
     tell(consumer)
   end
-else
+elseif has_left_entries == false then -- XGROUP DELCONSUMER destroys what is pending
   redis.pcall('XGROUP', 'DELCONSUMER', lbs, group, consumer)
   local member = redis.call('HGET', members, client_id)
   if member and string.match(member, ';(.*)$') == token then
