@@ -19,6 +19,7 @@ local NAMES_AT_A_TIME = 4
 --- @include waiting
 --- @include record
 --- @include free-stream
+--- @include entry
 --- @include write-again
 --- @include waiting-message
 
@@ -68,13 +69,11 @@ end
 if #released > 0 then
   local pool = pool_name()
   table.insert(released, 'JUSTID')
-  local moved = {}
-  for _, id in ipairs(redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))) do
-    moved[id] = true
-  end
+  redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))
   for id, stream in pairs(streams) do
-    if not moved[id] and not is_spent() and #redis.call('XRANGE', lbs, id, id) == 0 then
+    if not is_spent() and not find_entry(id) then
       free_stream(stream, backlogs[id])
+      redis.call('XACK', lbs, group, id) -- before Redis 7 XCLAIM moves also what has left the LBS
     end
   end
   if level == '' then

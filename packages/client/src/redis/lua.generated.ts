@@ -869,6 +869,15 @@ local function free_stream(stream, waiting, keep_checkpoint)
     redis.call('HDEL', checkpoints, stream)
   end
 end
+local function find_entry(id)
+  local entry = redis.call('XRANGE', lbs, id, id)[1]
+  if entry then
+    for _, text in ipairs(entry[2]) do
+      spend(#text)
+    end
+  end
+  return entry
+end
 local function write_again()
   local left = redis.call('PTTL', heartbeat)
   if left > 0 then
@@ -927,13 +936,11 @@ end
 if #released > 0 then
   local pool = pool_name()
   table.insert(released, 'JUSTID')
-  local moved = {}
-  for _, id in ipairs(redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))) do
-    moved[id] = true
-  end
+  redis.call('XCLAIM', lbs, group, pool, 0, unpack(released))
   for id, stream in pairs(streams) do
-    if not moved[id] and not is_spent() and #redis.call('XRANGE', lbs, id, id) == 0 then
+    if not is_spent() and not find_entry(id) then
       free_stream(stream, backlogs[id])
+      redis.call('XACK', lbs, group, id) -- before Redis 7 XCLAIM moves also what has left the LBS
     end
   end
   if level == '' then
