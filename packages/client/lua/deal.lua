@@ -45,7 +45,7 @@ end
 
 count, idle_ms = tonumber(count), tonumber(idle_ms)
 local limit = idle_ms > 0 and count * WINDOW or count
-local rows = redis.call('XPENDING', lbs, group, '-', '+', limit, from)
+local rows = redis.call('XPENDING', lbs, group, '-', '+', limit + 1, from)
 local dealt, ids, gone, is_full = {}, {}, 0, false
 for _, row in ipairs(rows) do
   is_full = #ids == count or is_spent()
@@ -65,8 +65,8 @@ if #ids > 0 then
   ids[#ids + 1] = 'JUSTID'
   redis.call('XCLAIM', lbs, group, mode == 'take' and client_id .. ':' .. token or name_for_told(), 0, unpack(ids))
 end
-local may_be_more = is_full or #rows == limit
-if #rows > 0 and not may_be_more then
+local may_be_more = is_full or #rows > limit
+if not may_be_more then
   remove_if_empty(from)
 end
 return { may_be_more and 1 or 0, 0, gone, unpack(dealt) }

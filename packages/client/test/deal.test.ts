@@ -78,6 +78,23 @@ describe('a deal', () => {
     expect(await consumers()).not.toContain(again.from)
   })
 
+  it('removes the name also when exactly as many were asked for as were left', async () => {
+    const { from, ids } = await left(3)
+    expect(await service.scripts.deal(a, from, 2, NOW)).toMatchObject({ mayBeMore: true })
+    const last = await service.scripts.deal(b, from, 1, NOW)
+    expect(idsOf(last)).toEqual([ids[2]])
+    expect(last).toMatchObject({ mayBeMore: false })
+    expect(await consumers()).not.toContain(from)
+  })
+
+  it('removes the name also when the last entries had left the LBS', async () => {
+    const { from, ids } = await left(3)
+    await service.redis.xdel(service.keys.lbs, ...ids)
+    expect(await service.scripts.deal(a, from, 2, NOW)).toMatchObject({ gone: 3 })
+    expect(await service.scripts.deal(a, from, 2, NOW)).toMatchObject({ gone: 0, mayBeMore: false })
+    expect(await consumers()).not.toContain(from)
+  })
+
   it('acknowledges what has left the LBS, and says how many', async () => {
     const { from, ids } = await left(3)
     await service.redis.xdel(service.keys.lbs, ids[0] as string, ids[2] as string)

@@ -238,7 +238,7 @@ export class ModelScripts {
     const rows = data
       .xpending(lbs, group)
       .filter((row) => row.consumer === from)
-      .slice(0, limit)
+      .slice(0, limit + 1)
     const dealt: [string, Fields, number][] = []
     let gone = 0
     let isFull = false
@@ -258,8 +258,8 @@ export class ModelScripts {
       data.xclaim(lbs, group, to, id)
       this.#watch.moved?.(id, from, to, `${clientId}:${token}`)
     }
-    const mayBeMore = isFull || rows.length === limit
-    if (rows.length > 0 && !mayBeMore) this.#removeIfEmpty(lbs, group, from)
+    const mayBeMore = isFull || rows.length > limit
+    if (!mayBeMore) this.#removeIfEmpty(lbs, group, from)
     return [mayBeMore ? 1 : 0, 0, gone, ...dealt]
   }
 
