@@ -1,5 +1,5 @@
 /** The slow tidying of a service, however many clients take turns at it. */
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, it, vi } from 'vitest'
 import type { DeadConsumers } from '../src/agents/dead-consumers.js'
 import { Housekeeping } from '../src/agents/housekeeping.js'
 import { ScriptedService } from './support/scripted-service.js'
@@ -45,4 +45,14 @@ it('is done once in ten rounds, whoever wins them', async () => {
   await redis.set(keys.housekeeping, `${records} ${members} ${Number(atMs) - 601_000}`)
   await client(60_000).tidy([])
   expect(Number((await redis.get(keys.housekeeping))?.split(' ')[2])).toBeGreaterThanOrEqual(Number(atMs))
+})
+
+it('asks about few members at a time, however many Redis hands over as one page', async () => {
+  const { keys, redis, scripts } = service
+  const members = Array.from({ length: 120 }, (_, i) => [`redis-consumer-${i}`, '- 1 2000 0 1;t'])
+  await redis.hset(keys.members, Object.fromEntries(members) as Record<string, string>)
+  const asked = vi.spyOn(scripts, 'forgetMembers')
+  await client(0).tidy([])
+  expect(await redis.exists(keys.members)).toBe(0)
+  expect(asked.mock.calls.map(([clientIds]) => clientIds.length)).toEqual([50, 50, 20])
 })

@@ -175,6 +175,20 @@ it('no script does more where a hundred thousand of everything have piled up tha
   }
 }, 120_000)
 
+it('the roster reads of the members only those that live', async () => {
+  const { keys, redis, scripts } = service
+  await redis.hset(keys.members, a.clientId, '7 1 2000;t1')
+  for (let i = 0; i < MANY; i += 1000) {
+    const some = Array.from({ length: 1000 }, (_, k) => [`redis-consumer-gone-${i + k}`, '- 1 2000;t'])
+    await redis.hset(keys.members, Object.fromEntries(some) as Record<string, string>)
+  }
+  const { calls } = await measure(async () => {
+    const [line] = await scripts.roster()
+    expect(line?.facts.maxOwnedStreams).toBe(7)
+  })
+  expect(calls).not.toHaveProperty('hgetall')
+})
+
 describe('of large entries a call moves a few, and the next one the rest', () => {
   const LARGE = 'x'.repeat(100_000)
   const callsOfScripts = async (act: () => Promise<unknown>): Promise<number> => (await measure(act)).scripts

@@ -64,7 +64,10 @@ export class Housekeeping {
     if (Math.abs(Date.now() - Number(lastMs)) < ROUNDS_PER_PAGE * probeIntervalMs) return
     const nextRecords = await this.#sweepPage(recordCursor, roster)
     const { clientIds, next: nextMembers } = await records.membersPage(memberCursor, BATCH_LIMIT)
-    if (clientIds.length > 0) await scripts.forgetMembers(clientIds)
+    // Redis hands over a small hash as one page.
+    for (let start = 0; start < clientIds.length; start += BATCH_LIMIT) {
+      await scripts.forgetMembers(clientIds.slice(start, start + BATCH_LIMIT))
+    }
     await connection.run((redis) =>
       redis.set(keys.housekeeping, `${nextRecords} ${nextMembers} ${Date.now()}`),
     )

@@ -712,10 +712,18 @@ local function read_heartbeats(facts)
     end
   end
 end
-local function read_members()
-  local all, texts = redis.call('HGETALL', members), {}
-  for i = 1, #all, 2 do
-    texts[all[i]] = all[i + 1]
+local function read_members(facts)
+  local client_ids, texts = {}, {}
+  for _, fact in ipairs(facts) do
+    if is_living(fact.name) then
+      client_ids[#client_ids + 1] = string.match(fact.name, '^(.*):[^:]+$')
+    end
+  end
+  for start = 1, #client_ids, KEYS_A_READ do
+    local last = math.min(start + KEYS_A_READ - 1, #client_ids)
+    for i, text in ipairs(redis.call('HMGET', members, unpack(client_ids, start, last))) do
+      texts[client_ids[start + i - 1]] = text
+    end
   end
   return texts
 end
@@ -732,7 +740,7 @@ local function read_roster(with_ends)
     end
   end
   read_heartbeats(facts)
-  local texts = read_members()
+  local texts = read_members(facts)
   local roster = {}
   for _, fact in ipairs(facts) do
     local alive = is_living(fact.name)
@@ -1055,10 +1063,18 @@ local function read_heartbeats(facts)
     end
   end
 end
-local function read_members()
-  local all, texts = redis.call('HGETALL', members), {}
-  for i = 1, #all, 2 do
-    texts[all[i]] = all[i + 1]
+local function read_members(facts)
+  local client_ids, texts = {}, {}
+  for _, fact in ipairs(facts) do
+    if is_living(fact.name) then
+      client_ids[#client_ids + 1] = string.match(fact.name, '^(.*):[^:]+$')
+    end
+  end
+  for start = 1, #client_ids, KEYS_A_READ do
+    local last = math.min(start + KEYS_A_READ - 1, #client_ids)
+    for i, text in ipairs(redis.call('HMGET', members, unpack(client_ids, start, last))) do
+      texts[client_ids[start + i - 1]] = text
+    end
   end
   return texts
 end
@@ -1075,7 +1091,7 @@ local function read_roster(with_ends)
     end
   end
   read_heartbeats(facts)
-  local texts = read_members()
+  local texts = read_members(facts)
   local roster = {}
   for _, fact in ipairs(facts) do
     local alive = is_living(fact.name)
