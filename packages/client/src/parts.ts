@@ -171,7 +171,7 @@ export function assemble(context: PartsContext): Parts {
     clock,
     recorder,
     onGone: () => housekeeping.requestSweep(),
-    onLostAnswer: () => look.request(),
+    onNotTaken: () => look.request(),
     onMoved: (moves) =>
       context.onRebalance({ role: 'received', moves, level: view.facts?.level ?? Number.NaN }),
   })

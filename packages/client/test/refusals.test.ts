@@ -58,6 +58,22 @@ describe('a take that Redis refuses', () => {
     expect(await redis.xlen('orders-dead')).toBe(0)
   })
 
+  it('of entries that were dealt does not last longer for them than for others', async () => {
+    await using client = await clientWith()
+    await new LbsProducer(redis, 'orders').add('first')
+    await eventually('the client has begun', () => client.owned.has('first'))
+    let isRefusing = true
+    const refused = refuse(() => isRefusing)
+    await redis
+      .multi()
+      .xadd('orders-input', '*', 'lbs-input', '{"DataStreamName":"s"}')
+      .xreadgroup('GROUP', 'orders-group', 'redis-consumer-dead:t', 'STREAMS', 'orders-input', '>')
+      .exec()
+    await eventually('it was dealt, and no entry is to blame', () => refused.count > 1)
+    isRefusing = false
+    await eventually('it is owned', () => client.owned.has('s'))
+  })
+
   it('does not hold up the entries that were read with it', async () => {
     const refused = refuse((assignments) => names(assignments).includes('s'))
     const producer = new LbsProducer(redis, 'orders')

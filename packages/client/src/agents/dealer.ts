@@ -44,8 +44,8 @@ export interface DealerContext {
   readonly onGone: () => void
   /** Streams have come from clients that had more than their share. */
   readonly onMoved: (count: number) => void
-  /** Entries may have been dealt to this session and their answer lost. */
-  readonly onLostAnswer: () => void
+  /** Entries may be pending under this session that it has not taken: an answer was lost, or Redis has refused. */
+  readonly onNotTaken: () => void
 }
 
 /** Entries of some consumer. */
@@ -60,13 +60,14 @@ export interface DealtEntries {
   readonly entries: readonly ReadableEntry[]
   /** How long each entry has waited, by its id. */
   readonly waitedMs: ReadonlyMap<string, number>
+  /** How many entries do not wait there any more: those dealt, and those that were gone. */
+  readonly handled: number
   readonly mayBeMore: boolean
   /** How long what was asked for is kept from this client. */
   readonly waitMs: number
 }
 
 export interface TakenEntries extends Omit<DealtEntries, 'entries' | 'waitedMs'> {
-  readonly dealt: number
   /** Streams that are new to this client. */
   readonly won: number
 }
@@ -90,7 +91,7 @@ export class Dealer {
     const startMs = clock.now().monotonicMs
     ownership.reserve(portion.count)
     try {
-      const { entries, mayBeMore, waitedMs, waitMs } = await this.deal(session, portion, 'take')
+      const { entries, handled, mayBeMore, waitedMs, waitMs } = await this.deal(session, portion, 'take')
       const dealtMs = clock.now().monotonicMs
       const taken = entries.length === 0 ? [] : await taker.take(session, entries, 'dealt')
       const durationMs = clock.now().monotonicMs - startMs
@@ -103,7 +104,10 @@ export class Dealer {
         await deliveries.streamAdded(each.stream, signal)
       }
       if (portion.from === POOL_OF_REBALANCED && won > 0) this.#context.onMoved(won)
-      return { dealt: entries.length, won, mayBeMore, waitMs }
+      return { handled, won, mayBeMore, waitMs }
+    } catch (error) {
+      this.#context.onNotTaken()
+      throw error
     } finally {
       ownership.unreserve(portion.count)
     }
@@ -124,7 +128,7 @@ export class Dealer {
     }
     let tries = 0
     const dealt = await persistence.send('have entries dealt', session, () => {
-      if (tries++ > 0) this.#context.onLostAnswer()
+      if (tries++ > 0) this.#context.onNotTaken()
       return scripts.deal(session, portion.from, portion.count, rules)
     })
     if (dealt === 'SESSION_LOST') throw endLost('have entries dealt', session)
@@ -132,7 +136,8 @@ export class Dealer {
     if (gone > 0) this.#context.onGone()
     const entries = await lbs.decode(dealt.entries)
     const waitedMs = new Map(entries.map(({ id }, index) => [id, dealt.waitedMs[index] as number]))
-    return { entries: await this.#readableOf(session, entries), waitedMs, mayBeMore, waitMs }
+    const handled = dealt.entries.length + gone
+    return { entries: await this.#readableOf(session, entries), handled, waitedMs, mayBeMore, waitMs }
   }
 
   /** `givenBackMs`: on the clock of this process. */

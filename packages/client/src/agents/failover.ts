@@ -142,7 +142,8 @@ export class Failover implements Agent {
     else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
     else if (result.isLeft) {
       const isChosen = target > held || Math.random() < LATE_CLIENTS / (living ?? 1)
-      if (isChosen) this.#pullLate(waiting)
+      if (this.#room === 0) this.#postpone(waiting)
+      else if (isChosen) this.#pullLate(waiting)
     }
   }
 
@@ -154,9 +155,9 @@ export class Failover implements Agent {
     let taken = 0
     while (this.#nowMs() < this.#youngUntilMs && this.#room > 0 && !signal.aborted) {
       const portion = { from: consumer, count: this.#room, idleMs: lbsIdleTimeMs }
-      const { dealt, mayBeMore, won } = await dealer.take(session, signal, portion)
+      const { handled, mayBeMore, won } = await dealer.take(session, signal, portion)
       taken += won
-      if (dealt === 0 || !mayBeMore) break
+      if (handled === 0 || !mayBeMore) break
     }
     if (taken > 0) recorder.startupRecovery({ taken, durationMs: this.#nowMs() - startMs })
   }
@@ -172,10 +173,14 @@ export class Failover implements Agent {
       if (lack <= 0) return { isLeft: true }
       const count = Math.min(lack, this.#room)
       if (count === 0) return 'no room'
-      const { dealt, mayBeMore, waitMs } = await this.#act(session, signal, { from: consumer, count, idleMs })
+      const { handled, mayBeMore, waitMs } = await this.#act(session, signal, {
+        from: consumer,
+        count,
+        idleMs,
+      })
       if (waitMs > 0) return { waitMs }
       if (!mayBeMore) return { isLeft: false }
-      if (dealt === 0) return { isLeft: true }
+      if (handled === 0) return { isLeft: true }
     }
     return { isLeft: false }
   }
@@ -247,7 +252,7 @@ export class Failover implements Agent {
       told.unreserve(portion.count)
     }
     await Promise.all(notifications.map((notification) => deliveries.streamExpired(notification, signal)))
-    return { ...dealt, dealt: dealt.entries.length }
+    return dealt
   }
 
   /** Without those that have an owner, and those the application knows of already. */

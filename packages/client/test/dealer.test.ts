@@ -1,0 +1,80 @@
+/** Having entries dealt on a real server, with what the client does with them made up. */
+import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { Dealer, type DealerContext } from '../src/agents/dealer.js'
+import { systemClock } from '../src/decisions/clock.js'
+import { formatConsumer } from '../src/decisions/consumer-name.js'
+import type { ReadableEntry } from '../src/redis/lbs.js'
+import { Persistence } from '../src/session/persist.js'
+import type { Session } from '../src/session/session.js'
+import { ScriptedService } from './support/scripted-service.js'
+import { silentLogger } from './support/silent-logger.js'
+
+let service: ScriptedService
+let session: Session
+let from: string
+const signal = new AbortController().signal
+
+beforeAll(async () => {
+  service = await ScriptedService.start()
+})
+afterAll(() => service[Symbol.asyncDispose]())
+beforeEach(async () => {
+  await service.reset()
+  const a = await service.session('a', 't1')
+  session = { ...a, consumer: formatConsumer(a), isHeld: () => true, signal } as unknown as Session
+})
+
+/** Has a dead session leave these messages; answers the ids of the entries. */
+async function leave(...messages: string[]): Promise<string[]> {
+  const dead = await service.session('dead', 't0')
+  from = formatConsumer(dead)
+  for (const message of messages) await service.redis.xadd(service.keys.lbs, '*', 'lbs-input', message)
+  const ids = await service.read(dead, messages.length)
+  await service.kill(dead)
+  return ids
+}
+
+function dealer(
+  take: (entries: readonly ReadableEntry[]) => Promise<[]>,
+  onNotTaken = (): void => undefined,
+) {
+  return new Dealer({
+    scripts: service.scripts,
+    lbs: service.lbs,
+    persistence: new Persistence(service.lbs, silentLogger),
+    ownership: { reserve: () => undefined, unreserve: () => undefined },
+    taker: { take: (_session: Session, entries: readonly ReadableEntry[]) => take(entries) },
+    deadLetters: { buryUnreadable: () => Promise.resolve() },
+    clock: systemClock,
+    claimStaggerMs: 200,
+    heartbeatTtlMs: 2000,
+    lbsIdleTimeMs: 40_000,
+    onGone: () => undefined,
+    onNotTaken,
+  } as unknown as DealerContext)
+}
+
+it('counts entries that cannot be taken among those that do not wait any more', async () => {
+  const ids = await leave('nonsense', '{"DataStreamName":"gone"}', '{"DataStreamName":"s"}')
+  await service.redis.xdel(service.keys.lbs, ids[1] as string)
+  const given: string[] = []
+  const taken = await dealer((entries) => {
+    given.push(...entries.map(({ id }) => id))
+    return Promise.resolve([])
+  }).take(session, signal, { from, count: 10 })
+  expect(given).toEqual([ids[2]])
+  expect(taken).toMatchObject({ handled: 3, mayBeMore: false })
+})
+
+it('says that something is left over when what it was dealt cannot be taken', async () => {
+  await leave('{"DataStreamName":"s"}')
+  let leftOver = 0
+  const refused = new Error('refused')
+  const taking = dealer(
+    () => Promise.reject(refused),
+    () => leftOver++,
+  ).take(session, signal, { from, count: 10 })
+  await expect(taking).rejects.toBe(refused)
+  expect((await service.pending()).map(([, consumer]) => consumer)).toEqual([session.consumer])
+  expect(leftOver).toBe(1)
+})

@@ -1,0 +1,91 @@
+/** What a client does about entries that are said to wait, with everything it asks made up. */
+import { afterEach, beforeEach, expect, it, vi } from 'vitest'
+import type { Dealer, Portion, TakenEntries } from '../src/agents/dealer.js'
+import { Failover, type FailoverContext } from '../src/agents/failover.js'
+import { systemClock } from '../src/decisions/clock.js'
+import type { Session } from '../src/session/session.js'
+import { silentLogger } from './support/silent-logger.js'
+
+const POOL = 'pool:0'
+const LIMIT = 5
+const NOTHING: TakenEntries = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 }
+
+let held: number
+let answers: TakenEntries[]
+let portions: Portion[]
+let stop: AbortController
+let running: Promise<void>
+let failover: Failover
+
+beforeEach(() => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.99) // never among those chosen by lot
+  held = 0
+  answers = []
+  portions = []
+  stop = new AbortController()
+  const dealer = {
+    get room() {
+      return LIMIT - held
+    },
+    take: (_session: Session, _signal: AbortSignal, portion: Portion) => {
+      portions.push(portion)
+      return Promise.resolve(answers.shift() ?? NOTHING)
+    },
+  }
+  const ownership = {
+    get held() {
+      return held
+    },
+    get capacity() {
+      return LIMIT - held
+    },
+  }
+  failover = new Failover({
+    dealer: dealer as unknown as Dealer,
+    ownership,
+    told: { count: 0, clear: () => undefined },
+    claimMode: 'auto',
+    claimStaggerMs: 60_000, // nothing is left to the late ones here
+    probeIntervalMs: 500,
+    lbsIdleTimeMs: 60_000,
+    maxOwnedStreams: LIMIT,
+    weight: 1,
+    clock: systemClock,
+    logger: silentLogger,
+  } as unknown as FailoverContext)
+  const session = { consumer: 'redis-consumer-a:t', isHeld: () => true } as Session
+  running = failover.run(session, stop.signal)
+})
+afterEach(async () => {
+  stop.abort()
+  await running
+  vi.restoreAllMocks()
+})
+
+it('a client without room remembers what waits, whoever else was chosen to look again', async () => {
+  held = LIMIT
+  failover.hearWaiting({ consumer: POOL, level: null, living: 100 })
+  failover.resume()
+  await new Promise(setImmediate)
+  expect(portions).toEqual([])
+  held = LIMIT - 1
+  failover.resume()
+  await new Promise(setImmediate)
+  expect(portions).toEqual([{ from: POOL, count: 1, idleMs: 0 }])
+})
+
+it('a client goes on behind entries that came to nothing', async () => {
+  answers = [
+    { handled: LIMIT, won: 0, mayBeMore: true, waitMs: 0 },
+    { handled: 1, won: 0, mayBeMore: false, waitMs: 0 },
+  ]
+  failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
+  await expect.poll(() => portions.length).toBe(2)
+})
+
+it('a client asks no more where it was given nothing', async () => {
+  answers = [{ handled: 0, won: 0, mayBeMore: true, waitMs: 0 }]
+  failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
+  await new Promise(setImmediate)
+  expect(portions).toHaveLength(1)
+})
