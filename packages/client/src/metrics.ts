@@ -33,7 +33,7 @@ export interface MetricsRecorder {
   probe?(event: { consumers: number; dead: number; durationMs: number }): void
   /** This client has found that others have too many streams, and has published a plan. */
   rebalancePlan?(event: { moves: number; level: number; living: number; imbalance: number }): void
-  /** What became of a stream that its owner was asked to give back, and after how long. */
+  /** How a stream ended that its owner was asked to give back, and after how long. */
   rebalanceMove?(event: { outcome: 'released' | 'finished' | 'timeout'; durationMs: number }): void
   /** How long a stream that was given back had no owner, until this client took it. */
   ownerlessGap?(event: { durationMs: number }): void

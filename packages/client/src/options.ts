@@ -47,7 +47,7 @@ export interface ClientOptions {
    * less. `off`: this client never asks and is never asked.
    */
   readonly rebalance?: 'off' | 'cooperative' | RebalanceOptions | undefined
-  /** How many streams this client is to have beside one with weight 1. Default 1. 0: takes nothing. */
+  /** How many streams this client should own for each one of a client with weight 1. Default 1. 0: takes nothing. */
   readonly weight?: number | undefined
   /** How long `close` and `done` may take. Default 10000. */
   readonly closeTimeoutMs?: number | undefined
@@ -82,7 +82,7 @@ export interface RetryOptions {
 }
 
 export interface RebalanceOptions {
-  /** So long the same clients must have been there before a stream moves. Default 5000. */
+  /** How long the same clients must have been there before a stream moves. Default 5000. */
   readonly settleMs?: number | undefined
   /** How many streams may be under way to one client at once. Default 64. */
   readonly movesInFlight?: number | undefined

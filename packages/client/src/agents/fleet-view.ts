@@ -1,4 +1,4 @@
-/** What this client has last read or heard of the others. */
+/** What this client last knew of the other clients, from a roster or a message. */
 import { isPool } from '../decisions/consumer-name.js'
 import { type FleetLevel, levelOf } from '../decisions/water-level.js'
 import type { RosterLine } from '../redis/service-scripts.js'

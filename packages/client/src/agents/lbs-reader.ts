@@ -43,8 +43,8 @@ const BEHIND_ALL_IDS = '18446744073709551614-0'
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
 /**
- * A session that has just begun reads a backlog slowly: others may be about to begin, a deploy or a fleet that comes back
- * begins all its clients within moments, and whoever is first must not have taken everything by then.
+ * A session that has just begun reads a backlog slowly. In a deploy, or when a fleet comes back, all clients begin within
+ * moments, and the first of them must not have taken everything before the others have begun.
  */
 const YOUNG_MS = 750
 const YOUNG_PAUSE_MS = 25

@@ -1,13 +1,14 @@
 /**
- * Brings streams to clients that have too few. Owners are asked and give; nothing is taken from one that works.
+ * Moves streams to clients that have too few. Owners are asked and give streams back; none is taken from an owner that
+ * works on it.
  *
- *   planner (who has won a round): clients have been the same for a while, somebody is off its share ──> plan in Redis
+ *   planner (winner of a round): clients have been the same for a while, one is off its share ──> plan in Redis
  *   owner: reads the plan ── has more than it says ──> asks some streams to stop, a few at a time
  *   stream: owned as before ── its application commits, then releases or finishes it ──> pool ──> a client with too few
  *                           └─ not within the limit ──> disowned (`rebalanced`), released
  *
- * Only streams whose `signal` somebody has read are asked, for only they can stop in time, and those whose StreamAdded
- * nobody has read: these move without anybody noticing.
+ * Only owners that have read the stream's `signal` are asked, because only they can stop in time. Streams whose StreamAdded
+ * the application has not read move without a notification.
  */
 import { createHash } from 'node:crypto'
 import { StreamClientError } from '@redis-stream-client/notifs'
@@ -28,15 +29,15 @@ import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import { waitingInPool } from './fleet-view.js'
 
-/** Between two slices of streams that are asked: so many as are asked at once are taken in this time. */
+/** Pause between two slices of streams whose owner is asked: in this time other clients take one slice. */
 const PAUSE_MS = 50
-/** How often the plan is read anew while nothing can be asked. */
+/** How often the plan is read again while no stream can be asked for. */
 const LOOK_MS = 1000
-/** One that has missed a heartbeat may be dead already: nothing is given up for it. */
+/** A client whose heartbeat key has less than this share of its TTL left may be dead: no stream is moved to it. */
 const LEAST_TTL_SHARE = 0.6
 /** A stream that was moved is not moved again within this time, unless nothing else is left. */
 const COOLDOWN_MS = 60_000
-/** A plan stands for this long, and for so many rounds. */
+/** A plan is kept for at least this long, and for so many rounds. */
 const LEAST_PLAN_MS = 10_000
 const PLAN_ROUNDS = 10
 const DRAINED_IN_FLIGHT = 64
@@ -47,9 +48,9 @@ export interface RebalanceSettings {
   readonly timeoutMs: number
 }
 
-/** What happens to the balance, as the event `rebalance` tells it. */
+/** What the event `rebalance` reports. */
 export interface RebalanceEvent {
-  /** `planned`: this client has found who has too many. `giving`: it is asked to give. `received`: it was given some. */
+  /** `planned`: this client has published a plan. `giving`: its owners are asked. `received`: it was given streams. */
   readonly role: 'planned' | 'giving' | 'received'
   readonly moves: number
   readonly level: number
@@ -108,7 +109,8 @@ export class Rebalancer implements Agent {
   }
 
   /**
-   * For the winner of a round: publishes a plan if somebody is off its share. `isForced`: at once, and however little.
+   * For the winner of a round: publishes a plan if a client is off its share. `isForced`: at once, and however small the
+   * difference is.
    * Resolves with the number of streams to move; 0 if nothing was published.
    */
   async plan(
@@ -137,7 +139,7 @@ export class Rebalancer implements Agent {
     return { moves, level }
   }
 
-  /** There is said to be a plan. */
+  /** A message says that there is a plan. */
   hearPlan(): void {
     this.#isPlanHeard = true
     if (this.#context.rebalance === null) return
@@ -196,7 +198,7 @@ export class Rebalancer implements Agent {
     ownership.noteChange()
   }
 
-  /** Those to ask next: as many as are too many and may be under way. */
+  /** The streams to ask for next: as many as are above the quota, and no more than may be under way. */
   #nextSlice(session: Session, { inFlight, quota }: NonNullable<Target>): StreamHandle[] {
     const { clock, deliveries, ownership } = this.#context
     const own = [...ownership.streams.values()].filter((stream) => stream.session === session)
@@ -236,7 +238,7 @@ export class Rebalancer implements Agent {
         },
       ),
     )
-    // Nobody works on it: the application has not read of it, or leaves it to the client to stop it.
+    // The application has not read its StreamAdded, or has not asked for the signal: the client releases it itself.
     if (!deliveries.retract(stream) && stream.hasSignal) return
     stream.release().catch((error: unknown) => {
       const { dataStreamName } = stream
@@ -273,7 +275,7 @@ export class Rebalancer implements Agent {
     this.#context.recorder.rebalanceMove({ outcome, durationMs })
   }
 
-  /** Until a stream has left, or the plan may have changed. */
+  /** Waits until a stream has left, or the plan may have changed. */
   async #awaitChange(signal: AbortSignal): Promise<void> {
     const stop = new AbortController()
     const abort = (): void => stop.abort()
@@ -296,7 +298,7 @@ function isDeadWithEntries(line: RosterLine): boolean {
   return isFallen(line) && !isPool(line.consumer)
 }
 
-/** The same for the same clients, and short however many they are. */
+/** A hash of the set of clients. */
 function fingerprint(lines: readonly RosterLine[]): string {
   const names = lines.map(({ consumer }) => consumer).sort()
   return createHash('sha1').update(names.join(' ')).digest('hex')

@@ -7,10 +7,10 @@ import { z } from 'zod'
 import type { MemberFacts } from './member-facts.js'
 import { shareAt, waterLevel } from './water-level.js'
 
-/** How far a client may be from its share before anything moves; then everything does, up to the share itself. */
+/** How far a client may be from its share before streams move. Then they move until the share itself is reached. */
 const TOLERANCE = 0.1
 const LEAST_TOLERANCE = 1
-/** A plan stands in one key of bounded size: of more clients that have too many, those with most to give come first. */
+/** Bounds the size of the plan's key: of more clients that have too many streams, those with most to give come first. */
 const GREATEST_LENGTH = 64
 
 export interface PlanMember {
@@ -31,13 +31,13 @@ export interface RebalancePlan {
 
 export interface Balance {
   readonly level: number
-  /** Streams to move until everybody has its share. */
+  /** Streams to move until every client has its share. */
   readonly moves: number
   /** How many clients have less than their share. */
   readonly receivers: number
   /** What each client with too many keeps, those with most to give first. */
   readonly keep: ReadonlyMap<string, number>
-  /** Whether somebody is further from its share than is tolerated. */
+  /** Whether a client is further from its share than is tolerated. */
   readonly isNeeded: boolean
   /** The most any client has of its share; 1 in balance. */
   readonly imbalance: number
@@ -95,7 +95,7 @@ export function planOf(balance: Balance, living: number, movesInFlight: number):
   }
 }
 
-/** Whole numbers that add up to `total`: what is left after rounding down stays where most is. */
+/** Whole numbers that add up to `total`: what is left after rounding down stays with the clients that own most. */
 function wholeShares(members: readonly PlanMember[], level: number, total: number): number[] {
   const shares = members.map(({ facts }) => shareAt(level, facts))
   const quotas = shares.map((share) => Math.floor(share + 1e-9))

@@ -15,7 +15,7 @@ export interface LevelLine {
   readonly ageMs: number
 }
 
-/** So long a fleet must have been the same, and a client that crashes again and again must have lived. */
+/** How long a fleet must have been the same before streams move, and a client that crashes repeatedly must have lived. */
 export const SETTLE_MS = 5000
 
 export interface FleetLevel {
