@@ -116,10 +116,11 @@ export const WEAKENINGS: readonly Weakening[] = [
     package: 'worker',
     patches: [
       {
-        from: 'const attempt = new Attempt(portion,',
+        // With what was handled, what was only read is committed.
+        from: 'await this.writer.save(() => this.progress.draft())',
         to:
-          'run.pass(portion.records.at(-1).id, portion.records.length, portion.isLast); await run.commit(); ' +
-          'const attempt = new Attempt(portion,',
+          'await this.writer.save(() => { const draft = this.progress.draft(); ' +
+          'return draft && { ...draft, checkpoint: { ...draft.checkpoint, position: this.readPosition } } })',
       },
     ],
     faults: ['kill'],
