@@ -29,6 +29,8 @@ export interface HousekeepingContext {
 export class Housekeeping {
   readonly #context: HousekeepingContext
   #isSweepWanted = false
+  /** Until when nobody has anything to tidy: nothing is asked before. */
+  #quietUntilMs = Number.NEGATIVE_INFINITY
 
   constructor(context: HousekeepingContext) {
     this.#context = context
@@ -57,11 +59,15 @@ export class Housekeeping {
   /** For the winner of a round. */
   async tidy(roster: readonly RosterLine[]): Promise<void> {
     const { connection, deadConsumers, keys, probeIntervalMs, records, scripts } = this.#context
+    if (performance.now() < this.#quietUntilMs) return
+    const pauseMs = ROUNDS_PER_PAGE * probeIntervalMs
     const text = await connection.run((redis) => redis.get(keys.housekeeping))
     const [, recordCursor = '0', memberCursor = '0', lastMs = '0'] =
       /^(\d+) (\d+) (\d+)$/.exec(text ?? '') ?? []
     // Another clock may have written it: one far ahead counts as long ago.
-    if (Math.abs(Date.now() - Number(lastMs)) < ROUNDS_PER_PAGE * probeIntervalMs) return
+    const leftMs = pauseMs - Math.abs(Date.now() - Number(lastMs))
+    this.#quietUntilMs = performance.now() + Math.max(0, leftMs)
+    if (leftMs > 0) return
     const nextRecords = await this.#sweepPage(recordCursor, roster)
     const { clientIds, next: nextMembers } = await records.membersPage(memberCursor, BATCH_LIMIT)
     // Redis hands over a small hash as one page.
@@ -71,6 +77,7 @@ export class Housekeeping {
     await connection.run((redis) =>
       redis.set(keys.housekeeping, `${nextRecords} ${nextMembers} ${Date.now()}`),
     )
+    this.#quietUntilMs = performance.now() + pauseMs
     await deadConsumers.removeOld()
   }
 
