@@ -11,7 +11,8 @@ const LIMIT = 5
 const NOTHING: TakenEntries = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 }
 
 let held: number
-let answers: TakenEntries[]
+let claimStaggerMs: number
+let answers: (TakenEntries | Promise<TakenEntries>)[]
 let portions: Portion[]
 let stop: AbortController
 let running: Promise<void>
@@ -20,6 +21,7 @@ let failover: Failover
 beforeEach(() => {
   vi.spyOn(Math, 'random').mockReturnValue(0.99) // never among those chosen by lot
   held = 0
+  claimStaggerMs = 60_000 // nothing is left to the late ones
   answers = []
   portions = []
   stop = new AbortController()
@@ -45,7 +47,9 @@ beforeEach(() => {
     ownership,
     told: { count: 0, clear: () => undefined },
     claimMode: 'auto',
-    claimStaggerMs: 60_000, // nothing is left to the late ones here
+    get claimStaggerMs() {
+      return claimStaggerMs
+    },
     probeIntervalMs: 500,
     lbsIdleTimeMs: 60_000,
     maxOwnedStreams: LIMIT,
@@ -88,4 +92,29 @@ it('a client asks no more where it was given nothing', async () => {
   failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
   await new Promise(setImmediate)
   expect(portions).toHaveLength(1)
+})
+
+it('a client that hears of more while it has entries dealt asks again at once', async () => {
+  let answer: (taken: TakenEntries) => void = () => undefined
+  answers = [new Promise((resolve) => (answer = resolve))]
+  for (const level of [1, 3]) failover.hearWaiting({ consumer: POOL, level, living: 100 })
+  await new Promise(setImmediate)
+  expect(portions).toEqual([{ from: POOL, count: 1, idleMs: 0 }])
+  answer(NOTHING)
+  await new Promise(setImmediate)
+  expect(portions.slice(1)).toEqual([{ from: POOL, count: 3, idleMs: 0 }])
+})
+
+it('a client chosen by lot takes a little later what is left, though it has its share', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0)
+  claimStaggerMs = 1
+  held = 3
+  failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
+  await expect.poll(() => portions).toEqual([{ from: POOL, count: LIMIT - held, idleMs: 3 }])
+})
+
+it('a client asks again when entries are not kept from it any more', async () => {
+  answers = [{ handled: 0, won: 0, mayBeMore: true, waitMs: 5 }]
+  failover.hearWaiting({ consumer: POOL, level: 1, living: 100 })
+  await expect.poll(() => portions.map(({ count }) => count)).toEqual([1, LIMIT])
 })
