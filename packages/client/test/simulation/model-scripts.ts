@@ -489,7 +489,9 @@ export class ModelScripts {
       data.xclaim(lbs, group, pool, id)
       const gone = data.xget(lbs, id) === null ? freeable.get(id) : undefined
       if (gone !== undefined) this.#free({ lbs, group, locks, checkpoints }, gone.stream, gone.waiting)
-      if (from !== undefined) this.#watch.moved?.(id, from, pool, `${clientId}:${token}`)
+      // The owner may: after the group was made anew another one may have read the entry.
+      const isOwner = freeable.has(id)
+      if (from !== undefined && !isOwner) this.#watch.moved?.(id, from, pool, `${clientId}:${token}`)
     }
     this.#publish(channel, waitingMessage(pool, level === '' ? (data.get(levelKey) ?? '') : level))
     return answers
