@@ -52,13 +52,9 @@ export const WEAKENINGS: readonly Weakening[] = [
     apply: () => replace(Failover.prototype, 'hearWaiting', () => undefined),
   },
   {
-    name: 'entries dealt to a session that is over',
-    noticed: /whose session is over|had no owner/,
-    options: { weakness: 'deal-to-the-dead' },
-  },
-  {
     name: 'entries put into the pool before it is clear whose they are',
     noticed: /was moved from .*, who is alive|had no owner|owned it/,
+    firstSeed: 300,
     options: { weakness: 'release-before-the-check' },
   },
   {
