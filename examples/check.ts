@@ -76,6 +76,7 @@ await check('load-balancing adds up every meter once, though a consumer is kille
 
 await check('worker handles every order once, in order, with two services', async () => {
   const services = [1, 2].map((n) => new Program('worker/service', { POD_NAME: `service-${n}` }))
+  for (const service of services) await service.matches(/ begins$/) // it hears SIGTERM from then on
   const producer = new Program('worker/producer')
   assert.equal(await producer.exit(), 0)
   const regions = ['asia', 'eu', 'us']

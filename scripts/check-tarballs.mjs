@@ -63,7 +63,6 @@ function makeProject(ioredis, tarballs) {
   cpSync(join(root, 'test/tarballs'), folder, { recursive: true })
   const ours = Object.fromEntries(tarballs.map((path) => [nameOf(path), `file:${path}`]))
   writeManifest(folder, { dependencies: { ...ours, ioredis }, devDependencies: TOOLS, overrides: ours })
-  writeFileSync(join(folder, 'tsconfig.json'), '{}') // esbuild would take one from a folder above
   run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline'], { cwd: folder, timeout: 300_000 })
   return folder
 }

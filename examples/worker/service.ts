@@ -11,5 +11,6 @@ const worker = new StreamWorker(redis, 'orders', {
   },
 })
 process.once('SIGTERM', () => void worker.close()).once('SIGINT', () => void worker.close())
+console.log(`${worker.id} begins`)
 await worker.run()
 redis.disconnect()
