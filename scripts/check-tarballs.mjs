@@ -93,6 +93,7 @@ function usesOf(folder) {
           from,
           '--bundle',
           '--platform=node',
+          '--tsconfig-raw={}', // not one from a folder above
           `--format=${format}`,
           `--outfile=${to}`,
           ...options,
