@@ -1,4 +1,4 @@
--- One look at all consumers, for the one client that wins it: the round of a probe, or the look after a hint.
+-- Reads which consumers are alive, for the one client that wins: the round of a probe, or the probe after a hint.
 --
 -- KEYS  1 LBS  2 prefix of the heartbeat keys  3 members  4 key that belongs to the winner for a while
 -- ARGV  1 group  2 how long one without pending entries may be silent and still count as alive (ms)

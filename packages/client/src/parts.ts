@@ -7,10 +7,10 @@ import { FleetView } from './agents/fleet-view.js'
 import { Hints } from './agents/hints.js'
 import { Housekeeping } from './agents/housekeeping.js'
 import { LbsReader } from './agents/lbs-reader.js'
-import { Look } from './agents/look.js'
 import { Probe } from './agents/probe.js'
 import { ProgressWatch } from './agents/progress-watch.js'
 import { type RebalanceEvent, Rebalancer } from './agents/rebalancer.js'
+import { Reconciler } from './agents/reconciler.js'
 import { Recovery } from './agents/recovery.js'
 import { UnreadWatch } from './agents/unread-watch.js'
 import { systemClock } from './decisions/clock.js'
@@ -33,7 +33,7 @@ import { LockRecords } from './redis/lock-records.js'
 import { messageOf } from './redis/redis-errors.js'
 import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
 import type { ServiceKeys } from './service-keys.js'
-import { Persistence } from './session/persist.js'
+import { Retries } from './session/retries.js'
 import { SessionSource } from './session/session-source.js'
 
 /** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
@@ -69,11 +69,11 @@ export interface Parts {
   readonly view: FleetView
   readonly rebalancer: Rebalancer
   readonly sessions: SessionSource
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly deadConsumers: DeadConsumers
   readonly hints: Hints
   readonly reader: LbsReader
-  readonly look: Look
+  readonly reconciler: Reconciler
   readonly recovery: Recovery
   readonly failover: Failover
   readonly probe: Probe
@@ -102,20 +102,20 @@ export function assemble(context: PartsContext): Parts {
   const scripts = new ServiceScripts(commands, keys, { ...options, silentMs, replicas })
   const lbs = new Lbs(commands, keys, { ...options, onIntegerAsText: warnOfIntegers(logger) })
   const records = new LockRecords(commands, keys)
-  const persistence = new Persistence(lbs, logger)
+  const retries = new Retries(lbs, logger)
   const deliveries = new Deliveries(broker, clock, recorder)
   const ownership = new Ownership({ ...options, broker, clock, recorder, logger })
   const told = new ToldEntries({ ...options, broker, clock })
   const facts = (): MemberFacts => ({ ...options, weight: ownership.isDraining ? 0 : options.weight })
   ownership.isDraining = options.weight === 0
   const view = new FleetView()
-  const streamChanges = new StreamChanges({ ...options, scripts, persistence, ownership, recorder })
+  const streamChanges = new StreamChanges({ ...options, scripts, retries, ownership, recorder })
   const { onDeadLetter } = context
   const deadLetters = new DeadLetters({
     ...options,
     lbs,
     scripts,
-    persistence,
+    retries,
     recorder,
     logger,
     onDeadLetter,
@@ -123,18 +123,18 @@ export function assemble(context: PartsContext): Parts {
   const taker = new StreamTaker({
     ...options,
     scripts,
-    persistence,
+    retries,
     ownership,
     operations: streamChanges,
     deadLetters,
     clock,
     recorder,
     logger,
-    onRefused: () => look.requestLater(),
+    onRefused: () => reconciler.requestLater(),
   })
   const claimRequests = new ClaimRequests({
     lbs,
-    persistence,
+    retries,
     taker,
     deadLetters,
     ownership,
@@ -163,7 +163,7 @@ export function assemble(context: PartsContext): Parts {
     ...options,
     scripts,
     lbs,
-    persistence,
+    retries,
     ownership,
     taker,
     deadLetters,
@@ -171,22 +171,22 @@ export function assemble(context: PartsContext): Parts {
     clock,
     recorder,
     onGone: () => housekeeping.requestSweep(),
-    onNotTaken: () => look.request(),
+    onNotTaken: () => reconciler.request(),
     onMoved: (moves) =>
       context.onRebalance({ role: 'received', moves, level: view.facts?.level ?? Number.NaN }),
   })
-  const look = new Look({
+  const reconciler = new Reconciler({
     ...options,
     scripts,
     lbs,
     records,
-    persistence,
+    retries,
     taker,
     ownership,
     dealer,
     deliveries,
     logger,
-    onLook: () => void hints.refresh(),
+    onRound: () => void hints.refresh(),
   })
   const recovery = new Recovery({ ...options, dealer, clock, recorder, logger })
   const failover = new Failover({
@@ -257,7 +257,7 @@ export function assemble(context: PartsContext): Parts {
     blockMs: Math.max(options.heartbeatTtlMs, LEAST_BLOCK_MS),
     isAlone: () => probe.isAlone,
     logger,
-    onAbandonedRead: () => look.request(),
+    onAbandonedRead: () => reconciler.request(),
     onExhausted: context.onReaderExhausted,
   })
   const hints = new Hints({
@@ -268,9 +268,9 @@ export function assemble(context: PartsContext): Parts {
     keys,
     db: databaseOf(redis),
     logger,
-    onSilent: () => {
+    onExpired: () => {
       recorder.expiryEvent({ source: 'keyspace' })
-      probe.hearSilence()
+      probe.hearExpired()
     },
     onMessage: (message) => {
       if (message.type === 'plan') return rebalancer.hearPlan()
@@ -280,7 +280,7 @@ export function assemble(context: PartsContext): Parts {
     },
     onReconnect: () => void hints.refresh(),
   })
-  commands.onReconnect(() => look.request())
+  commands.onReconnect(() => reconciler.request())
   return {
     commands,
     heartbeats,
@@ -296,11 +296,11 @@ export function assemble(context: PartsContext): Parts {
     view,
     rebalancer,
     sessions,
-    persistence,
+    retries,
     deadConsumers,
     hints,
     reader,
-    look,
+    reconciler,
     recovery,
     failover,
     probe,

@@ -223,11 +223,9 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * many a client of weight 1 is to have. Rejects with SESSION_LOST, CLOSED, REDIS_ERROR.
    */
   async rebalance(): Promise<{ moves: number; level: number }> {
-    const { persistence, rebalancer, scripts, view } = this.#parts
+    const { retries, rebalancer, scripts, view } = this.#parts
     const session = this.#sessionFor('rebalance')
-    const roster = await persistence.send('read the roster', session, () =>
-      scripts.roster({ withEnds: true }),
-    )
+    const roster = await retries.send('read the roster', session, () => scripts.roster({ withEnds: true }))
     view.read(roster)
     return await rebalancer.plan(roster, { isForced: true })
   }
@@ -239,11 +237,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * too, also in later sessions.
    */
   async drain(): Promise<void> {
-    const { facts, ownership, persistence, rebalancer, scripts } = this.#parts
+    const { facts, ownership, retries, rebalancer, scripts } = this.#parts
     ownership.isDraining = true
     const session = this.#sessionFor('drain')
-    await persistence.send('drain', session, () => scripts.beginSession(session, facts()))
-    const roster = await persistence.send('read the roster', session, () => scripts.roster())
+    await retries.send('drain', session, () => scripts.beginSession(session, facts()))
+    const roster = await retries.send('read the roster', session, () => scripts.roster())
     await rebalancer.drain(levelOf(roster, session.consumer))
     this.#sessionFor('drain')
   }

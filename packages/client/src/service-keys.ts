@@ -61,7 +61,7 @@ export interface ServiceKeys {
   /** What the others need to know of each client, and its sessions. */
   readonly members: string
   readonly protocol: string
-  /** How many streams each client should own, as the last look found. */
+  /** How many streams each client should own, as the last probe found. */
   readonly level: string
   /** Where the background cleanup goes on: its cursors. */
   readonly housekeeping: string

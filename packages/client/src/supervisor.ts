@@ -16,14 +16,14 @@ import type { Parts } from './parts.js'
 import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { Outage } from './session/outage.js'
-import { sessionLost } from './session/persist.js'
+import { sessionLost } from './session/retries.js'
 import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
-import { beginSession, endInRedis, serve } from './term.js'
+import { beginSession, endInRedis, serve } from './session-run.js'
 
 /** For connecting at the start, and no less than one TTL: a fleet that begins together has to wait for each other. */
 const LEAST_CONNECT_TIMEOUT_MS = 5000
 /** Time allowed for announcing that the session is over, and again for the work it still has in flight. */
-const LAST_WORDS_MS = 500
+const END_TIMEOUT_MS = 500
 /** Between sessions that end before they have lasted one TTL. */
 const FIRST_PAUSE_MS = 50
 const GREATEST_PAUSE_MS = 5000
@@ -85,8 +85,8 @@ export class Supervisor {
     this.#seekingStop.abort()
     const session = this.#session
     session?.end('the client has closed')
-    if (session !== null) await this.#sayGoodbye(session)
-    await before(this.#running, new Deadline(2 * LAST_WORDS_MS))
+    if (session !== null) await this.#announceEnd(session)
+    await before(this.#running, new Deadline(2 * END_TIMEOUT_MS))
   }
 
   async #begin(): Promise<Session> {
@@ -108,7 +108,7 @@ export class Supervisor {
         // A short session may be over before anybody keeps it: then another one is begun.
         const isAgainWorthIt = this.#isTooShort(session) && performance.now() < untilMs
         session.end('the client could not start')
-        await this.#sayGoodbye(session)
+        await this.#announceEnd(session)
         if (isAgainWorthIt && !this.#agentsStop.signal.aborted) continue
         throw this.#isTooSlow(error) ? this.#tooSlow(session) : error
       }
@@ -149,7 +149,7 @@ export class Supervisor {
       if (session !== null) outage.end()
       if (session !== null && signal.aborted) {
         session.end('the client has closed')
-        await this.#sayGoodbye(session)
+        await this.#announceEnd(session)
       }
     }
   }
@@ -181,9 +181,9 @@ export class Supervisor {
     this.#context.onFailure(error)
   }
 
-  async #sayGoodbye(session: Session): Promise<void> {
+  async #announceEnd(session: Session): Promise<void> {
     const { logger, parts } = this.#context
-    const deadline = new Deadline(LAST_WORDS_MS)
+    const deadline = new Deadline(END_TIMEOUT_MS)
     const how = { isLeaving: true, signal: deadline.signal }
     await before(endInRedis(session, parts, how, logger), deadline)
   }

@@ -4,7 +4,7 @@ import { Dealer, type DealerContext } from '../src/agents/dealer.js'
 import { systemClock } from '../src/decisions/clock.js'
 import { formatConsumer } from '../src/decisions/consumer-name.js'
 import type { ReadableEntry } from '../src/redis/lbs.js'
-import { Persistence } from '../src/session/persist.js'
+import { Retries } from '../src/session/retries.js'
 import type { Session } from '../src/session/session.js'
 import { ScriptedService } from './support/scripted-service.js'
 import { silentLogger } from './support/silent-logger.js'
@@ -41,7 +41,7 @@ function dealer(
   return new Dealer({
     scripts: service.scripts,
     lbs: service.lbs,
-    persistence: new Persistence(service.lbs, silentLogger),
+    retries: new Retries(service.lbs, silentLogger),
     ownership: { reserve: () => undefined, unreserve: () => undefined },
     taker: { take: (_session: Session, entries: readonly ReadableEntry[]) => take(entries) },
     deadLetters: { buryUnreadable: () => Promise.resolve() },

@@ -4,7 +4,7 @@ import { backoffMs } from '../src/decisions/backoff.js'
 import { type Clock, elapsedMs } from '../src/decisions/clock.js'
 import { clientIdOf, formatConsumer } from '../src/decisions/consumer-name.js'
 import { decodeFailoverMessage, encodeFailoverMessage } from '../src/decisions/failover-message.js'
-import { Repeats } from '../src/decisions/repeats.js'
+import { KeyedBackoff } from '../src/decisions/keyed-backoff.js'
 import { Trust } from '../src/decisions/trust.js'
 import { reservedNameProblem, resolveServiceKeys, type ServiceKeys } from '../src/service-keys.js'
 
@@ -79,23 +79,23 @@ describe('trust', () => {
 
 describe('repeats', () => {
   it('come after one interval, two, four, up to the cap', () => {
-    const repeats = new Repeats(100, 350)
+    const repeats = new KeyedBackoff(100, 350)
     const dueAt: number[] = []
     for (let now = 0; now < 1200; now += 10) {
       if (!repeats.isDue('key', now)) continue
       dueAt.push(now)
-      repeats.say('key', now)
+      repeats.note('key', now)
     }
     expect(dueAt).toEqual([0, 100, 300, 650, 1000])
   })
 
   it('start anew for what was forgotten, and old ones are forgotten by themselves', () => {
-    const repeats = new Repeats(100, 200)
-    repeats.say('a', 0)
+    const repeats = new KeyedBackoff(100, 200)
+    repeats.note('a', 0)
     repeats.forget('a')
     expect(repeats.isDue('a', 1)).toBe(true)
-    repeats.say('b', 0)
-    repeats.say('c', 400)
+    repeats.note('b', 0)
+    repeats.note('c', 400)
     repeats.forgetOld(600)
     expect(repeats.size).toBe(1)
     repeats.forgetOld(899)

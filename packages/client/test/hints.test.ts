@@ -32,7 +32,7 @@ function subscriber(proxy: TcpProxy) {
     db: 0,
     keyspaceEvents: 'off',
     logger: silentLogger,
-    onSilent: () => undefined,
+    onExpired: () => undefined,
     onMessage: (message) => heard.push(message),
     onReconnect: () => undefined,
   })

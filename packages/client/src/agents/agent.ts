@@ -1,5 +1,5 @@
 /**
- * What works for a session beside the others: the reader, the look, recovery, failover, the probe.
+ * What works for a session beside the others: the reader, reconciliation, recovery, failover, the probe.
  * An agent does not know the other agents. `run` resolves when the session has ended or `signal` aborts;
  * whatever it started is settled by then.
  */

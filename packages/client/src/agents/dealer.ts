@@ -20,7 +20,7 @@ import {
 } from '../redis/lbs.js'
 import { BATCH_LIMIT, type DealRules, type ServiceScripts } from '../redis/service-scripts.js'
 import { entryParts } from '../session/entry-parts.js'
-import { endLost, type Persistence } from '../session/persist.js'
+import { endLost, type Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 
 /** The application has so many staggers to claim what it is told of, and at least this long. */
@@ -30,7 +30,7 @@ const LEAST_TIME_TO_CLAIM_MS = 20
 export interface DealerContext {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly ownership: Ownership
   readonly taker: StreamTaker
   readonly deadLetters: DeadLetters
@@ -118,7 +118,7 @@ export class Dealer {
    * application has claimed them or its time is over. Those that cannot be served go to the dead letters.
    */
   async deal(session: Session, portion: Portion, mode: DealRules['mode']): Promise<DealtEntries> {
-    const { claimStaggerMs, heartbeatTtlMs, lbs, lbsIdleTimeMs, persistence, scripts } = this.#context
+    const { claimStaggerMs, heartbeatTtlMs, lbs, lbsIdleTimeMs, retries, scripts } = this.#context
     const rules: DealRules = {
       mode,
       idleMs: portion.idleMs ?? 0,
@@ -127,7 +127,7 @@ export class Dealer {
       greatestMs: lbsIdleTimeMs,
     }
     let tries = 0
-    const dealt = await persistence.send('have entries dealt', session, () => {
+    const dealt = await retries.send('have entries dealt', session, () => {
       if (tries++ > 0) this.#context.onNotTaken()
       return scripts.deal(session, portion.from, portion.count, rules)
     })
@@ -158,10 +158,10 @@ export class Dealer {
   }
 
   async #clear(session: Session, part: readonly FoundEntry[]): Promise<ReadableEntry[]> {
-    const { lbs, onGone, persistence } = this.#context
+    const { lbs, onGone, retries } = this.#context
     const gone = part.filter(({ entry }) => entry === null).map(({ id }) => id)
     if (gone.length > 0) {
-      await persistence.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
+      await retries.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
       onGone()
     }
     return await this.#readableOf(

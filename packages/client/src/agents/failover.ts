@@ -133,7 +133,7 @@ export class Failover implements Agent {
 
   async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
     const { consumer, level, living } = waiting
-    await this.#takeForgotten(session, signal, consumer)
+    await this.#takeUnclaimed(session, signal, consumer)
     const held = this.#held
     const share = this.#isDamped ? held : shareAt(level ?? Number.POSITIVE_INFINITY, this.#context)
     const target = held + wantedAt(share, held)
@@ -148,7 +148,7 @@ export class Failover implements Agent {
   }
 
   /** In manual mode a young session takes, without asking the application, entries that nobody has claimed for long. */
-  async #takeForgotten(session: Session, signal: AbortSignal, consumer: string): Promise<void> {
+  async #takeUnclaimed(session: Session, signal: AbortSignal, consumer: string): Promise<void> {
     const { claimMode, dealer, lbsIdleTimeMs, recorder } = this.#context
     if (claimMode === 'auto' || isPool(consumer)) return
     const startMs = this.#nowMs()

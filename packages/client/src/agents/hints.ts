@@ -21,7 +21,7 @@ export interface HintsContext {
   readonly db: number
   readonly keyspaceEvents: 'auto' | 'off'
   readonly logger: SafeLogger
-  readonly onSilent: () => void
+  readonly onExpired: () => void
   readonly onMessage: (message: FailoverMessage) => void
   /** A subscriber was away: hints have been missed. */
   readonly onReconnect: () => void
@@ -151,7 +151,7 @@ export class Hints {
 
   #hearEvent(event: string): void {
     if (event !== 'expired') return
-    this.#context.onSilent()
+    this.#context.onExpired()
   }
 
   async #addFlags(node: RedisLike): Promise<void> {

@@ -2,7 +2,7 @@
  * Reads new entries of the LBS and has them taken.
  *
  * The read blocks, so it has a connection of its own, which is thrown away with every failure and at the end: what a
- * server still answers to an abandoned read is pending under this session's consumer, and the look finds it.
+ * server still answers to an abandoned read is pending under this session's consumer, and the reconciler finds it.
  * While batches are being taken the next one is read. Nothing is read beyond what the client may own and the
  * notification queue can hold, and no more bytes at a time than can be foreseen to be harmless: see BatchSize.
  */
@@ -226,7 +226,7 @@ export class LbsReader implements Agent {
       for (const stream of taken) await this.#context.deliveries.streamAdded(stream, signal)
       return null
     } catch (error) {
-      this.#context.onAbandonedRead() // what was not taken is pending: the look finds it
+      this.#context.onAbandonedRead() // what was not taken is pending: the reconciler finds it
       return error instanceof Error ? error : new Error(messageOf(error))
     } finally {
       this.#inHand -= entries.length

@@ -1,12 +1,12 @@
 /** Goes through the entries pending under a consumer, page by page. */
 
 import type { Lbs } from '../redis/lbs.js'
-import type { Persistence } from '../session/persist.js'
+import type { Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 
 export interface PendingPages {
   readonly lbs: Lbs
-  readonly persistence: Persistence
+  readonly retries: Retries
 }
 
 export interface PendingQuery {
@@ -18,7 +18,7 @@ export interface PendingQuery {
 
 /** Yields ids in their order. Throws SESSION_LOST when the session ends meanwhile. */
 export async function* pendingPages(
-  { lbs, persistence }: PendingPages,
+  { lbs, retries }: PendingPages,
   session: Session,
   { consumer, pageSize, idleMs }: PendingQuery,
 ): AsyncGenerator<readonly string[], void> {
@@ -31,7 +31,7 @@ export async function* pendingPages(
   }
 
   function nextPage(cursor: string | null): Promise<readonly string[]> {
-    return persistence.send('read pending entries', session, () =>
+    return retries.send('read pending entries', session, () =>
       lbs.pendingIds(consumer, pageSize, cursor, idleMs),
     )
   }

@@ -10,13 +10,13 @@
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { encodeFailoverMessage, type WaitingMessage } from '../decisions/failover-message.js'
-import { Repeats } from '../decisions/repeats.js'
+import { KeyedBackoff } from '../decisions/keyed-backoff.js'
 import { type FleetLevel, formatLevel, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Connection } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'
-import { isFallen, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
+import { hasLeftEntries, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
@@ -24,13 +24,13 @@ import type { FleetView } from './fleet-view.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
 const AFTER_END_MS = 2
-/** Pause before the look after a hint: another client may be faster, and hints arrive in bursts. */
+/** Pause before the roster is read after a hint: another client may be faster, and hints arrive in bursts. */
 const LEAST_HINT_PAUSE_MS = 10
 const GREATEST_HINT_PAUSE_MS = 50
-/** For so long the look after a hint belongs to the client that won it; the others try once more after SECOND_TRY_MS. */
-const HINT_LOOK_MS = 250
+/** How long the winner of a probe after a hint keeps the others from one. They try once more after SECOND_TRY_MS. */
+const HINT_PROBE_MS = 250
 const SECOND_TRY_MS = 300
-/** Dead consumers that one look announces. When many die at once, the next sessions of their clients take back the rest. */
+/** Dead consumers that are announced at once. When many die at once, the next sessions of their clients take back the rest. */
 const TOLD_AT_ONCE = 16
 /** The level is written again when it has changed by so much, or half of its time is over. */
 const LEVEL_SHARE = 0.02
@@ -58,11 +58,11 @@ export interface ProbeContext {
 
 export class Probe implements Agent {
   readonly #context: ProbeContext
-  readonly #published: Repeats
+  readonly #published: KeyedBackoff
   readonly #pendingOf = new Map<string, number>()
   #session: Session | undefined
   #signal: AbortSignal | undefined
-  #hintLook: Promise<void> | undefined
+  #hintProbe: Promise<void> | undefined
   #living = ''
   #writtenLevel: FleetLevel = { level: Number.NaN, living: 0 }
   #levelWrittenMs = Number.NEGATIVE_INFINITY
@@ -71,7 +71,7 @@ export class Probe implements Agent {
 
   constructor(context: ProbeContext) {
     this.#context = context
-    this.#published = new Repeats(context.probeIntervalMs, context.lbsIdleTimeMs)
+    this.#published = new KeyedBackoff(context.probeIntervalMs, context.lbsIdleTimeMs)
   }
 
   /** Whether the last round found no other client alive: true for up to one interval after another has come. */
@@ -90,31 +90,31 @@ export class Probe implements Agent {
       await sleep(Math.max(0, startMs + probeIntervalMs - this.#nowMs()), signal)
     })
     this.#session = undefined
-    await this.#hintLook
+    await this.#hintProbe
   }
 
-  /** A heartbeat key is gone. One look of this client is enough for all hints that come meanwhile. */
-  hearSilence(): void {
+  /** A heartbeat key is gone. One probe of this client is enough for all hints that come meanwhile. */
+  hearExpired(): void {
     const session = this.#session
     const signal = this.#signal
-    if (this.#hintLook !== undefined || session === undefined || signal === undefined) return
-    this.#hintLook = this.#lookAfterHint(session, signal)
+    if (this.#hintProbe !== undefined || session === undefined || signal === undefined) return
+    this.#hintProbe = this.#probeAfterHint(session, signal)
       .catch((error: unknown) => {
         if (session.isHeld()) reportFailure('probe', error, this.#context.logger)
       })
       .finally(() => {
-        this.#hintLook = undefined
+        this.#hintProbe = undefined
       })
   }
 
   /** A client that loses tries once more, because the winner may have looked before the last key ended. */
-  async #lookAfterHint(session: Session, signal: AbortSignal): Promise<void> {
+  async #probeAfterHint(session: Session, signal: AbortSignal): Promise<void> {
     const { keys, scripts } = this.#context
     const spreadMs = GREATEST_HINT_PAUSE_MS - LEAST_HINT_PAUSE_MS
     for (const pauseMs of [LEAST_HINT_PAUSE_MS + spreadMs * Math.random(), SECOND_TRY_MS]) {
       await sleep(pauseMs, signal)
       if (signal.aborted) return
-      const roster = await scripts.probe(session.clientId, HINT_LOOK_MS, keys.hintProbe)
+      const roster = await scripts.probe(session.clientId, HINT_PROBE_MS, keys.hintProbe)
       if (roster !== null) return void (await this.#tellAll(roster))
     }
   }
@@ -149,7 +149,7 @@ export class Probe implements Agent {
   async #tellAll(roster: readonly RosterLine[]): Promise<number> {
     const { onWaiting } = this.#context
     const fleet = levelOf(roster)
-    const waiting = roster.filter((line) => isFallen(line) && line.opensInMs <= 0)
+    const waiting = roster.filter((line) => hasLeftEntries(line) && line.opensInMs <= 0)
     this.#forgetOthers(roster, waiting)
     const due = waiting.filter(({ consumer, pending }) => {
       if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)
@@ -157,7 +157,7 @@ export class Probe implements Agent {
       return this.#published.isDue(consumer, this.#nowMs())
     })
     for (const { consumer } of sample(due, TOLD_AT_ONCE)) {
-      this.#published.say(consumer, this.#nowMs())
+      this.#published.note(consumer, this.#nowMs())
       const level = fleet.level === Number.POSITIVE_INFINITY ? null : fleet.level
       const message = { type: 'waiting', consumer, level, living: fleet.living } as const
       onWaiting(message)

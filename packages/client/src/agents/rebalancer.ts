@@ -24,7 +24,7 @@ import type { Ownership } from '../ownership/ownership.js'
 import type { StreamChanges } from '../ownership/stream-changes.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { Withdrawals } from '../ownership/withdrawals.js'
-import { isFallen, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
+import { hasLeftEntries, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { Session } from '../session/session.js'
 import { type Agent, reportFailure } from './agent.js'
 import { waitingInPool } from './fleet-view.js'
@@ -295,7 +295,7 @@ function balanceOfRoster(roster: readonly RosterLine[], steady: readonly RosterL
 }
 
 function isDeadWithEntries(line: RosterLine): boolean {
-  return isFallen(line) && !isPool(line.consumer)
+  return hasLeftEntries(line) && !isPool(line.consumer)
 }
 
 /** A hash of the set of clients. */

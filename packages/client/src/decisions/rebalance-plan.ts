@@ -104,14 +104,14 @@ function wholeShares(members: readonly PlanMember[], level: number, total: numbe
   const byWhatTheyKeep = members
     .map((member, index) => ({ member, index }))
     .filter(({ index }) => (shares[index] as number) - (quotas[index] as number) > 1e-9)
-    .sort((a, b) => surplus(b) - surplus(a) || (a.member.consumer < b.member.consumer ? -1 : 1))
+    .sort((a, b) => aboveQuota(b) - aboveQuota(a) || (a.member.consumer < b.member.consumer ? -1 : 1))
   for (const { index } of byWhatTheyKeep) {
     if (left-- <= 0) break
     quotas[index] = (quotas[index] as number) + 1
   }
   return quotas
 
-  function surplus({ index, member }: { index: number; member: PlanMember }): number {
+  function aboveQuota({ index, member }: { index: number; member: PlanMember }): number {
     return member.owned - (quotas[index] as number)
   }
 }

@@ -6,7 +6,7 @@ import type { SafeRecorder, TakeOutcome } from '../metrics.js'
 import type { FoundEntry, Lbs, ReadableEntry } from '../redis/lbs.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import { entryParts } from '../session/entry-parts.js'
-import type { Persistence } from '../session/persist.js'
+import type { Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
@@ -18,7 +18,7 @@ const GREATEST_ID_PART = 2n ** 64n - 1n
 
 export interface ClaimRequestsContext {
   readonly lbs: Lbs
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly taker: StreamTaker
   readonly deadLetters: DeadLetters
   readonly ownership: Ownership

@@ -4,7 +4,7 @@ import type { SafeRecorder } from '../metrics.js'
 import type { Lbs, UnreadableEntry } from '../redis/lbs.js'
 import { messageOf } from '../redis/redis-errors.js'
 import { BATCH_LIMIT, type BuryAnswer, type ServiceScripts } from '../redis/service-scripts.js'
-import { endLost, type Persistence } from '../session/persist.js'
+import { endLost, type Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 
 const LOG_EVERY_MS = 1000
@@ -21,7 +21,7 @@ export interface DeadLettersContext {
   readonly lbs: Lbs
   readonly deadLetterMaxLen: number
   readonly scripts: ServiceScripts
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
   readonly onDeadLetter: (letter: DeadLetter) => void
@@ -60,7 +60,7 @@ export class DeadLetters {
    * False if the copy did not get there, over a slow link for instance: then the script has to do it after all.
    */
   async #buryLarge(session: Session, letter: DeadLetter, fields: readonly Buffer[]): Promise<boolean> {
-    const { deadLetterMaxLen, lbs, logger, persistence, scripts } = this.#context
+    const { deadLetterMaxLen, lbs, logger, retries, scripts } = this.#context
     let letterId: string
     try {
       letterId = await lbs.copyToDead(fields, { ...letter, client: session.clientId }, deadLetterMaxLen)
@@ -68,12 +68,12 @@ export class DeadLetters {
       logger.debug({ error: messageOf(error), idInLbs: letter.idInLbs }, 'copying a large entry failed')
       return false
     }
-    const answer = await persistence.send('write dead letters', session, () =>
+    const answer = await retries.send('write dead letters', session, () =>
       scripts.buryCopied(session, letter.idInLbs),
     )
     if (answer === 'SESSION_LOST') throw endLost('write dead letters', session)
     if (answer === 'LEFT') {
-      await persistence.send('drop a copy', session, () => lbs.dropDead(letterId))
+      await retries.send('drop a copy', session, () => lbs.dropDead(letterId))
     } else {
       this.report(letter)
     }
@@ -85,11 +85,9 @@ export class DeadLetters {
    * few at a time: what has no answer is for the next call. Rejects as `buryUnreadable` does.
    */
   async bury(session: Session, letters: readonly DeadLetter[]): Promise<BuryAnswer[]> {
-    const { persistence, scripts } = this.#context
+    const { retries, scripts } = this.#context
     const entries = letters.map(({ idInLbs, reason, error }) => ({ id: idInLbs, reason, problem: error }))
-    const answers = await persistence.send('write dead letters', session, () =>
-      scripts.bury(session, entries),
-    )
+    const answers = await retries.send('write dead letters', session, () => scripts.bury(session, entries))
     if (answers === 'SESSION_LOST') throw endLost('write dead letters', session)
     answers.forEach((answer, index) => {
       if (answer === 'BURIED') this.report(letters[index] as DeadLetter)

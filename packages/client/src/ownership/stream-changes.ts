@@ -10,14 +10,14 @@ import {
   type ReleaseRules,
   type ServiceScripts,
 } from '../redis/service-scripts.js'
-import { endLost, type Persistence } from '../session/persist.js'
+import { endLost, type Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { Ownership } from './ownership.js'
 import type { StreamHandle, StreamOperations } from './stream-handle.js'
 
 export interface StreamChangesContext {
   readonly scripts: ServiceScripts
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly ownership: Ownership
   readonly recorder: SafeRecorder
   /** For so long this client is not given again what its application gave back by its own choice. */
@@ -111,7 +111,7 @@ export class StreamChanges implements StreamOperations {
   }
 
   async release(stream: StreamHandle): Promise<void> {
-    const isHandover = this.isLeaving || stream.isSurplus
+    const isHandover = this.isLeaving || stream.isPassedOn
     const batch = isHandover ? this.#handovers : stream.isAskedToStop ? this.#moves : this.#releases
     await this.#leave(stream, 'release', () => batch.add({ stream }))
   }
@@ -195,7 +195,7 @@ export class StreamChanges implements StreamOperations {
     send: (session: Session, part: readonly T[]) => Promise<ChangeAnswer[]>,
   ): Promise<Result[]> {
     try {
-      return await this.#context.persistence.send(operation, session, () => send(session, part))
+      return await this.#context.retries.send(operation, session, () => send(session, part))
     } catch (error) {
       if (!(error instanceof StreamClientError)) throw error
       if (part.length === 1 || error.code !== 'REDIS_ERROR') return part.map(() => error)

@@ -48,7 +48,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly #operations: StreamOperations
   #commits: number
   #isAnnounced = false
-  #isSurplus = false
+  #isPassedOn = false
   #isMoved = false
   /** When it was taken, committed or touched last; monotonic. */
   #progressAtMs: number
@@ -169,8 +169,8 @@ export class StreamHandle implements OwnedStream, Tenure {
   }
 
   /** True if it was taken only to be given back for want of room. */
-  get isSurplus(): boolean {
-    return this.#isSurplus
+  get isPassedOn(): boolean {
+    return this.#isPassedOn
   }
 
   /** True if it came from a client that had more than its share. */
@@ -192,8 +192,8 @@ export class StreamHandle implements OwnedStream, Tenure {
     return this.#stopReason !== undefined
   }
 
-  markSurplus(): void {
-    this.#isSurplus = true
+  markPassedOn(): void {
+    this.#isPassedOn = true
   }
 
   get hasEnded(): boolean {

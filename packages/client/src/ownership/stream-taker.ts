@@ -17,7 +17,7 @@ import {
   type TakeRules,
   type Tenure,
 } from '../redis/service-scripts.js'
-import { endLost, type Persistence, sessionLost } from '../session/persist.js'
+import { endLost, type Retries, sessionLost } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
@@ -42,7 +42,7 @@ export type Taken =
 
 export interface StreamTakerContext {
   readonly scripts: ServiceScripts
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly ownership: Ownership
   readonly operations: StreamOperations
   readonly deadLetters: DeadLetters
@@ -133,13 +133,13 @@ export class StreamTaker {
     }
   }
 
-  /** Never rejects: an entry that could not be passed on stays pending, and the look finds it. */
+  /** Never rejects: an entry that could not be passed on stays pending, and the reconciler finds it. */
   async #passOn(session: Session, entries: readonly ReadableEntry[]): Promise<void> {
     try {
       await this.#whileUnderWay(entries, async () => {
-        const surplus = newStreams(await this.#take(session, entries, 'acquire', false))
-        for (const stream of surplus) stream.markSurplus()
-        await Promise.all(surplus.map((stream) => stream.release()))
+        const passedOn = newStreams(await this.#take(session, entries, 'acquire', false))
+        for (const stream of passedOn) stream.markPassedOn()
+        await Promise.all(passedOn.map((stream) => stream.release()))
       })
     } catch (error) {
       this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
@@ -196,7 +196,7 @@ export class StreamTaker {
     mode: TakeMode,
     isKept: boolean,
   ): Promise<Taken[]> {
-    const { clock, persistence, recorder, scripts } = this.#context
+    const { clock, retries, recorder, scripts } = this.#context
     const rules = this.#rules(mode)
     const assignments = entries.map(({ id, message }) => {
       const knownFence = this.#underWay.get(id)?.knownFence ?? 0
@@ -205,7 +205,7 @@ export class StreamTaker {
     const startMs = clock.now().monotonicMs
     let answers: 'SESSION_LOST' | TakeAnswer[]
     try {
-      answers = await persistence.send('take streams', session, () => {
+      answers = await retries.send('take streams', session, () => {
         this.#refuseIfClosing()
         return scripts.take(session, assignments, rules)
       })
@@ -248,16 +248,14 @@ export class StreamTaker {
    * pending and is tried again soon.
    */
   async #judge(session: Session, entry: ReadableEntry, error: StreamClientError): Promise<Taken> {
-    const { deadLetters, logger, onRefused, persistence, scripts } = this.#context
+    const { deadLetters, logger, onRefused, retries, scripts } = this.#context
     const { dataStreamName } = entry.message
     if (isForbidden(error.cause)) throw error
-    await persistence.send('look for foreign keys', session, () => scripts.readShared())
-    const isDamaged = await persistence.send('look for damage', session, () =>
-      scripts.isDamaged(dataStreamName),
-    )
+    await retries.send('look for foreign keys', session, () => scripts.readShared())
+    const isDamaged = await retries.send('look for damage', session, () => scripts.isDamaged(dataStreamName))
     if (!isDamaged) {
       // Of no entries at all: rejects where Redis refuses whatever is to be taken.
-      await persistence.send('take nothing', session, () => scripts.take(session, [], this.#rules('acquire')))
+      await retries.send('take nothing', session, () => scripts.take(session, [], this.#rules('acquire')))
       if (!this.#refusals.add(entry.id)) {
         const facts = { idInLbs: entry.id, dataStreamName, error: error.message }
         logger.warn(facts, 'Redis refuses to have this entry taken: it stays pending and is tried again')
@@ -278,9 +276,9 @@ export class StreamTaker {
 
   /** Frees streams whose entry has left the LBS. Their owner has been told first, so two owners cannot overlap. */
   async free(session: Session, tenures: readonly Tenure[]): Promise<void> {
-    const { persistence, scripts } = this.#context
+    const { retries, scripts } = this.#context
     if (tenures.length === 0) return
-    await persistence.send('free streams whose entries are gone', session, () =>
+    await retries.send('free streams whose entries are gone', session, () =>
       scripts.finish(
         session,
         tenures.map(({ dataStreamName, fencingToken, idInLbs }) => {
@@ -290,7 +288,7 @@ export class StreamTaker {
     )
   }
 
-  /** Streams with a call under way are left to the look. */
+  /** Streams with a call under way are left to the reconciler. */
   async #freeGone(
     session: Session,
     entries: readonly ReadableEntry[],

@@ -7,7 +7,7 @@
 import type { NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
 import { isExpiredUnread } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
-import { Repeats } from '../decisions/repeats.js'
+import { KeyedBackoff } from '../decisions/keyed-backoff.js'
 
 interface Told {
   readonly notification: StreamExpired
@@ -28,13 +28,13 @@ export class ToldEntries {
   readonly #told = new Map<string, Told>()
   readonly #claiming = new Map<string, number>()
   /** When each may be told of again. */
-  readonly #repeats: Repeats
+  readonly #repeats: KeyedBackoff
   /** Places for entries that are being dealt. */
   #reserved = 0
 
   constructor(context: ToldEntriesContext) {
     this.#context = context
-    this.#repeats = new Repeats(context.heartbeatTtlMs, context.lbsIdleTimeMs)
+    this.#repeats = new KeyedBackoff(context.heartbeatTtlMs, context.lbsIdleTimeMs)
   }
 
   /** How many the application may be about to claim. */
@@ -76,7 +76,7 @@ export class ToldEntries {
     this.#told.delete(idInLbs) // keeps the map in the order of time
     const nowMs = this.#context.clock.now().monotonicMs
     this.#told.set(idInLbs, { notification, untilMs: nowMs + this.#context.heartbeatTtlMs })
-    this.#repeats.say(idInLbs, nowMs)
+    this.#repeats.note(idInLbs, nowMs)
   }
 
   /** The application claims an entry: its place is the claim's now. */

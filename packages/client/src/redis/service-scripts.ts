@@ -64,7 +64,7 @@ export interface Assignment {
   readonly knownFence: number
 }
 
-/** One term of ownership of a data stream. */
+/** One ownership of a data stream: from being taken to being finished, given back or lost. */
 export interface Tenure {
   readonly idInLbs: string
   readonly dataStreamName: string
@@ -173,7 +173,7 @@ export type Dealt =
     }
 
 /** Whether a dead consumer has left entries behind. */
-export function isFallen(line: RosterLine): boolean {
+export function hasLeftEntries(line: RosterLine): boolean {
   return !line.isAlive && line.pending > 0
 }
 
@@ -442,7 +442,7 @@ export class ServiceScripts {
   }
 
   /**
-   * Tries to win a look, by the key of the probe's rounds or by that of hints: the roster, or null if another client
+   * Tries to win a probe, by the key of the rounds or by that of hints: the roster, or null if another client
    * has it.
    */
   async probe(

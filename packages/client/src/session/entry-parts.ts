@@ -1,11 +1,11 @@
 /** Reads LBS entries by their ids, a bounded number of bytes at a time. */
 import type { FoundEntry, Lbs } from '../redis/lbs.js'
-import type { Persistence } from './persist.js'
+import type { Retries } from './retries.js'
 import type { Session } from './session.js'
 
 export interface EntryParts {
   readonly lbs: Lbs
-  readonly persistence: Persistence
+  readonly retries: Retries
 }
 
 /**
@@ -14,12 +14,12 @@ export interface EntryParts {
  * Redis refuses.
  */
 export async function* entryParts(
-  { lbs, persistence }: EntryParts,
+  { lbs, retries }: EntryParts,
   session: Session,
   ids: readonly string[],
 ): AsyncGenerator<readonly FoundEntry[], void> {
   for (let rest = ids; rest.length > 0; ) {
-    const part = await persistence.send('read entries', session, () => lbs.firstEntries(rest))
+    const part = await retries.send('read entries', session, () => lbs.firstEntries(rest))
     rest = rest.slice(part.length)
     yield part
   }

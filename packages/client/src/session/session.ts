@@ -1,5 +1,5 @@
 /**
- * One term of a client: it begins when the heartbeat key is taken and ends, for ever, when trust runs out,
+ * The time for which a client holds its heartbeat key. It begins when the key is taken and ends, for ever, when trust runs out,
  * when the key turns out to hold something else, or when the client leaves.
  *
  *   held ── heartbeat answers ──> held        (trust is renewed from the moment the heartbeat was sent)

@@ -1,7 +1,7 @@
 /** Ways to weaken the client or its server, each of which a simulation has to notice. */
 import { Failover } from '../../src/agents/failover.js'
-import { Look } from '../../src/agents/look.js'
 import { Probe } from '../../src/agents/probe.js'
+import { Reconciler } from '../../src/agents/reconciler.js'
 import { type Instant, systemClock } from '../../src/decisions/clock.js'
 import { Trust } from '../../src/decisions/trust.js'
 import { Ownership } from '../../src/ownership/ownership.js'
@@ -63,9 +63,9 @@ export const WEAKENINGS: readonly Weakening[] = [
     apply: () => replace(Probe.prototype, 'run', () => Promise.resolve()),
   },
   {
-    name: 'no look, so that lost answers are lost',
+    name: 'no reconciliation, so that lost answers are lost',
     noticed: /not brought to an end|had no owner/,
-    apply: () => replace(Look.prototype, 'run', () => Promise.resolve()),
+    apply: () => replace(Reconciler.prototype, 'run', () => Promise.resolve()),
   },
   {
     name: 'no limit of owned streams',

@@ -15,7 +15,7 @@ import type { StreamTaker } from '../ownership/stream-taker.js'
 import type { Lbs } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
-import type { Persistence } from '../session/persist.js'
+import type { Retries } from '../session/retries.js'
 import { KEY_LOST, type Session } from '../session/session.js'
 import { type Agent, repeat, reportFailure } from './agent.js'
 import type { Dealer } from './dealer.js'
@@ -24,42 +24,42 @@ import { pendingPages } from './pending-pages.js'
 const PAGE = 1000
 /** Pause before an entry that Redis has refused is tried again. */
 const LATER_MS = 1000
-/** Streams whose entries are looked for in the LBS at each look. */
+/** Streams whose entries are looked for in the LBS each time. */
 const SHARE = 1000
 
-export interface LookContext {
+export interface ReconcilerContext {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
   readonly records: LockRecords
-  readonly persistence: Persistence
+  readonly retries: Retries
   readonly taker: StreamTaker
   readonly ownership: Ownership
   readonly dealer: Dealer
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
-  /** Called at every look: sets again what the server has lost in a restart or failover. */
-  readonly onLook: () => void
+  /** Called each time: sets again what the server has lost in a restart or failover. */
+  readonly onRound: () => void
 }
 
-export class Look implements Agent {
-  readonly #context: LookContext
+export class Reconciler implements Agent {
+  readonly #context: ReconcilerContext
   #isRequested = false
   #wake: (() => void) | undefined
   #isLater = false
   #shareStart = 0
 
-  constructor(context: LookContext) {
+  constructor(context: ReconcilerContext) {
     this.#context = context
   }
 
-  /** Asks for a look soon. */
+  /** Asks for a comparison soon. */
   request(): void {
     this.#isRequested = true
     this.#wake?.()
   }
 
-  /** Asks for a look in a while. What asks again meanwhile is served by the same look. */
+  /** Asks for a comparison in a while. Further requests until then are served by the same one. */
   requestLater(): void {
     if (this.#isLater) return
     this.#isLater = true
@@ -71,17 +71,17 @@ export class Look implements Agent {
 
   async run(session: Session, signal: AbortSignal): Promise<void> {
     this.#isRequested = true
-    await repeat('look', signal, this.#context.logger, async () => {
+    await repeat('reconciliation', signal, this.#context.logger, async () => {
       if (!this.#isRequested) await this.#wait(signal)
       if (signal.aborted) return
-      await this.#look(session, signal)
+      await this.#reconcile(session, signal)
     })
   }
 
-  async #look(session: Session, signal: AbortSignal): Promise<void> {
+  async #reconcile(session: Session, signal: AbortSignal): Promise<void> {
     this.#isRequested = false
     try {
-      this.#context.onLook()
+      this.#context.onRound()
       await this.#takeUnknown(session, signal)
       await this.#confirmOwned(session, signal)
     } catch (error) {
@@ -133,7 +133,7 @@ export class Look implements Agent {
     }
   }
 
-  /** Streams whose entries are looked for in the LBS this time: the share moves on with every look. */
+  /** Streams whose entries are looked for in the LBS this time: the share moves on each time. */
   #nextShare(streams: readonly StreamHandle[]): readonly StreamHandle[] {
     const start = this.#shareStart < streams.length ? this.#shareStart : 0
     this.#shareStart = start + SHARE
@@ -142,9 +142,9 @@ export class Look implements Agent {
 
   /** Those of the streams of which the lock table says something else. */
   async #differing(session: Session, streams: readonly StreamHandle[]): Promise<StreamHandle[]> {
-    const { persistence, records } = this.#context
+    const { retries, records } = this.#context
     const names = streams.map((stream) => stream.dataStreamName)
-    const found = await persistence.send('look at the lock table', session, () => records.of(names))
+    const found = await retries.send('read lock records', session, () => records.of(names))
     return streams.filter((stream, index) => {
       const record = found[index]
       return record?.fencingToken !== stream.fencingToken || record.consumer !== session.consumer
@@ -157,14 +157,14 @@ export class Look implements Agent {
       await this.#confirmBatch(session, streams)
     } catch (error) {
       if (!session.isHeld()) throw error
-      if (streams.length === 1) return reportFailure('look', error, this.#context.logger)
+      if (streams.length === 1) return reportFailure('reconciliation', error, this.#context.logger)
       for (const stream of streams) await this.#confirm(session, [stream])
     }
   }
 
   async #confirmBatch(session: Session, streams: readonly StreamHandle[]): Promise<void> {
-    const { ownership, persistence, scripts, taker } = this.#context
-    const answers = await persistence.send('look at owned streams', session, () =>
+    const { ownership, retries, scripts, taker } = this.#context
+    const answers = await retries.send('confirm owned streams', session, () =>
       scripts.confirm(session, streams),
     )
     if (answers === 'SESSION_LOST') {
@@ -182,7 +182,7 @@ export class Look implements Agent {
     await taker.free(session, gone)
   }
 
-  /** Resolves when a look is due or asked for, or the signal aborts. */
+  /** Resolves when a comparison is due or asked for, or the signal aborts. */
   #wait(signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const wake = (): void => {

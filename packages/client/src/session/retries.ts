@@ -10,7 +10,7 @@ import { KEY_LOST, type Session } from './session.js'
 const FIRST_PAUSE_MS = 10
 const GREATEST_PAUSE_MS = 500
 
-export class Persistence {
+export class Retries {
   readonly #lbs: Lbs
   readonly #logger: SafeLogger
 

@@ -10,10 +10,10 @@ import type { Parts } from './parts.js'
 import { isTransient, messageOf } from './redis/redis-errors.js'
 import { PROTOCOL, type SessionBeginning } from './redis/service-scripts.js'
 import type { Outage } from './session/outage.js'
-import { endLost } from './session/persist.js'
+import { endLost } from './session/retries.js'
 import type { Session } from './session/session.js'
 
-/** Names of dead consumers that a session which begins leaves for those who look, and for the slow tidying. */
+/** Names of dead consumers that a session which begins leaves for the probe, and for the background cleanup. */
 const NAMES_KEPT = 100
 const FIRST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 500
@@ -50,7 +50,7 @@ async function runAgents(
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { deadConsumers, failover, look, probe, progressWatch, reader, rebalancer, recovery } = parts
+  const { deadConsumers, failover, probe, progressWatch, reader, rebalancer, reconciler, recovery } = parts
   try {
     const { former, namesInExcess, restarts } = await beginSession(session, parts)
     // Not all of a fleet that begins or comes back: its clients must not all read of each other.
@@ -58,7 +58,7 @@ async function runAgents(
       await deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)
-    const agents = [failover, reader, look, probe, progressWatch, rebalancer].map((agent) =>
+    const agents = [failover, reader, reconciler, probe, progressWatch, rebalancer].map((agent) =>
       agent.run(session, signal),
     )
     await Promise.all([recovery.run(session, signal, dampedMs > 0 ? [] : former), ...agents])
@@ -75,9 +75,9 @@ async function runAgents(
  */
 export async function beginSession(
   session: Session,
-  { facts, persistence, scripts }: Pick<Parts, 'facts' | 'persistence' | 'scripts'>,
+  { facts, retries, scripts }: Pick<Parts, 'facts' | 'retries' | 'scripts'>,
 ): Promise<SessionBeginning> {
-  const answer = await persistence.send('begin the session', session, () =>
+  const answer = await retries.send('begin the session', session, () =>
     scripts.beginSession(session, facts()),
   )
   if (answer === 'SESSION_LOST') throw endLost('begin the session', session)

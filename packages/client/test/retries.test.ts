@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Lbs } from '../src/redis/lbs.js'
-import { Persistence } from '../src/session/persist.js'
+import { Retries } from '../src/session/retries.js'
 import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
@@ -11,8 +11,8 @@ describe('what a session sends', () => {
     'is not sent again after a mistake of this library, which is told as it is: %s',
     async (mistake) => {
       let tries = 0
-      const persistence = new Persistence({} as Lbs, silentLogger)
-      const sent = persistence.send('take streams', session, () => {
+      const retries = new Retries({} as Lbs, silentLogger)
+      const sent = retries.send('take streams', session, () => {
         tries++
         return Promise.reject(mistake)
       })
