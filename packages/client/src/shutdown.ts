@@ -11,9 +11,10 @@
  */
 import { StreamClientError, type TerminationReason } from '@redis-stream-client/notifs'
 import { Deadline } from './async/deadline.js'
+import { inSlices } from './async/in-slices.js'
 import { type FleetLevel, levelOf } from './decisions/water-level.js'
 import type { SafeLogger } from './logger.js'
-import { inSlices, type Ownership } from './ownership/ownership.js'
+import type { Ownership } from './ownership/ownership.js'
 import type { StreamHandle } from './ownership/stream-handle.js'
 import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'

@@ -2,10 +2,11 @@
  * Takes streams away from an application that does not work on them, with the option `progressTimeoutMs`. The lease proves
  * that the process lives; only its commits and touches prove that its work goes on.
  */
+import { inSlices } from '../async/in-slices.js'
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
-import { inSlices, type Ownership } from '../ownership/ownership.js'
+import type { Ownership } from '../ownership/ownership.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { Withdrawals } from '../ownership/withdrawals.js'
 import type { Session } from '../session/session.js'

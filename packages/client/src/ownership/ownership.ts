@@ -11,7 +11,7 @@
  */
 import type { DisownReason, NotificationBroker } from '@redis-stream-client/notifs'
 import { retract } from '@redis-stream-client/notifs/internal'
-import { nextTurn } from '../async/sleep.js'
+import { inSlices } from '../async/in-slices.js'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
@@ -19,9 +19,6 @@ import type { Session } from '../session/session.js'
 import { disowned } from './notices.js'
 import { ReadOnlyMap } from './read-only-map.js'
 import type { StreamHandle } from './stream-handle.js'
-
-/** Longest stretch of disowning without letting the event loop go on. */
-const SLICE_MS = 5
 
 export interface OwnershipContext {
   readonly broker: NotificationBroker
@@ -146,17 +143,5 @@ export class Ownership {
     if (listeners.length === 0) return
     this.#onChange = []
     for (const listener of listeners) listener()
-  }
-}
-
-/** Does something with each item, a few milliseconds at a time. */
-export async function inSlices<T>(items: readonly T[], act: (item: T) => void): Promise<void> {
-  let sliceEndsMs = performance.now() + SLICE_MS
-  for (const item of items) {
-    if (performance.now() >= sliceEndsMs) {
-      await nextTurn()
-      sliceEndsMs = performance.now() + SLICE_MS
-    }
-    act(item)
   }
 }
