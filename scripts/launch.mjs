@@ -26,6 +26,7 @@ const TASKS = {
   bench: { redis: 'binary', scripts: ['build', 'bench:run'] },
   faults: { redis: 'binary', scripts: ['build', 'faults:run'] },
   soak: { redis: 'binary', scripts: ['build', 'soak:run'] },
+  'crash-loop': { redis: 'binary', scripts: ['build', 'crash-loop:run'] },
   servers: { redis: 'binary', scripts: ['build', 'servers:run'] },
   tarballs: { redis: 'running', scripts: ['build', 'tarballs:run'] },
 }

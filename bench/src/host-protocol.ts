@@ -40,6 +40,8 @@ export type OnStream =
   | 'hold'
   /** Keeps it, and gives it back at once when its signal aborts. */
   | 'hold-and-listen'
+  /** Keeps it; when its signal aborts, works on for a moment, commits, and gives it back. */
+  | 'hand-over'
   /** Finishes it at once. */
   | 'done'
 
@@ -48,8 +50,18 @@ export interface JoinOptions {
   readonly onStream?: OnStream
   /** False: nothing is kept per stream, so that memory can be measured. Default true. */
   readonly keepsTimes?: boolean
+  /** Every stream that is taken and left is told by its name. Default false. */
+  readonly tellsStreams?: boolean
   /** What only this kind of member understands. */
   readonly settings?: Readonly<Record<string, unknown>>
+}
+
+/** A member was given a stream, or has stopped working on it: the moment on the shared clock. */
+export interface StreamEvent {
+  readonly kind: 'taken' | 'left'
+  readonly member: string
+  readonly stream: string
+  readonly atMs: number
 }
 
 /** When things happened to a member, on the shared clock, and how long each entry was under way. */
@@ -86,4 +98,5 @@ export type HostCommand =
 export type HostLine =
   | { readonly type: 'ready' }
   | { readonly type: 'counts'; readonly member: string; readonly counts: Counts }
+  | { readonly type: 'streams'; readonly events: readonly StreamEvent[] }
   | { readonly type: 'answer'; readonly n: number; readonly result?: unknown; readonly error?: string }

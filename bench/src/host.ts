@@ -13,6 +13,7 @@ import {
   type HostReport,
   type JoinOptions,
   NO_COUNTS,
+  type StreamEvent,
   type Times,
 } from './host-protocol.js'
 
@@ -30,6 +31,8 @@ export class Host implements AsyncDisposable {
   readonly counts: Map<string, Counts> = new Map()
   /** Called after every line of counts. */
   onCounts: (() => void) | undefined
+  /** Called with what members tell of their streams. */
+  onStreams: ((events: readonly StreamEvent[]) => void) | undefined
   readonly #child: ChildProcessWithoutNullStreams
   readonly #waiting = new Map<number, Waiting>()
   readonly #ready: Promise<void>
@@ -153,6 +156,10 @@ export class Host implements AsyncDisposable {
     if (line.type === 'counts') {
       this.counts.set(line.member, line.counts)
       this.onCounts?.()
+      return
+    }
+    if (line.type === 'streams') {
+      this.onStreams?.(line.events)
       return
     }
     const waiting = this.#waiting.get(line.n)

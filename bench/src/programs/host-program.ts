@@ -21,13 +21,14 @@ export function serve(join: Join): void {
   async function obey(command: HostCommand): Promise<unknown> {
     switch (command.call) {
       case 'join': {
-        const ledger = new Ledger(command.member, command.keepsTimes !== false)
+        const ledger = new Ledger(command.member, command)
         members.set(command.member, { member: await join(command.member, command, ledger), ledger })
         return undefined
       }
       case 'leave': {
-        const { member } = find(command.member)
+        const { ledger, member } = find(command.member)
         await member.leave()
+        ledger.flush()
         members.delete(command.member)
         return undefined
       }

@@ -1,6 +1,6 @@
 /** What happened to one member, counted and timed, and told to the bench now and then. */
 import { sharedNowMs } from '../clock.js'
-import { type Counts, NO_COUNTS, type Times } from '../host-protocol.js'
+import { type Counts, type JoinOptions, NO_COUNTS, type StreamEvent, type Times } from '../host-protocol.js'
 import { say } from './say.js'
 
 const TELL_AFTER_MS = 10
@@ -13,15 +13,23 @@ export class Ledger {
   readonly #latencyMs: number[] = []
   #counts: { -readonly [K in keyof Counts]: Counts[K] } = { ...NO_COUNTS }
   #isTelling = false
+  readonly #tellsStreams: boolean
+  /** Not told yet. */
+  #streams: StreamEvent[] = []
 
-  constructor(member: string, keepsTimes: boolean) {
+  constructor(
+    member: string,
+    { keepsTimes = true, tellsStreams = false }: Pick<JoinOptions, 'keepsTimes' | 'tellsStreams'>,
+  ) {
     this.#member = member
     this.#keepsTimes = keepsTimes
+    this.#tellsStreams = tellsStreams
   }
 
   /** `sentAtMs`: when the entry was added, where its producer has said so. */
-  taken(isRecovered: boolean, sentAtMs?: unknown): void {
+  taken(isRecovered: boolean, sentAtMs?: unknown, stream = ''): void {
     const nowMs = sharedNowMs()
+    this.#note('taken', stream, nowMs)
     this.#counts.taken++
     if (isRecovered) this.#counts.recovered++
     this.#counts.lastTakenAtMs = nowMs
@@ -55,8 +63,25 @@ export class Ledger {
     this.#tell()
   }
 
+  /** From now on the member does nothing for the stream. */
+  left(stream: string): void {
+    this.#note('left', stream, sharedNowMs())
+    this.#tell()
+  }
+
   get times(): Times {
     return { takenAtMs: this.#takenAtMs, expiredAtMs: this.#expiredAtMs, latencyMs: this.#latencyMs }
+  }
+
+  /** Tells at once what has not been told yet. */
+  flush(): void {
+    if (this.#streams.length > 0) say({ type: 'streams', events: this.#streams })
+    this.#streams = []
+    say({ type: 'counts', member: this.#member, counts: this.#counts })
+  }
+
+  #note(kind: StreamEvent['kind'], stream: string, atMs: number): void {
+    if (this.#tellsStreams) this.#streams.push({ kind, member: this.#member, stream, atMs })
   }
 
   #tell(): void {
@@ -64,7 +89,7 @@ export class Ledger {
     this.#isTelling = true
     setTimeout(() => {
       this.#isTelling = false
-      say({ type: 'counts', member: this.#member, counts: this.#counts })
+      this.flush()
     }, TELL_AFTER_MS)
   }
 }
