@@ -18,6 +18,7 @@ import {
 import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
 import type { RebalanceEvent } from './agents/rebalancer.js'
 import { Deadline } from './async/deadline.js'
+import { type ClientContext, type ClientParts, clientParts } from './client-parts.js'
 import { levelOf, shareAt } from './decisions/water-level.js'
 import { logFailures } from './failure-log.js'
 import type { ClientHealth, SessionState } from './health.js'
@@ -26,13 +27,13 @@ import { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 import { guardRecorder } from './metrics.js'
 import { type ClientOptions, type ResolvedOptions, resolveOptions } from './options.js'
 import type { DeadLetter } from './ownership/dead-letters.js'
-import { assemble, type Parts } from './parts.js'
 import type { ConnectionProblem } from './redis/connection.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { messageOf } from './redis/redis-errors.js'
 import { ServiceDeadLetters } from './service-dead-letters.js'
 import { resolveServiceKeys } from './service-keys.js'
 import type { Session } from './session/session.js'
+import { type SessionAgents, sessionAgents } from './session-agents.js'
 import { giveBackStreams } from './shutdown.js'
 import { Supervisor } from './supervisor.js'
 
@@ -62,7 +63,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   readonly #options: ResolvedOptions
   readonly #logger: SafeLogger
   readonly #broker: NotificationBroker
-  readonly #parts: Parts
+  readonly #parts: ClientParts
+  readonly #agents: SessionAgents
   readonly #supervisor: Supervisor
   readonly #deadLetters: ServiceDeadLetters
   #isNew = true
@@ -86,7 +88,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     this.#options = resolved
     this.#logger = logger
     this.#broker = new NotificationBroker({ capacity: resolved.notificationBufferSize, onListenerError })
-    this.#parts = assemble({
+    const context: ClientContext = {
       redis,
       keys,
       options: resolved,
@@ -99,10 +101,18 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         this.#report(error)
         void this.#shutDown('retries-exhausted', error)
       },
-    })
+      onHeartbeatExpired: () => this.#agents.probe.hearExpired(),
+      onFailoverMessage: (message) => {
+        if (message.type === 'plan') this.#agents.rebalancer.hearPlan()
+        else this.#agents.failover.hearWaiting(message)
+      },
+    }
+    this.#parts = clientParts(context)
+    this.#agents = sessionAgents(context, this.#parts)
     this.#deadLetters = new ServiceDeadLetters(this.#parts.commands.redis, service)
     this.#supervisor = new Supervisor({
       parts: this.#parts,
+      agents: this.#agents,
       heartbeatTtlMs: resolved.heartbeatTtlMs,
       logger,
       onState: (state) => this.emit('session', state),
@@ -223,11 +233,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * many a client of weight 1 is to have. Rejects with SESSION_LOST, CLOSED, REDIS_ERROR.
    */
   async rebalance(): Promise<{ moves: number; level: number }> {
-    const { retries, rebalancer, scripts, view } = this.#parts
+    const { retries, scripts, view } = this.#parts
     const session = this.#sessionFor('rebalance')
     const roster = await retries.send('read the roster', session, () => scripts.roster({ withEnds: true }))
     view.read(roster)
-    return await rebalancer.plan(roster, { isForced: true })
+    return await this.#agents.rebalancer.plan(roster, { isForced: true })
   }
 
   /**
@@ -237,12 +247,12 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * too, also in later sessions.
    */
   async drain(): Promise<void> {
-    const { facts, ownership, retries, rebalancer, scripts } = this.#parts
+    const { facts, ownership, retries, scripts } = this.#parts
     ownership.isDraining = true
     const session = this.#sessionFor('drain')
     await retries.send('drain', session, () => scripts.beginSession(session, facts()))
     const roster = await retries.send('read the roster', session, () => scripts.roster())
-    await rebalancer.drain(levelOf(roster, session.consumer))
+    await this.#agents.rebalancer.drain(levelOf(roster, session.consumer))
     this.#sessionFor('drain')
   }
 
@@ -262,8 +272,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   health(): ClientHealth {
-    const { commands, deliveries, facts, heartbeats, hints, ownership, reader, rebalancer, view } =
-      this.#parts
+    const { commands, deliveries, facts, heartbeats, hints, ownership, view } = this.#parts
+    const { reader, rebalancer } = this.#agents
     const { session, state } = this.#supervisor
     return withJsonForm({
       id: this.id,

@@ -2,16 +2,17 @@
 import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { aborted, sleep } from './async/sleep.js'
+import type { ClientParts } from './client-parts.js'
 import { backoffMs } from './decisions/backoff.js'
 import { dampedForMs } from './decisions/member-facts.js'
 import { SETTLE_MS } from './decisions/water-level.js'
 import type { SafeLogger } from './logger.js'
-import type { Parts } from './parts.js'
 import { isTransient, messageOf } from './redis/redis-errors.js'
 import { PROTOCOL, type SessionBeginning } from './redis/service-scripts.js'
 import type { Outage } from './session/outage.js'
 import { endLost } from './session/retries.js'
 import type { Session } from './session/session.js'
+import type { SessionAgents } from './session-agents.js'
 
 /** Names of dead consumers that a session which begins leaves for the probe, and for the background cleanup. */
 const NAMES_KEPT = 100
@@ -24,18 +25,18 @@ const GREATEST_PAUSE_MS = 500
  */
 export async function serve(
   session: Session,
-  parts: Parts,
+  { agents, parts }: { readonly agents: SessionAgents; readonly parts: ClientParts },
   stop: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
   const { ownership, taker } = parts
-  const agents = new AbortController()
-  setMaxListeners(0, agents.signal) // every wait of every agent
-  const stopAgents = (): void => agents.abort()
+  const working = new AbortController()
+  setMaxListeners(0, working.signal) // every wait of every agent
+  const stopAgents = (): void => working.abort()
   stop.addEventListener('abort', stopAgents, { once: true })
   if (stop.aborted) stopAgents()
   const heartbeats = session.keep()
-  const work = runAgents(session, parts, agents.signal, logger)
+  const work = runAgents(session, { agents, parts }, working.signal, logger)
   await aborted(session.signal) // in the timer phase in which trust is over, whatever is under way
   stopAgents()
   stop.removeEventListener('abort', stopAgents)
@@ -46,22 +47,22 @@ export async function serve(
 
 async function runAgents(
   session: Session,
-  parts: Parts,
+  { agents, parts }: { readonly agents: SessionAgents; readonly parts: ClientParts },
   signal: AbortSignal,
   logger: SafeLogger,
 ): Promise<void> {
-  const { deadConsumers, failover, probe, progressWatch, reader, rebalancer, reconciler, recovery } = parts
+  const { failover, probe, progressWatch, reader, rebalancer, reconciler, recovery } = agents
   try {
     const { former, namesInExcess, restarts } = await beginSession(session, parts)
     // Not all of a fleet that begins or comes back: its clients must not all read of each other.
     if (namesInExcess > NAMES_KEPT && Math.random() < NAMES_KEPT / namesInExcess)
-      await deadConsumers.removeExcess(session)
+      await parts.deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)
-    const agents = [failover, reader, reconciler, probe, progressWatch, rebalancer].map((agent) =>
+    const running = [failover, reader, reconciler, probe, progressWatch, rebalancer].map((agent) =>
       agent.run(session, signal),
     )
-    await Promise.all([recovery.run(session, signal, dampedMs > 0 ? [] : former), ...agents])
+    await Promise.all([recovery.run(session, signal, dampedMs > 0 ? [] : former), ...running])
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')
@@ -75,7 +76,7 @@ async function runAgents(
  */
 export async function beginSession(
   session: Session,
-  { facts, retries, scripts }: Pick<Parts, 'facts' | 'retries' | 'scripts'>,
+  { facts, retries, scripts }: Pick<ClientParts, 'facts' | 'retries' | 'scripts'>,
 ): Promise<SessionBeginning> {
   const answer = await retries.send('begin the session', session, () =>
     scripts.beginSession(session, facts()),
@@ -98,7 +99,7 @@ export async function beginSession(
  */
 export async function endInRedis(
   session: Session,
-  { commands, scripts, streamChanges }: Pick<Parts, 'commands' | 'scripts' | 'streamChanges'>,
+  { commands, scripts, streamChanges }: Pick<ClientParts, 'commands' | 'scripts' | 'streamChanges'>,
   { isLeaving, signal }: { readonly isLeaving: boolean; readonly signal: AbortSignal },
   logger: SafeLogger,
   outage: Outage | null = null,

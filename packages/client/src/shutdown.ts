@@ -12,11 +12,11 @@
 import { StreamClientError, type TerminationReason } from '@redis-stream-client/notifs'
 import { Deadline } from './async/deadline.js'
 import { inSlices } from './async/in-slices.js'
+import type { ClientParts } from './client-parts.js'
 import { type FleetLevel, levelOf } from './decisions/water-level.js'
 import type { SafeLogger } from './logger.js'
 import type { Ownership } from './ownership/ownership.js'
 import type { StreamHandle } from './ownership/stream-handle.js'
-import type { Parts } from './parts.js'
 import { messageOf } from './redis/redis-errors.js'
 import type { ServiceScripts } from './redis/service-scripts.js'
 
@@ -38,7 +38,7 @@ export async function giveBackStreams(
     scripts,
     streamChanges,
     taker,
-  }: Pick<Parts, 'ownership' | 'scripts' | 'streamChanges' | 'taker'>,
+  }: Pick<ClientParts, 'ownership' | 'scripts' | 'streamChanges' | 'taker'>,
   { owners, releases }: Deadlines,
   logger: SafeLogger,
   consumer: string,

@@ -9,15 +9,16 @@ import { setMaxListeners } from 'node:events'
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { Deadline } from './async/deadline.js'
 import { sleep } from './async/sleep.js'
+import type { ClientParts } from './client-parts.js'
 import { backoffMs } from './decisions/backoff.js'
 import type { SessionState } from './health.js'
 import type { SafeLogger } from './logger.js'
-import type { Parts } from './parts.js'
 import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
 import { Outage } from './session/outage.js'
 import { sessionLost } from './session/retries.js'
 import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
+import type { SessionAgents } from './session-agents.js'
 import { beginSession, endInRedis, serve } from './session-run.js'
 
 /** For connecting at the start, and no less than one TTL: a fleet that begins together has to wait for each other. */
@@ -29,7 +30,8 @@ const FIRST_PAUSE_MS = 50
 const GREATEST_PAUSE_MS = 5000
 
 export interface SupervisorContext {
-  readonly parts: Parts
+  readonly parts: ClientParts
+  readonly agents: SessionAgents
   readonly heartbeatTtlMs: number
   readonly logger: SafeLogger
   readonly onState: (state: SessionState) => void
@@ -155,11 +157,11 @@ export class Supervisor {
   }
 
   async #serve(session: Session, outage: Outage): Promise<void> {
-    const { logger, parts } = this.#context
+    const { agents, logger, parts } = this.#context
     this.#session = session
     this.#setState('held')
     session.signal.addEventListener('abort', () => this.#lose(session), { once: true })
-    await serve(session, parts, this.#agentsStop.signal, logger)
+    await serve(session, { parts, agents }, this.#agentsStop.signal, logger)
     this.#session = null
     if (this.#state === 'closed') return
     const how = { isLeaving: false, signal: this.#seekingStop.signal }

@@ -6,6 +6,7 @@
  * What we believe to own and Redis does not is disowned. Streams with an operation under way are left out.
  */
 
+import type { Trigger } from '../async/trigger.js'
 import { batchesOf } from '../decisions/batches.js'
 import type { SafeLogger } from '../logger.js'
 import type { Deliveries } from '../ownership/deliveries.js'
@@ -22,8 +23,6 @@ import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
-/** Pause before an entry that Redis has refused is tried again. */
-const LATER_MS = 1000
 /** Streams whose entries are looked for in the LBS each time. */
 const SHARE = 1000
 
@@ -38,54 +37,37 @@ export interface ReconcilerContext {
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
+  /** Fired when an answer may have been lost. */
+  readonly trigger: Trigger
   /** Called each time: sets again what the server has lost in a restart or failover. */
   readonly onRound: () => void
 }
 
 export class Reconciler implements Agent {
   readonly #context: ReconcilerContext
-  #isRequested = false
-  #wake: (() => void) | undefined
-  #isLater = false
   #shareStart = 0
 
   constructor(context: ReconcilerContext) {
     this.#context = context
   }
 
-  /** Asks for a comparison soon. */
-  request(): void {
-    this.#isRequested = true
-    this.#wake?.()
-  }
-
-  /** Asks for a comparison in a while. Further requests until then are served by the same one. */
-  requestLater(): void {
-    if (this.#isLater) return
-    this.#isLater = true
-    setTimeout(() => {
-      this.#isLater = false
-      this.request()
-    }, LATER_MS).unref()
-  }
-
   async run(session: Session, signal: AbortSignal): Promise<void> {
-    this.#isRequested = true
-    await repeat('reconciliation', signal, this.#context.logger, async () => {
-      if (!this.#isRequested) await this.#wait(signal)
+    const { lbsIdleTimeMs, logger, trigger } = this.#context
+    trigger.fire()
+    await repeat('reconciliation', signal, logger, async () => {
+      await trigger.wait(lbsIdleTimeMs, signal)
       if (signal.aborted) return
       await this.#reconcile(session, signal)
     })
   }
 
   async #reconcile(session: Session, signal: AbortSignal): Promise<void> {
-    this.#isRequested = false
     try {
       this.#context.onRound()
       await this.#takeUnknown(session, signal)
       await this.#confirmOwned(session, signal)
     } catch (error) {
-      this.#isRequested = true
+      this.#context.trigger.fire()
       throw error
     }
   }
@@ -180,20 +162,5 @@ export class Reconciler implements Agent {
       gone.push(stream)
     })
     await taker.free(session, gone)
-  }
-
-  /** Resolves when a comparison is due or asked for, or the signal aborts. */
-  #wait(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', wake)
-        this.#wake = undefined
-        resolve()
-      }
-      const timer = setTimeout(wake, this.#context.lbsIdleTimeMs)
-      signal.addEventListener('abort', wake, { once: true })
-      this.#wake = wake
-    })
   }
 }
