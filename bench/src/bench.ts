@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: all scenarios, or those that are named; `--out FILE` writes the figures as JSON, each as it comes.
+ * `npm run bench`: all scenarios but the long ones, those that are named, or with `--long` all; `--out FILE` writes the figures as JSON, each as it comes.
  * The exit code is 1 if a budget is broken or something failed.
  */
 import { parseArgs } from 'node:util'
@@ -18,13 +18,13 @@ import { SCENARIOS } from './scenarios.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { out: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+  options: { out: { type: 'string' }, long: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
 })
 
 if (values.help) {
   process.stdout.write(`${usage()}\n`)
 } else {
-  const chosen = choose(positionals)
+  const chosen = choose(positionals, values.long === true)
   if (chosen === null) {
     process.stderr.write(`There is no scenario ${positionals.join(' ')}.\n${usage()}\n`)
     process.exitCode = 2
@@ -81,13 +81,16 @@ async function runAll(scenarios: readonly Scenario[], out: string | undefined): 
   if (!isWell) process.exitCode = 1
 }
 
-function choose(names: readonly string[]): readonly Scenario[] | null {
-  if (names.length === 0) return SCENARIOS
+function choose(names: readonly string[], withLong: boolean): readonly Scenario[] | null {
+  if (names.length === 0) return SCENARIOS.filter(({ isLong }) => withLong || isLong !== true)
   const found = names.map((name) => SCENARIOS.find((scenario) => scenario.name === name))
   return found.some((scenario) => scenario === undefined) ? null : (found as Scenario[])
 }
 
 function usage(): string {
-  const lines = SCENARIOS.map(({ name, about }) => `  ${name.padEnd(14)} ${about}`)
-  return ['npm run bench -- [SCENARIO ...] [--out FILE]', ...lines].join('\n')
+  const lines = SCENARIOS.map(
+    ({ name, about, isLong }) =>
+      `  ${name.padEnd(14)} ${about}${isLong ? ' (only if named, or with --long)' : ''}`,
+  )
+  return ['npm run bench -- [SCENARIO ...] [--long] [--out FILE]', ...lines].join('\n')
 }

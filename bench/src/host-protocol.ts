@@ -18,6 +18,9 @@ export interface Counts {
   /** StreamDisowned. */
   readonly disowned: number
   readonly done: number
+  /** Sessions that were lost, and those that began after one was lost. */
+  readonly sessionsLost: number
+  readonly sessionsRegained: number
   /** When the last stream was taken, on the shared clock; 0 before. */
   readonly lastTakenAtMs: number
   readonly lastExpiredAtMs: number
@@ -30,6 +33,8 @@ export const NO_COUNTS: Counts = {
   claims: 0,
   disowned: 0,
   done: 0,
+  sessionsLost: 0,
+  sessionsRegained: 0,
   lastTakenAtMs: 0,
   lastExpiredAtMs: 0,
 }

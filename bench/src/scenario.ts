@@ -13,6 +13,8 @@ export interface Scenario {
   readonly about: string
   /** What ours has to keep. A budget of which nothing was measured is broken. */
   readonly budgets: readonly Budget[]
+  /** Left out of a run unless it is named, or `--long` is given. */
+  readonly isLong?: boolean
   /** After so long it is ended, and has failed. */
   readonly limitMs: number
   /** Records figures as they come. What it throws makes it fail; what it has recorded stays. */

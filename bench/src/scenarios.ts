@@ -1,6 +1,8 @@
 /** All scenarios, in the order in which they run. */
 import type { Scenario } from './scenario.js'
 import { assignment } from './scenarios/assignment.js'
+import { crowd } from './scenarios/crowd.js'
+import { crowd1000 } from './scenarios/crowd-1000.js'
 import { rollingRestart, surge } from './scenarios/deploys.js'
 import { growth } from './scenarios/growth.js'
 import { handoff } from './scenarios/handoff.js'
@@ -25,6 +27,8 @@ export const SCENARIOS: readonly Scenario[] = [
   surge,
   startTogether,
   growth,
+  crowd,
+  crowd1000,
   reference,
   records,
 ]

@@ -69,6 +69,16 @@ export class Ledger {
     this.#tell()
   }
 
+  sessionLost(): void {
+    this.#counts.sessionsLost++
+    this.#tell()
+  }
+
+  sessionRegained(): void {
+    this.#counts.sessionsRegained++
+    this.#tell()
+  }
+
   get times(): Times {
     return { takenAtMs: this.#takenAtMs, expiredAtMs: this.#expiredAtMs, latencyMs: this.#latencyMs }
   }

@@ -19,6 +19,10 @@ serve(async (member, { service, onStream = 'hold', settings = {} }, ledger) => {
     ...(settings as ClientOptions),
   })
   const broker = await client.init()
+  client.on('session', (state) => {
+    if (state === 'lost') ledger.sessionLost()
+    if (state === 'held') ledger.sessionRegained()
+  })
   void listen()
   return hostMember(client)
 
