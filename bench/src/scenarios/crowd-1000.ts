@@ -8,6 +8,7 @@ import type { Budget } from '../figure.js'
 import { latest } from '../host.js'
 import { OURS } from '../peers.js'
 import type { Scenario } from '../scenario.js'
+import { recorder } from './recorder.js'
 
 const CLIENTS = 1000
 const STREAMS_OF_EACH = 10
@@ -46,10 +47,6 @@ function most(of: string, limit: number): Budget {
   return { of, statistic: 'max', bound: 'at most', limit }
 }
 
-function record(bench: BenchRun, what: string, unit: string, samples: number): void {
-  bench.record({ what, peer: OURS, unit, better: 'lower', samples })
-}
-
 async function death(bench: BenchRun): Promise<void> {
   await using crowd = await Crowd.open({ clients: CLIENTS - 1, ttlMs: TTL_MS })
   await crowd.joinInTurn()
@@ -57,8 +54,9 @@ async function death(bench: BenchRun): Promise<void> {
   await crowd.ownEach(STREAMS_OF_EACH)
   await sleep(SETTLE_MS)
   const { ms, sessionsLost } = await crowd.killVictim(PATIENCE_MS)
-  record(bench, `${DEATH}: sessions lost`, '', sessionsLost)
-  record(bench, `${DEATH}: SIGKILL to all owned again`, 'ms', ms)
+  const record = recorder(bench, DEATH)
+  record('sessions lost', '', sessionsLost)
+  record('SIGKILL to all owned again', 'ms', ms)
 }
 
 async function start(bench: BenchRun): Promise<void> {
@@ -68,10 +66,11 @@ async function start(bench: BenchRun): Promise<void> {
   const joins = crowd.joinTogether()
   await crowd.untilOwned(STREAMS, PATIENCE_MS)
   const ownedAtMs = latest(crowd.hosts, 'lastTakenAtMs')
-  record(bench, `${START}: clients that could not begin`, '', await joins)
-  record(bench, `${START}: last client ready`, 'ms', crowd.lastJoinedAtMs - beganAtMs)
-  record(bench, `${START}: sessions lost`, '', crowd.sessionsLost)
-  record(bench, `${START}: all owned`, 'ms', ownedAtMs - beganAtMs)
+  const record = recorder(bench, START)
+  record('clients that could not begin', '', await joins)
+  record('last client ready', 'ms', crowd.lastJoinedAtMs - beganAtMs)
+  record('sessions lost', '', crowd.sessionsLost)
+  record('all owned', 'ms', ownedAtMs - beganAtMs)
 }
 
 async function silence(bench: BenchRun): Promise<void> {
@@ -88,7 +87,8 @@ async function silence(bench: BenchRun): Promise<void> {
   await crowd.until('all sessions are held', () => crowd.isEverySessionHeld, PATIENCE_MS)
   const backAtMs = latest(crowd.hosts, 'lastTakenAtMs')
   await sleep(TTL_MS) // nor does one fall later
-  record(bench, `${SILENCE}: sessions lost`, '', crowd.sessionsLost)
-  record(bench, `${SILENCE}: sessions lost twice`, '', crowd.lostTwice)
-  record(bench, `${SILENCE}: all owned again after its answer`, 'ms', backAtMs - resumedAtMs)
+  const record = recorder(bench, SILENCE)
+  record('sessions lost', '', crowd.sessionsLost)
+  record('sessions lost twice', '', crowd.lostTwice)
+  record('all owned again after its answer', 'ms', backAtMs - resumedAtMs)
 }

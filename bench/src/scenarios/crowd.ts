@@ -8,6 +8,7 @@ import { latest } from '../host.js'
 import { OURS } from '../peers.js'
 import { type RedisWork, totalCalls } from '../redis-meter.js'
 import type { Scenario } from '../scenario.js'
+import { recorder } from './recorder.js'
 
 const TTL_MS = 2000
 const STREAMS_OF_EACH = 10
@@ -58,10 +59,6 @@ function deathBeside(clients: number): string {
   return `one of ${clients} clients is killed, TTL 2 s`
 }
 
-function lower(what: string, unit: string, samples: readonly number[] | number) {
-  return { what, unit, samples, peer: OURS, better: 'lower' } as const
-}
-
 /** Clients with as many streams each, one of which is killed. */
 async function deaths(bench: BenchRun, clients: number): Promise<void> {
   const courses: Course[] = []
@@ -73,10 +70,17 @@ async function deaths(bench: BenchRun, clients: number): Promise<void> {
     await sleep(TTL_MS + Math.random() * 500)
     courses.push(await crowd.killVictim(60_000))
   }
-  const record = (what: string, unit: string, of: (course: Course) => number): void =>
-    bench.record(lower(`${deathBeside(clients)}: ${what}`, unit, courses.map(of)))
-  record('sessions lost', '', ({ sessionsLost }) => sessionsLost)
-  record('SIGKILL to all owned again', 'ms', ({ ms }) => ms)
+  const record = recorder(bench, deathBeside(clients))
+  record(
+    'sessions lost',
+    '',
+    courses.map(({ sessionsLost }) => sessionsLost),
+  )
+  record(
+    'SIGKILL to all owned again',
+    'ms',
+    courses.map(({ ms }) => ms),
+  )
 }
 
 /** One client owns everything; the others own nothing until it is killed. */
@@ -99,11 +103,12 @@ async function inheritance(bench: BenchRun, what: string, streams: number): Prom
     of(work) - (of(rest) / rest.overMs) * work.overMs
   const commands = beyondRest(({ calls }) => totalCalls(calls)) / streams
   const cpuUs = (beyondRest(({ cpuMs }) => cpuMs) / streams) * 1000
-  bench.record(lower(`${what}: sessions lost`, '', course.sessionsLost))
-  bench.record(lower(`${what}: SIGKILL to all owned again`, 'ms', course.ms))
-  bench.record(lower(`${what}: commands per stream beyond those at rest`, '', commands))
-  bench.record(lower(`${what}: Redis processor time per stream beyond that at rest`, 'µs', cpuUs))
-  bench.record(lower(`${what}: longest command in Redis`, 'ms', work.slowestMs))
+  const record = recorder(bench, what)
+  record('sessions lost', '', course.sessionsLost)
+  record('SIGKILL to all owned again', 'ms', course.ms)
+  record('commands per stream beyond those at rest', '', commands)
+  record('Redis processor time per stream beyond that at rest', 'µs', cpuUs)
+  record('longest command in Redis', 'ms', work.slowestMs)
 }
 
 /**
@@ -140,9 +145,8 @@ async function announcement(bench: BenchRun): Promise<void> {
   }
   await sleep(ANNOUNCED_AGAIN_MS) // those that look once more
   const work = await meter.end()
-  bench.record(lower(`${SILENT}: commands per stream`, '', totalCalls(work.calls) / streams))
-  bench.record(lower(`${SILENT}: Redis processor time`, 'ms', work.cpuMs))
-  bench.record(
-    lower(`${SILENT}: announced to all owned again`, 'ms', latest(crowd.hosts, 'lastTakenAtMs') - atMs),
-  )
+  const record = recorder(bench, SILENT)
+  record('commands per stream', '', totalCalls(work.calls) / streams)
+  record('Redis processor time', 'ms', work.cpuMs)
+  record('announced to all owned again', 'ms', latest(crowd.hosts, 'lastTakenAtMs') - atMs)
 }
