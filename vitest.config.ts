@@ -17,6 +17,10 @@ export default defineConfig({
         find: /^@redis-stream-client\/client\/internal$/,
         replacement: at('packages/client/src/internal.ts'),
       },
+      {
+        find: /^@redis-stream-client\/handling$/,
+        replacement: at('packages/handling/src/index.ts'),
+      },
       { find: /^@redis-stream-client\/worker$/, replacement: at('packages/worker/src/index.ts') },
       { find: /^@redis-stream-client\/test\/support\/(.*)$/, replacement: at('test/src/support/$1.ts') },
     ],

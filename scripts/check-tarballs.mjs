@@ -16,7 +16,7 @@ const TOOLS = {
   jest: '29.7.0',
   typescript: '5.9.3',
 }
-const PACKAGES = ['notifs', 'client', 'worker']
+const PACKAGES = ['notifs', 'client', 'handling', 'worker']
 /** How TypeScript finds modules, and the `type` in the package.json of the project. */
 const TYPESCRIPT_MODES = [
   { module: 'nodenext', moduleResolution: 'nodenext', type: 'module' },

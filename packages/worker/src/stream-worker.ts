@@ -19,14 +19,18 @@ import {
 } from '@redis-stream-client/client/internal'
 import type { Notification, StreamTerminated } from '@redis-stream-client/notifs'
 import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
-import { DeadLetters } from './dead-letters.js'
-import { WorkerError } from './worker-error.js'
-import type { WorkerEvents } from './worker-events.js'
-import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './worker-keys.js'
-import { guardWorkerRecorder } from './worker-metrics.js'
-import { type ResolvedWorkerOptions, resolveWorkerOptions, type WorkerOptions } from './worker-options.js'
+import { WorkerError } from './contract/worker-error.js'
+import type { WorkerEvents } from './contract/worker-events.js'
+import { guardWorkerRecorder } from './contract/worker-metrics.js'
+import {
+  type ResolvedWorkerOptions,
+  resolveWorkerOptions,
+  type WorkerOptions,
+} from './contract/worker-options.js'
+import { DeadLetters } from './failing/dead-letters.js'
+import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './redis/worker-keys.js'
+import { describeRun, type WorkerHealth, type WorkerStatus } from './watching/worker-status.js'
 import { makeClient, WorkerParts } from './worker-parts.js'
-import { describeRun, type WorkerHealth, type WorkerStatus } from './worker-status.js'
 
 const CONNECT_TIMEOUT_MS = 5000
 

@@ -1,6 +1,6 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { expect, test } from 'vitest'
-import { WorkerError } from '../src/worker-error.js'
+import { WorkerError } from '../src/contract/worker-error.js'
 import { World } from './support/world.js'
 
 test('the JSON of an event shows what the handler has thrown', async () => {

@@ -1,8 +1,8 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
+import { hostileValues } from '@redis-stream-client/test/support/hostile-values'
 import { DeadLetters, NonRetryableError, retryAfter } from '@redis-stream-client/worker'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { hostileValues } from './support/hostile-values.js'
 import { Handled, type Running, seen, World } from './support/world.js'
 
 const QUICK = { attempts: 3, initialDelayMs: 5, maxDelayMs: 20, factor: 2, jitter: 0 }

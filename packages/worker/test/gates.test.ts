@@ -1,7 +1,7 @@
+import { RateLimit } from '@redis-stream-client/handling'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { NonRetryableError } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { RateLimit } from '../src/rate-limit.js'
 import { Handled, seen, World } from './support/world.js'
 
 let world: World

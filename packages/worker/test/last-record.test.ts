@@ -1,9 +1,10 @@
 /** The last record of a stream: whatever becomes of it, the stream ends. */
+
+import type { StreamRecord } from '@redis-stream-client/handling'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { NonRetryableError } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { RecordContext } from '../src/record-context.js'
-import type { StreamRecord } from '../src/stream-record.js'
+import type { RecordContext } from '../src/contract/record-context.js'
 import { Handled, seen, World } from './support/world.js'
 
 const QUICK = { attempts: 2, initialDelayMs: 5, maxDelayMs: 5, jitter: 0 }

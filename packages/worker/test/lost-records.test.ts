@@ -2,9 +2,9 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { NonRetryableError, RecordProducer, type WorkerMetricsRecorder } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { LostRecords } from '../src/lost-records.js'
-import type { StreamLook } from '../src/stream-look.js'
-import type { StreamRun } from '../src/stream-run.js'
+import type { StreamRun } from '../src/progress/stream-run.js'
+import type { StreamLook } from '../src/redis/stream-look.js'
+import { LostRecords } from '../src/watching/lost-records.js'
 import { Handled, type Running, type SeenEvent, seen, World } from './support/world.js'
 
 let world: World

@@ -1,6 +1,6 @@
+import type { RawRecord } from '@redis-stream-client/handling'
 import { describe, expect, test } from 'vitest'
-import { NamedStreams, type ReadTarget } from '../src/named-streams.js'
-import type { RawRecord } from '../src/stream-record.js'
+import { NamedStreams, type ReadTarget } from '../src/reading/named-streams.js'
 
 class Target implements ReadTarget {
   readonly name: string

@@ -4,7 +4,7 @@ import { eventually } from '@redis-stream-client/test/support/eventually'
 import { Program } from '@redis-stream-client/test/support/processes'
 import { DeadLetters, RecordProducer } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { WorkerOptions } from '../src/worker-options.js'
+import type { WorkerOptions } from '../src/contract/worker-options.js'
 import { problemsOf, readLog } from './support/work-log.js'
 import { World } from './support/world.js'
 

@@ -1,52 +1,23 @@
 import { readFileSync } from 'node:fs'
-import { messageOf } from '@redis-stream-client/client/internal'
-import {
-  NonRetryableError,
-  RetryAfterError,
-  retryAfter,
-  StreamWorker,
-  WORKER_ERROR_CODES,
-} from '@redis-stream-client/worker'
+import { retryDelayMs } from '@redis-stream-client/handling'
+import { StreamWorker, WORKER_ERROR_CODES } from '@redis-stream-client/worker'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { pino } from 'pino'
-import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import type { AttemptOutcome } from '../src/attempt.js'
-import { Breaker } from '../src/breaker.js'
-import { checkStreamName } from '../src/producer-record.js'
-import { isExhausted, retryDelayMs } from '../src/retry-policy.js'
-import type { StreamLook } from '../src/stream-look.js'
-import { afterPosition, comparePositions, positionTimeMs } from '../src/stream-position.js'
-import { StreamRecord } from '../src/stream-record.js'
-import { decodeCheckpoint, describeError, encodeCheckpoint } from '../src/worker-checkpoint.js'
-import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from '../src/worker-keys.js'
-import { guardWorkerRecorder } from '../src/worker-metrics.js'
-import { resolveWorkerOptions } from '../src/worker-options.js'
-import { describeLag } from '../src/worker-status.js'
-import { hostileValues } from './support/hostile-values.js'
+import { describe, expect, test } from 'vitest'
+import { guardWorkerRecorder } from '../src/contract/worker-metrics.js'
+import { resolveWorkerOptions } from '../src/contract/worker-options.js'
+import { checkStreamName } from '../src/producing/producer-record.js'
+import { decodeCheckpoint, encodeCheckpoint } from '../src/progress/worker-checkpoint.js'
+import type { StreamLook } from '../src/redis/stream-look.js'
+import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from '../src/redis/worker-keys.js'
+import { describeLag } from '../src/watching/worker-status.js'
 
 const ignore = (): void => undefined
 
 const position = fc
   .tuple(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 2n ** 64n - 2n))
   .map(([ms, seq]) => `${ms}-${seq}`)
-
-describe('positions', () => {
-  test('are ordered as Redis orders ids', () => {
-    const key = (id: string): bigint => {
-      const [ms, seq] = id.split('-').map(BigInt) as [bigint, bigint]
-      return ms * 2n ** 64n + seq
-    }
-    fc.assert(
-      fc.property(position, position, (a, b) => {
-        const expected = key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0
-        expect(Math.sign(comparePositions(a, b))).toBe(expected)
-        expect(key(afterPosition(a))).toBe(key(a) + 1n)
-      }),
-    )
-    expect(positionTimeMs('1732228800000-5')).toBe(1732228800000)
-  })
-})
 
 describe('checkpoints', () => {
   test('come back as they were', () => {
@@ -89,113 +60,14 @@ describe('checkpoints', () => {
   ])('of somebody else are refused: %s', (text) =>
     expect(() => decodeCheckpoint(text)).toThrow('was not written by a worker'),
   )
-
-  test('keep the text of an error short and storable', () => {
-    expect(describeError(new TypeError('x'.repeat(5000)))).toHaveLength(1000)
-    expect(describeError('\ud800')).toBe('\ufffd')
-  })
-
-  test('keep at most 1000 bytes of an error, and only whole characters', () => {
-    fc.assert(
-      fc.property(fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }), fc.nat(3), (text, filler) => {
-        const whole = 'x'.repeat(filler) + text.repeat(1000)
-        const kept = describeError(whole)
-        expect(Buffer.byteLength(kept)).toBeLessThanOrEqual(1000)
-        expect(Buffer.byteLength(kept)).toBeGreaterThan(1000 - 4)
-        expect(whole.startsWith(kept)).toBe(true)
-      }),
-    )
-    expect(describeError('€'.repeat(1000))).toBe('€'.repeat(333))
-  })
-
-  test.each(hostileValues)('keep some text of %s', (_, thrown) => {
-    expect(describeError(thrown)).toEqual(expect.any(String))
-    expect(messageOf(thrown)).toEqual(expect.any(String))
-  })
 })
 
 describe('retries', () => {
-  const policy = { attempts: 4, initialDelayMs: 100, maxDelayMs: 1000, factor: 3, jitter: 0.5 }
-
-  test('wait longer each time, up to the cap, with their share of chance', () => {
-    expect([1, 2, 3, 9].map((n) => retryDelayMs(policy, n, null, 0))).toEqual([100, 300, 900, 1000])
-    expect([1, 2, 3, 9].map((n) => retryDelayMs(policy, n, null, 1))).toEqual([50, 150, 450, 500])
-    expect(retryDelayMs(policy, 1, retryAfter(7))).toBe(7)
-    expect(retryDelayMs({ ...policy, factor: 2 }, 5000, null, 0)).toBe(1000)
-  })
-
   test('with the defaults last for more than two minutes, whatever chance says', () => {
     const { retry } = resolveWorkerOptions({ process: () => undefined })
     const delays = Array.from({ length: retry.attempts - 1 }, (_, n) => retryDelayMs(retry, n + 1, null, 1))
     expect(delays.reduce((sum, delayMs) => sum + delayMs, 0)).toBeGreaterThan(125_000)
   })
-
-  test('do not believe a delay that no timer can keep', () => {
-    for (const delayMs of [Number.NaN, Infinity, -1, '5']) {
-      expect(retryDelayMs(policy, 1, new RetryAfterError(delayMs as number, 'later'), 0)).toBe(100)
-    }
-  })
-
-  test('end after the last attempt, or when they are useless', () => {
-    expect([3, 4, 5].map((n) => isExhausted(policy, n, new Error()))).toEqual([false, true, true])
-    expect(isExhausted(policy, 1, new NonRetryableError('no'))).toBe(true)
-    expect(() => retryAfter(-1)).toThrow(RangeError)
-    expect(() => retryAfter(Number.NaN)).toThrow(RangeError)
-  })
-})
-
-describe('records', () => {
-  const record = (...raw: string[]): StreamRecord => new StreamRecord('s', ['5-0', raw])
-
-  test('give JSON from the field that is named, else data, else the only one', () => {
-    expect(record('a', '1', 'data', '2').json()).toBe(2)
-    expect(record('a', '1', 'data', '2').json('a')).toBe(1)
-    expect(record('only', '{"x":1}').json<{ x: number }>().x).toBe(1)
-  })
-
-  test('say what is wrong with it', () => {
-    expect(() => record('a', '1', 'b', '2').json()).toThrow(
-      'record 5-0 of s: field "data" is missing, there is a, b',
-    )
-    expect(() => record().json('x')).toThrow('there is no field at all')
-    expect(() => record('data', 'nope').json()).toThrow(/field "data" is no JSON \(.*\): nope/)
-    expect(() => record('data', 'x'.repeat(100)).json()).toThrow(NonRetryableError)
-  })
-})
-
-test('a circuit breaker does not take a probe that was interrupted for a success', async () => {
-  onTestFinished(() => void vi.useRealTimers())
-  vi.useFakeTimers()
-  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, ignore, ignore)
-  const end = (outcome: AttemptOutcome) => (): Promise<AttemptOutcome> => Promise.resolve(outcome)
-  const error = new Error('down')
-  await breaker.run(end({ type: 'failed', error, isTimeout: false, isAbandoned: false }))
-  await vi.advanceTimersByTimeAsync(150)
-  expect(breaker.state).toBe('half-open')
-  const interrupted = { type: 'interrupted', isAbandoned: false } as const
-  expect(await breaker.run(end(interrupted))).toEqual(interrupted)
-  expect(breaker.state).toBe('open')
-  await vi.advanceTimersByTimeAsync(150)
-  expect(await breaker.run(end({ type: 'ok' }))).toEqual({ type: 'ok' })
-  expect(breaker.state).toBe('closed')
-  breaker.stop()
-})
-
-test('a circuit breaker whose clock is set back rests again instead of trying on and on', async () => {
-  onTestFinished(() => void vi.useRealTimers())
-  vi.useFakeTimers()
-  const states: string[] = []
-  const breaker = new Breaker({ failures: 1, halfOpenAfterMs: 100 }, (state) => states.push(state), ignore)
-  const fail = (): Promise<AttemptOutcome> =>
-    Promise.resolve({ type: 'failed', error: new Error('down'), isTimeout: false, isAbandoned: false })
-  await breaker.run(fail)
-  expect(breaker.mayStart).toBe(false)
-  vi.setSystemTime(Date.now() - 3_600_000)
-  await vi.advanceTimersByTimeAsync(150)
-  expect(await breaker.run(fail)).toBeNull()
-  expect(breaker.mayStart).toBe(false)
-  breaker.stop()
-  expect(states).toEqual(['open', 'half-open', 'open'])
 })
 
 describe('the greatest durations that the options allow', () => {
@@ -212,20 +84,6 @@ describe('the greatest durations that the options allow', () => {
       })
     expect(make).not.toThrow()
   })
-
-  test('let no timer fire at once: a circuit breaker rests', async () => {
-    const warnings: string[] = []
-    const note = ({ name }: Error): void => void warnings.push(name)
-    process.on('warning', note)
-    onTestFinished(() => void process.off('warning', note))
-    const breaker = new Breaker({ failures: 1, halfOpenAfterMs: GREATEST_MS }, ignore, ignore)
-    const error = new Error('down')
-    await breaker.run(() => Promise.resolve({ type: 'failed', error, isTimeout: false, isAbandoned: false }))
-    await new Promise((resolve) => setImmediate(resolve))
-    expect(warnings).toEqual([])
-    expect(breaker.state).toBe('open')
-    breaker.stop()
-  })
 })
 
 test('no key of a worker may be a data stream of its service', () => {
@@ -239,26 +97,6 @@ test('no key of a worker may be a data stream of its service', () => {
     if (notKeys.includes(role as keyof WorkerKeys)) continue
     expect(() => checkStreamName(nameOf(role, value), 'orders'), role).toThrow('a key of the service orders')
   }
-})
-
-test.each([
-  ['throws', (error: unknown): boolean => (error as Error).message === 'down'],
-  ['answers a promise', () => Promise.reject(new Error('nobody waits for this'))],
-])('a circuit breaker whose isFailure %s decides by itself, and says so', async (_, isFailure) => {
-  const problems: unknown[] = []
-  const breaker = new Breaker(
-    { failures: 1, halfOpenAfterMs: 60_000, isFailure: isFailure as () => boolean },
-    ignore,
-    (problem) => problems.push(problem),
-  )
-  const fail = (error: unknown) => (): Promise<AttemptOutcome> =>
-    Promise.resolve({ type: 'failed', error, isTimeout: false, isAbandoned: false })
-  await breaker.run(fail(new NonRetryableError('not what the breaker is for')))
-  expect(breaker.state).toBe('closed')
-  await breaker.run(fail(undefined))
-  expect(breaker.state).toBe('open')
-  expect(problems.at(-1)).toBeInstanceOf(Error)
-  breaker.stop()
 })
 
 test('hash tags are shared or not', () => {

@@ -1,7 +1,7 @@
+import { StreamRecord } from '@redis-stream-client/handling'
 import { countKept } from '@redis-stream-client/test/support/collect-garbage'
 import { describe, expect, it } from 'vitest'
-import { RecordBuffer } from '../src/record-buffer.js'
-import { StreamRecord } from '../src/stream-record.js'
+import { RecordBuffer } from '../src/reading/record-buffer.js'
 
 describe('records that wait for the handler', () => {
   it('are let go when they are done with, although more of their stream wait', async () => {

@@ -1,10 +1,10 @@
 /** Endings that meet: an idle stream whose end is called off while the worker closes, or that gets a record meanwhile. */
 import type { OwnedStream } from '@redis-stream-client/client'
 import { beforeEach, describe, expect, test } from 'vitest'
-import type { CheckpointWriter, Draft } from '../src/checkpoint-writer.js'
+import { StreamEndings, type StreamEndingsContext } from '../src/ending/stream-endings.js'
+import type { CheckpointWriter, Draft } from '../src/progress/checkpoint-writer.js'
+import { StreamRun } from '../src/progress/stream-run.js'
 import type { WorkerScripts } from '../src/redis/worker-scripts.js'
-import { StreamEndings, type StreamEndingsContext } from '../src/stream-endings.js'
-import { StreamRun } from '../src/stream-run.js'
 
 let calls: string[]
 let closing: AbortController

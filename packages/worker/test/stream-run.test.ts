@@ -1,14 +1,13 @@
 /** One run alone: what it takes of what was read, and how it waits. */
 import type { OwnedStream } from '@redis-stream-client/client'
+import { Attempt, type RawRecord, type StreamRecord } from '@redis-stream-client/handling'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
-import { Attempt } from '../src/attempt.js'
-import { AttemptContext } from '../src/attempt-context.js'
-import type { CheckpointWriter, Draft } from '../src/checkpoint-writer.js'
-import { RecordFailures } from '../src/record-failures.js'
-import type { RawRecord, StreamRecord } from '../src/stream-record.js'
-import { StreamRun } from '../src/stream-run.js'
-import { FRESH, type RecordFailure, type WorkerCheckpoint } from '../src/worker-checkpoint.js'
-import { guardWorkerRecorder } from '../src/worker-metrics.js'
+import { guardWorkerRecorder } from '../src/contract/worker-metrics.js'
+import { RecordFailures } from '../src/failing/record-failures.js'
+import { AttemptContext } from '../src/handling/attempt-context.js'
+import type { CheckpointWriter, Draft } from '../src/progress/checkpoint-writer.js'
+import { StreamRun } from '../src/progress/stream-run.js'
+import { FRESH, type RecordFailure, type WorkerCheckpoint } from '../src/progress/worker-checkpoint.js'
 
 const ignore = (): void => undefined
 const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore }
@@ -115,6 +114,7 @@ test('the end of a stream that is said while the transaction of its last record 
   const attempt = new Attempt({ records: [record], isLast: false }, 1, {
     timeoutMs: Infinity,
     abandonAfterMs: 0,
+    timedOut: () => new Error('too late'),
   })
   const context = new AttemptContext(run, attempt, {
     recorder: guardWorkerRecorder(undefined, () => undefined),

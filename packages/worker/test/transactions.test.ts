@@ -1,6 +1,6 @@
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { collectCommands } from '../src/transaction.js'
+import { collectCommands } from '../src/handling/transaction.js'
 import { Handled, seen, World } from './support/world.js'
 
 const QUICK = { attempts: 3, initialDelayMs: 5, maxDelayMs: 20, jitter: 0 }

@@ -2,8 +2,8 @@
 import { Connection, type Fence } from '@redis-stream-client/client/internal'
 import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { resolveWorkerKeys } from '../src/redis/worker-keys.js'
 import { WorkerScripts } from '../src/redis/worker-scripts.js'
-import { resolveWorkerKeys } from '../src/worker-keys.js'
 
 const OWNER: Fence = {
   clientId: 'redis-consumer-a',

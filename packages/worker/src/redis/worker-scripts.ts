@@ -1,9 +1,9 @@
 /** The worker's scripts, typed. lua/*.lua say what each does and answers. All are safe to send again. */
 import { type Connection, type Fence, redisError, Script } from '@redis-stream-client/client/internal'
-import type { StreamLook } from '../stream-look.js'
-import { afterPosition } from '../stream-position.js'
-import type { WorkerKeys } from '../worker-keys.js'
+import { afterPosition } from '@redis-stream-client/handling'
 import * as lua from './lua.generated.js'
+import type { StreamLook } from './stream-look.js'
+import type { WorkerKeys } from './worker-keys.js'
 
 const scripts = {
   transact: new Script(lua.transactLua),

@@ -1,6 +1,7 @@
 /** What the handlers of all processes saw, in the order in which they saw it, and what must be true of it. */
+
+import { comparePositions } from '@redis-stream-client/handling'
 import type { Redis } from 'ioredis'
-import { comparePositions } from '../../src/stream-position.js'
 
 export interface LogLine {
   readonly id: string

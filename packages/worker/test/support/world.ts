@@ -6,8 +6,8 @@ import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
 import { StreamWorker } from '@redis-stream-client/worker'
 import type { Redis } from 'ioredis'
 import { pino } from 'pino'
-import type { WorkerEvents } from '../../src/worker-events.js'
-import type { WorkerOptions } from '../../src/worker-options.js'
+import type { WorkerEvents } from '../../src/contract/worker-events.js'
+import type { WorkerOptions } from '../../src/contract/worker-options.js'
 
 const SERVICE = 'orders'
 const EVENTS = [
