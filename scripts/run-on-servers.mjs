@@ -21,7 +21,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const VITEST = `${root}node_modules/vitest/vitest.mjs`
 const RESULTS = `${root}test-results/vitest.json`
 /** What is left out needs no server, or is a load of its own. */
-const ALL = ['bench', 'faults', 'packages/handling', 'packages/notifs'].map((folder) => `--exclude=${folder}/**`)
+const ALL = ['bench', 'faults', 'packages/handling', 'packages/notifs'].map(
+  (folder) => `--exclude=${folder}/**`,
+)
 const SHORT = ['test/topology-']
 
 const { values, positionals } = parseArgs({

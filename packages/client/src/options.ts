@@ -6,6 +6,7 @@ import { GREATEST_TIMER_MS } from './async/timer.js'
 import { DEFAULT_LIMITS, type LbsLimits } from './decisions/lbs-limits.js'
 import { SETTLE_MS } from './decisions/water-level.js'
 import type { MetricsRecorder } from './metrics.js'
+import { explainIssue, invalidOption } from './option-errors.js'
 
 /** All durations are milliseconds. */
 export interface ClientOptions {
@@ -231,12 +232,12 @@ export function resolveOptions(
   environment: NodeJS.ProcessEnv = process.env,
 ): ResolvedOptions {
   const parsed = schema.safeParse(options)
-  if (!parsed.success) throw explain(parsed.error.issues[0], options)
+  if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)
 
   const heartbeatTtlMs = options.heartbeatTtlMs ?? 2000
   const lbsIdleTimeMs = options.lbsIdleTimeMs ?? 40_000
   if (lbsIdleTimeMs < 2 * heartbeatTtlMs) {
-    throw invalid(
+    throw invalidOption(
       'lbsIdleTimeMs',
       lbsIdleTimeMs,
       `must be at least 2 × heartbeatTtlMs (${2 * heartbeatTtlMs})`,
@@ -245,11 +246,15 @@ export function resolveOptions(
   const initialDelayMs = options.retry?.initialDelayMs ?? 100
   const maxDelayMs = options.retry?.maxDelayMs ?? 30_000
   if (maxDelayMs < initialDelayMs) {
-    throw invalid('retry.maxDelayMs', maxDelayMs, `must be at least retry.initialDelayMs (${initialDelayMs})`)
+    throw invalidOption(
+      'retry.maxDelayMs',
+      maxDelayMs,
+      `must be at least retry.initialDelayMs (${initialDelayMs})`,
+    )
   }
   const { replicas = null } = options
   if (replicas !== null && replicas.timeoutMs > heartbeatTtlMs) {
-    throw invalid(
+    throw invalidOption(
       'replicas.timeoutMs',
       replicas.timeoutMs,
       `must be at most heartbeatTtlMs (${heartbeatTtlMs})`,
@@ -288,7 +293,7 @@ export function resolveOptions(
  */
 export function resolveProducerOptions(options: ProducerOptions = {}): LbsLimits {
   const parsed = producerSchema.safeParse(options)
-  if (!parsed.success) throw explain(parsed.error.issues[0], options)
+  if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)
   return limitsOf(options)
 }
 
@@ -325,27 +330,7 @@ function resolveClientId(consumerId: string | undefined, environment: NodeJS.Pro
     )
   }
   if (!/^[^\s\p{Cc}\p{Cs}]{1,253}$/u.test(id)) {
-    throw invalid('consumerId', id, 'must be 1 to 253 characters without white space')
+    throw invalidOption('consumerId', id, 'must be 1 to 253 characters without white space')
   }
   return `redis-consumer-${id}`
-}
-
-function explain(issue: z.core.$ZodIssue | undefined, options: unknown): StreamClientError {
-  if (issue?.code === 'unrecognized_keys') {
-    const name = [...issue.path, issue.keys[0]].join('.')
-    return new StreamClientError('OPTION_INVALID', `there is no option ${name}`, { option: name })
-  }
-  const path = issue?.path ?? []
-  let value: unknown = options
-  for (const key of path) value = (value as Record<PropertyKey, unknown>)[key]
-  if (path.length === 0) return invalid('options', value, 'must be an object')
-  return invalid(path.join('.'), value, issue?.message ?? 'is invalid')
-}
-
-function invalid(option: string, value: unknown, rule: string): StreamClientError {
-  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
-  return new StreamClientError('OPTION_INVALID', `option ${option} ${rule}, got ${shown}`, {
-    option,
-    value: shown,
-  })
 }

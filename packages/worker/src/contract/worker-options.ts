@@ -1,6 +1,6 @@
 /** The options of a worker: what they are, their defaults, and one pure function that checks them. */
 import { type ClientOptions, StreamClientError } from '@redis-stream-client/client'
-import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
+import { explainIssue, GREATEST_TIMER_MS, invalidOption } from '@redis-stream-client/client/internal'
 import type {
   CircuitBreakerOptions,
   RateLimitOptions,
@@ -192,7 +192,7 @@ const schema = z.strictObject({
  */
 export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOptions {
   const parsed = schema.safeParse(options)
-  if (!parsed.success) throw explain(parsed.error.issues[0], options)
+  if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)
   const { process, processBatch, retry = {} } = options
   if ((process === undefined) === (processBatch === undefined)) {
     throw new StreamClientError('OPTION_INVALID', 'exactly one of process and processBatch must be given', {
@@ -202,7 +202,11 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
   const initialDelayMs = retry.initialDelayMs ?? 200
   const maxDelayMs = retry.maxDelayMs ?? Math.max(30_000, initialDelayMs)
   if (maxDelayMs < initialDelayMs) {
-    throw invalid('retry.maxDelayMs', maxDelayMs, `must be at least retry.initialDelayMs (${initialDelayMs})`)
+    throw invalidOption(
+      'retry.maxDelayMs',
+      maxDelayMs,
+      `must be at least retry.initialDelayMs (${initialDelayMs})`,
+    )
   }
   const commitEvery = options.commitEvery ?? 100
   return {
@@ -240,24 +244,4 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
 
 function isWhole(value: unknown, least: number, greatest: number): value is number {
   return Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= greatest
-}
-
-function explain(issue: z.core.$ZodIssue | undefined, options: unknown): StreamClientError {
-  if (issue?.code === 'unrecognized_keys') {
-    const name = [...issue.path, issue.keys[0]].join('.')
-    return new StreamClientError('OPTION_INVALID', `there is no option ${name}`, { option: name })
-  }
-  const path = issue?.path ?? []
-  let value: unknown = options
-  for (const key of path) value = (value as Record<PropertyKey, unknown>)[key]
-  if (path.length === 0) return invalid('options', value, 'must be an object')
-  return invalid(path.join('.'), value, issue?.message ?? 'is invalid')
-}
-
-function invalid(option: string, value: unknown, rule: string): StreamClientError {
-  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
-  return new StreamClientError('OPTION_INVALID', `option ${option} ${rule}, got ${shown}`, {
-    option,
-    value: shown,
-  })
 }

@@ -1,6 +1,5 @@
 /** The options of a producer: what they are, their defaults, and one pure function that checks them. */
-import { StreamClientError } from '@redis-stream-client/client'
-import { GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
+import { GREATEST_TIMER_MS, invalidOption, unknownOption } from '@redis-stream-client/client/internal'
 
 export interface ProducerOptions {
   /**
@@ -52,19 +51,19 @@ const KNOWN: ReadonlySet<string> = new Set([
 /** @throws StreamClientError OPTION_INVALID, naming option, value and rule. */
 export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
   for (const name of Object.keys(options)) {
-    if (!KNOWN.has(name)) throw invalid(name, 'there is no option', name)
+    if (!KNOWN.has(name)) throw unknownOption(name)
   }
   const { announce = 'needed', mayCutUncommitted = false } = options
   if (announce !== 'needed' && announce !== 'never') {
-    throw invalid('announce', "must be 'needed' or 'never': option", announce)
+    throw invalidOption('announce', announce, "must be one of 'needed', 'never'")
   }
   if (typeof mayCutUncommitted !== 'boolean') {
-    throw invalid('mayCutUncommitted', 'must be true or false: option', mayCutUncommitted)
+    throw invalidOption('mayCutUncommitted', mayCutUncommitted, 'must be true or false')
   }
   const whole = (name: keyof ProducerOptions, byDefault: number, greatest: number): number => {
     const value = options[name] ?? byDefault
     if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > greatest) {
-      throw invalid(name, `must be a whole number from 1 to ${greatest}: option`, value)
+      throw invalidOption(name, value, `must be a whole number from 1 to ${greatest}`)
     }
     return value as number
   }
@@ -78,9 +77,4 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
     maxInFlightBytes: whole('maxInFlightBytes', 64 * 1024 * 1024, Number.MAX_SAFE_INTEGER),
     commandTimeoutMs: whole('commandTimeoutMs', 10_000, GREATEST_TIMER_MS),
   }
-}
-
-function invalid(option: string, rule: string, value: unknown): StreamClientError {
-  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
-  return new StreamClientError('OPTION_INVALID', `${rule} ${option}, got ${shown}`, { option, value: shown })
 }
