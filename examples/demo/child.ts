@@ -60,6 +60,11 @@ export class Child {
     this.#process.kill(signal)
   }
 
+  /** Lets it go on with what it has held back. */
+  goOn(): void {
+    this.#process.send('go on', () => undefined)
+  }
+
   /** Asks it to leave, and makes it if it has not within `patienceMs`. */
   async end(patienceMs: number): Promise<Exit> {
     this.#process.kill('SIGCONT')

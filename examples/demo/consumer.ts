@@ -1,6 +1,6 @@
 /**
- * A process that owns some of the airports and works out their delays. Started three times, each time with its own
- * POD_NAME: nothing else tells the three apart, and they do not know of each other.
+ * A process that owns some of the airports and works out their delays. Started four times, each time with its own
+ * POD_NAME: nothing else tells the four apart, and they do not know of each other.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { StreamClientError } from '@redis-stream-client/client'
@@ -24,6 +24,9 @@ leaveWhenTold(() => leaving.abort())
 
 await using worker = new StreamWorker(redis, service, {
   logger,
+  client: {
+    metrics: { ownerlessGap: ({ durationMs }) => report({ type: 'moved', ownerlessMs: durationMs }) },
+  },
   async process(record, { done, transaction }) {
     const airport = airportOf(record.dataStreamName)
     const delay = parseRecord(record.fields)

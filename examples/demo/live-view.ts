@@ -1,9 +1,13 @@
-/** One picture, redrawn in place: progress, what each consumer owns, takeovers, and what has happened so far. */
+/**
+ * One picture, redrawn in place: progress, what each consumer owns, takeovers, streams that move, and what has happened
+ * so far.
+ */
 import type { WriteStream } from 'node:tty'
 import { type Paint, paintFor } from './paint.js'
 import type { Fault, Scoreboard, Standing } from './scoreboard.js'
+import type { Sharing } from './sharing.js'
 import type { Size, View } from './view.js'
-import { describeState, describeTakeovers, formatCount, formatSeconds } from './wording.js'
+import { describeSharing, describeState, describeTakeovers, formatCount, formatSeconds } from './wording.js'
 
 const HIDE_CURSOR = '\x1b[?25l'
 const SHOW_CURSOR = '\x1b[?25h'
@@ -47,8 +51,9 @@ export class LiveView implements View {
 
   show(board: Scoreboard): void {
     const lines = ['', ...this.#progress(board), '', ...this.#consumers(board), '']
-    lines.push(...board.faults.map((fault) => this.#takeovers(fault)), '')
-    lines.push(...this.#events.map((event) => `  ${event}`))
+    lines.push(...board.faults.map((fault) => this.#takeovers(fault)))
+    if (board.sharing !== null) lines.push(this.#sharing(board.sharing))
+    lines.push('', ...this.#events.map((event) => `  ${event}`))
     // A picture higher than the terminal could not be redrawn in place.
     const rows = lines.slice(0, (this.#output.rows || ROWS_IF_UNKNOWN) - 1)
     const goUp = this.#rowsDrawn === 0 ? '' : `\x1b[${this.#rowsDrawn}A`
@@ -99,5 +104,11 @@ export class LiveView implements View {
     const { consumer, isRepaired, kind } = fault
     const paint = isRepaired ? this.#paint.green : this.#paint.yellow
     return `  ${consumer.padEnd(NAME_WIDTH)}${kind.padEnd(STATE_WIDTH)}  ${paint(describeTakeovers(fault))}`
+  }
+
+  #sharing(sharing: Sharing): string {
+    const paint = sharing.evenAfterMs === null ? this.#paint.yellow : this.#paint.green
+    const name = sharing.consumer.padEnd(NAME_WIDTH)
+    return `  ${name}${'joined'.padEnd(STATE_WIDTH)}  ${paint(describeSharing(sharing))}`
   }
 }

@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: three consumers work out the delays at 201 airports while one of them is killed and another stopped,
- * and the result is compared with the file. Exit code 0 only if all airports are equal and all went as it should.
+ * `npm run demo`: three consumers work out the delays at 201 airports while one of them is killed, another stopped,
+ * and a fourth joins; the result is compared with the file. Exit code 0 only if all airports are equal and all went as it should.
  */
 import { Redis } from 'ioredis'
 import { compare } from './comparison.js'
@@ -42,7 +42,7 @@ async function demonstrate(redis: Redis): Promise<number> {
   const flights = readFlights()
   const expected = delaysByAirport(flights)
   const size = { flights: flights.length, airports: expected.size }
-  const facts = `${formatCount(size.flights)} flights, ${size.airports} airports with a data stream each, 3 consumers`
+  const facts = `${formatCount(size.flights)} flights, ${size.airports} airports with a data stream each, 3 consumers, later a fourth`
   stdout.write(`\n  ${paint.bold(facts)}\n`)
 
   const isPicture = stdout.isTTY && process.env['TERM'] !== 'dumb'

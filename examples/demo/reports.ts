@@ -10,6 +10,8 @@ export type Report =
   | { readonly type: 'counted'; readonly flights: Readonly<Record<string, number>> }
   /** A data stream is not owned any more. */
   | { readonly type: 'left'; readonly airport: string; readonly how: StreamEnd }
+  /** A stream was taken that another consumer had given back. */
+  | { readonly type: 'moved'; readonly ownerlessMs: number }
   /** A flight could not be counted, because somebody else owns its airport now. */
   | { readonly type: 'refused'; readonly code: string }
   /** Flights the producer has added so far. */

@@ -1,8 +1,9 @@
 /**
- * The course of the demo: who is started, killed, stopped and continued, and when.
+ * The course of the demo: who is started, killed, stopped and continued, who joins, and when.
  *
- *   three consumers ready ──> producer ──> a third counted: SIGKILL one ──> over a half: SIGSTOP another for 6 s
- *     ──> all flights added and every data stream done ──> everybody leaves
+ *   three consumers ready ──> producer ──> a fifth counted: SIGKILL one ──> a third: SIGSTOP another for 6 s
+ *     ──> it is back: a fourth consumer joins ──> streams move until all own equally many
+ *     ──> the producer goes on with what it has held back; all flights added and every data stream done ──> everybody leaves
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,19 +13,26 @@ import { Child, type Exit } from './child.js'
 import type { Delays } from './delays.js'
 import { type Fault, type FaultKind, Scoreboard } from './scoreboard.js'
 import type { View } from './view.js'
-import { describeFault, describeTakeovers, describeTakers } from './wording.js'
+import {
+  describeFault,
+  describeShares,
+  describeSharing,
+  describeTakeovers,
+  describeTakers,
+} from './wording.js'
 
 const VICTIM = 'consumer-1'
 const SLEEPER = 'consumer-2'
 const CONSUMERS = [VICTIM, SLEEPER, 'consumer-3']
+const NEWCOMER = 'consumer-4'
 const PRODUCER = 'producer'
 
-const KILL_AT_SHARE = 1 / 3
-const STOP_AT_SHARE = 0.55
+const KILL_AT_SHARE = 1 / 5
+const STOP_AT_SHARE = 1 / 3
 const STOPPED_MS = 6000
 
 const LOOK_EVERY_MS = 100
-/** For the whole run, which takes about 30 s. */
+/** For the whole run, which takes about 40 s. */
 const PATIENCE_MS = 120_000
 /** For a process that was asked to leave. */
 const GOODBYE_MS = 5000
@@ -106,7 +114,14 @@ export class Run {
     await sleep(STOPPED_MS, undefined, { signal: stop })
     sleeper.signal('SIGCONT')
     this.#view.tell(`${SLEEPER} continued with SIGCONT after ${STOPPED_MS / 1000} s`)
+    await until(() => this.#board.standing(SLEEPER).state === 'held', stop)
+    const newcomer = this.#board.addConsumer(NEWCOMER, Date.now())
+    this.#start(NEWCOMER, 'consumer')
+    await until(() => newcomer.state === 'held', stop)
+    this.#view.tell(`${NEWCOMER} has joined; ${describeShares(this.#board.standings)}`)
 
+    await until(() => this.#board.sharing?.evenAfterMs != null, stop)
+    producer.goOn()
     await until(async () => producer.exit !== undefined && (await this.#isAllDone()), stop)
   }
 
@@ -136,6 +151,11 @@ export class Run {
       const { lost, state } = this.#board.standing(fault.consumer)
       const isAwake = fault.kind === 'stopped' && state === 'held'
       if (isAwake) this.#tellOnce('awake', `${fault.consumer} was told that it has lost ${lost} streams`)
+    }
+    const { sharing, standings } = this.#board
+    if (sharing !== null && sharing.evenAfterMs !== null) {
+      this.#tellOnce('moves', describeSharing(sharing))
+      this.#tellOnce('even', `all own about as many: ${describeShares(standings)}`)
     }
     this.#view.show(this.#board)
   }

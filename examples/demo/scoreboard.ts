@@ -1,6 +1,10 @@
-/** What is known of the run from the reports of its processes: progress, who owns what, how long takeovers took. */
+/**
+ * What is known of the run from the reports of its processes: progress, who owns what, how long takeovers took, how
+ * streams were shared again.
+ */
 import type { SessionState } from '@redis-stream-client/client'
 import type { Report } from './reports.js'
+import { Sharing } from './sharing.js'
 
 export type FaultKind = 'killed' | 'stopped'
 
@@ -44,18 +48,14 @@ export interface Standing {
 export class Scoreboard {
   readonly standings: Map<string, Standing>
   readonly faults: Fault[] = []
+  /** Since a consumer has joined; null before. */
+  sharing: Sharing | null = null
   sent = 0
   readonly #counted = new Map<string, number>()
   readonly #ownerOf = new Map<string, string>()
   readonly #finished = new Set<string>()
 
   constructor(consumers: readonly string[]) {
-    const newStanding = (): Standing => ({
-      state: 'starting',
-      airports: new Set(),
-      lost: 0,
-      refused: new Map(),
-    })
     this.standings = new Map(consumers.map((name) => [name, newStanding()]))
   }
 
@@ -71,6 +71,13 @@ export class Scoreboard {
   standing(consumer: string): Standing {
     const standing = this.standings.get(consumer)
     if (standing === undefined) throw new Error(`there is no ${consumer}`)
+    return standing
+  }
+
+  addConsumer(name: string, atMs: number): Standing {
+    const standing = newStanding()
+    this.standings.set(name, standing)
+    this.sharing = new Sharing(name, atMs)
     return standing
   }
 
@@ -100,7 +107,12 @@ export class Scoreboard {
       case 'left':
         if (report.how === 'finished') this.#finished.add(report.airport)
         if (report.how === 'lost') this.standing(name).lost++
+        if (report.how === 'released') this.sharing?.gaveBack()
         this.#leave(name, report.airport)
+        this.#lookAtShares()
+        break
+      case 'moved':
+        this.sharing?.moved(report.ownerlessMs)
         break
       case 'refused':
         countOne(this.standing(name).refused, report.code)
@@ -121,6 +133,15 @@ export class Scoreboard {
     }
     this.#ownerOf.set(airport, consumer)
     this.standing(consumer).airports.add(airport)
+    this.#lookAtShares()
+  }
+
+  #lookAtShares(): void {
+    const working = [...this.standings.values()].filter(({ state }) => state === 'held')
+    this.sharing?.look(
+      working.map(({ airports }) => airports.size),
+      Date.now(),
+    )
   }
 
   #leave(consumer: string, airport: string): void {
@@ -132,6 +153,10 @@ export class Scoreboard {
   #count(airport: string, flights: number): void {
     this.#counted.set(airport, Math.max(flights, this.#counted.get(airport) ?? 0))
   }
+}
+
+function newStanding(): Standing {
+  return { state: 'starting', airports: new Set(), lost: 0, refused: new Map() }
 }
 
 /** The middle one and the last one, in order. */

@@ -3,7 +3,7 @@ import type { Comparison } from './comparison.js'
 import type { Delays } from './delays.js'
 import type { Paint } from './paint.js'
 import type { Outcome } from './run.js'
-import { describeCounts, describeTakeovers, formatCount, formatSeconds } from './wording.js'
+import { describeCounts, describeSharing, describeTakeovers, formatCount, formatSeconds } from './wording.js'
 
 const LABEL_WIDTH = 30
 const BUSIEST_SHOWN = 3
@@ -23,6 +23,7 @@ export function formatSummary(
     row('flights lost', mustBe0(flightsLost)),
     row('flights counted twice', mustBe0(flightsCountedTwice)),
     ...faults(outcome),
+    ...sharing(outcome),
     row(
       'processes',
       outcome.endings.map(({ name, exit }) => `${name} ${exit.signal ?? `exit ${exit.code}`}`).join(', '),
@@ -44,6 +45,12 @@ function faults({ board }: Outcome): string[] {
     if (refused.size > 0) lines.push(row('  had its results refused', describeCounts(refused)))
     return lines
   })
+}
+
+function sharing({ board }: Outcome): string[] {
+  return board.sharing === null
+    ? []
+    : [row(`${board.sharing.consumer} joined`, describeSharing(board.sharing))]
 }
 
 /** Some of what was worked out, to look at. */

@@ -23,5 +23,8 @@ export function findProblems({ board, endings, problem }: Outcome, comparison: C
     const { lost } = board.standing(consumer)
     if (kind === 'stopped' && lost === 0) problems.push(`${consumer} was not told what it lost.`)
   }
+  if (problem === null && board.sharing?.evenAfterMs == null) {
+    problems.push('No consumer joined, or the streams were not shared evenly afterwards.')
+  }
   return problems
 }
