@@ -23,6 +23,7 @@ import { ToldEntries } from './ownership/told-entries.js'
 import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs, type LbsReading } from './redis/lbs.js'
+import { LbsFeed } from './redis/lbs-feed.js'
 import { LockRecords } from './redis/lock-records.js'
 import { messageOf } from './redis/redis-errors.js'
 import { ServiceScripts, SILENT_MS } from './redis/service-scripts.js'
@@ -30,6 +31,8 @@ import type { ServiceKeys } from './service-keys.js'
 import { Retries } from './session/retries.js'
 import { SessionSource } from './session/session-source.js'
 
+/** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
+const LEAST_BLOCK_MS = 1000
 const LEAST_COMMAND_TIMEOUT_MS = 250
 const SILENT_TTLS = 10
 /** Pause before an entry that Redis has refused is tried again. */
@@ -55,6 +58,7 @@ export interface ClientParts {
   readonly heartbeats: Connection
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
+  readonly feed: LbsFeed
   readonly records: LockRecords
   readonly retries: Retries
   readonly deliveries: Deliveries
@@ -82,6 +86,12 @@ export function clientParts(context: ClientContext): ClientParts {
   const silentMs = Math.max(SILENT_MS, SILENT_TTLS * options.heartbeatTtlMs)
   const scripts = new ServiceScripts(commands, keys, { ...options, silentMs, replicas })
   const lbs = new Lbs(commands, keys, { ...options, onIntegerAsText: warnOfIntegers(logger) })
+  const feed = new LbsFeed({
+    template: commands.redis, // not the application's: that one may have been sent to another database since
+    connectionName: connectionName(context, 'reader'),
+    keys,
+    blockMs: Math.max(options.heartbeatTtlMs, LEAST_BLOCK_MS),
+  })
   const records = new LockRecords(commands, keys)
   const retries = new Retries(lbs, logger)
   const below = { ...options, clock, recorder, logger, keys, scripts, lbs, records, retries }
@@ -132,6 +142,7 @@ export function clientParts(context: ClientContext): ClientParts {
     heartbeats,
     scripts,
     lbs,
+    feed,
     records,
     retries,
     deliveries,
@@ -153,10 +164,7 @@ export function clientParts(context: ClientContext): ClientParts {
 }
 
 /** As CLIENT LIST shows it. */
-export function connectionName(
-  { keys, options }: Pick<ClientContext, 'keys' | 'options'>,
-  role: string,
-): string {
+function connectionName({ keys, options }: Pick<ClientContext, 'keys' | 'options'>, role: string): string {
   return `${keys.service}:${options.clientId}:${role}`
 }
 

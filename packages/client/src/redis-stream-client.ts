@@ -272,8 +272,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   health(): ClientHealth {
-    const { commands, deliveries, facts, heartbeats, hints, ownership, view } = this.#parts
-    const { reader, rebalancer } = this.#agents
+    const { commands, deliveries, facts, feed, heartbeats, hints, ownership, view } = this.#parts
+    const { rebalancer } = this.#agents
     const { session, state } = this.#supervisor
     return withJsonForm({
       id: this.id,
@@ -290,18 +290,18 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       unmovable: deliveries.countUnmovable(ownership.streams.values()),
       draining: ownership.isDraining,
       queueRoom: this.#broker.room,
-      lastReadAtMs: reader.lastReadAtMs,
+      lastReadAtMs: feed.lastReadAtMs,
       lastError: this.#lastError,
       connections: {
         commands: commands.status,
         heartbeat: heartbeats.status,
-        reader: reader.status,
+        reader: feed.status,
         hints: hints.statuses,
       },
       connectionProblems: [
         ...named('commands', [commands.problem]),
         ...named('heartbeat', [heartbeats.problem]),
-        ...named('reader', [reader.problem]),
+        ...named('reader', [feed.problem]),
         ...named('hints', hints.problems),
       ],
     })

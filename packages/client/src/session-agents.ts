@@ -7,11 +7,8 @@ import { ProgressWatch } from './agents/progress-watch.js'
 import { Rebalancer } from './agents/rebalancer.js'
 import { Reconciler } from './agents/reconciler.js'
 import { Recovery } from './agents/recovery.js'
-import { type ClientContext, type ClientParts, connectionName } from './client-parts.js'
+import type { ClientContext, ClientParts } from './client-parts.js'
 import { Withdrawals } from './ownership/withdrawals.js'
-
-/** BLOCK of the reads: short enough that a half-open connection is noticed soon. */
-const LEAST_BLOCK_MS = 1000
 
 export interface SessionAgents {
   readonly failover: Failover
@@ -58,10 +55,7 @@ export function sessionAgents(context: ClientContext, parts: ClientParts): Sessi
     progressWatch: new ProgressWatch({ ...below, withdrawals: withdrawals() }),
     reader: new LbsReader({
       ...below,
-      template: commands.redis, // not the application's: that one may have been sent to another database since
-      connectionName: connectionName(context, 'reader'),
       broker: context.broker,
-      blockMs: Math.max(options.heartbeatTtlMs, LEAST_BLOCK_MS),
       isAlone: () => probe.isAlone,
       onAbandonedRead: () => reconciliation.fire(),
       onExhausted: context.onReaderExhausted,

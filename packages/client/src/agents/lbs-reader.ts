@@ -1,8 +1,7 @@
 /**
  * Reads new entries of the LBS and has them taken.
  *
- * The read blocks, so it has a connection of its own, which is thrown away with every failure and at the end: what a
- * server still answers to an abandoned read is pending under this session's consumer, and the reconciler finds it.
+ * What a server still answers to an abandoned read is pending under this session's consumer, and the reconciler finds it.
  * While batches are being taken the next one is read. Nothing is read beyond what the client may own and the
  * notification queue can hold, and no more bytes at a time than can be foreseen to be harmless: see BatchSize.
  */
@@ -18,28 +17,14 @@ import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
-import { Connection, type ConnectionProblem } from '../redis/connection.js'
-import type { RedisLike } from '../redis/duplicate.js'
-import {
-  bytesOf,
-  isReadable,
-  isUnreadable,
-  type Lbs,
-  type LbsEntry,
-  type RawEntry,
-  READ_BYTES,
-} from '../redis/lbs.js'
+import { bytesOf, isReadable, isUnreadable, type Lbs, type LbsEntry, READ_BYTES } from '../redis/lbs.js'
+import type { LbsFeed } from '../redis/lbs-feed.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
-import type { ServiceKeys } from '../service-keys.js'
 import type { Session } from '../session/session.js'
 import type { Agent } from './agent.js'
 
-/** How much longer than BLOCK an answer may take before the connection counts as half open. */
-const ANSWER_GRACE_MS = 500
 const IN_HAND_POLL_MS = 5
-/** Almost the greatest id: with the greatest one Redis would not even look up the consumer. */
-const BEHIND_ALL_IDS = '18446744073709551614-0'
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
 /**
@@ -52,9 +37,7 @@ const YOUNG_PAUSE_MS = 25
 const SHARE_ALONE = 5
 
 export interface LbsReaderContext {
-  readonly template: RedisLike
-  readonly connectionName: string
-  readonly keys: ServiceKeys
+  readonly feed: LbsFeed
   readonly lbs: Lbs
   readonly taker: StreamTaker
   readonly deadLetters: DeadLetters
@@ -62,7 +45,6 @@ export interface LbsReaderContext {
   readonly broker: NotificationBroker
   readonly deliveries: Deliveries
   readonly readCount: number
-  readonly blockMs: number
   /** Whether no other client of the service is known to be alive. */
   readonly isAlone: () => boolean
   readonly retry: {
@@ -79,45 +61,25 @@ export interface LbsReaderContext {
 
 export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
-  #connection: Connection | undefined
-  #lastReadAtMs: number | null = null
-  /** What was wrong with the last connection that was thrown away. */
-  #problem: ConnectionProblem | null = null
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
   #youngUntilMs = 0
   readonly #size = new BatchSize(READ_BYTES)
-  /** Failures in a row, also beyond the end of a session. */
-  #failures = 0
 
   constructor(context: LbsReaderContext) {
     this.#context = context
   }
 
-  /** State of the connection that reads, in ioredis's words. */
-  get status(): string {
-    return this.#connection?.status ?? 'end'
-  }
-
-  /** What keeps the connection away, null if nothing does. */
-  get problem(): ConnectionProblem | null {
-    return this.#connection?.problem ?? this.#problem
-  }
-
-  /** When a read was answered last (wall clock), null before the first. */
-  get lastReadAtMs(): number | null {
-    return this.#lastReadAtMs
-  }
-
   async run(session: Session, signal: AbortSignal): Promise<void> {
-    const drop = (): void => this.#drop()
+    const { feed } = this.#context
+    const drop = (): void => feed.drop()
     signal.addEventListener('abort', drop, { once: true })
     const inHand: Promise<Error | null>[] = []
     this.#youngUntilMs = performance.now() + YOUNG_MS
     while (!signal.aborted) {
       try {
         const entries = await this.#readNext(session, signal)
-        this.#failures = 0
+        feed.note('read')
         if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
         if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
         const failure = inHand.length < BATCHES_IN_HAND ? null : await inHand.shift()
@@ -125,11 +87,11 @@ export class LbsReader implements Agent {
         if (this.#isYoung && entries.length >= this.#context.readCount) await sleep(YOUNG_PAUSE_MS, signal)
       } catch (error) {
         if (signal.aborted) break
-        this.#failures++
-        if (!(await this.#recover(session, signal, error, this.#failures))) break
+        feed.note('failed')
+        if (!(await this.#recover(session, signal, error, feed.failures))) break
       }
     }
-    this.#drop()
+    feed.drop()
     signal.removeEventListener('abort', drop)
     for (const failure of await Promise.all(inHand)) {
       if (failure) this.#reportTaking(failure)
@@ -143,53 +105,18 @@ export class LbsReader implements Agent {
   async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
     const room = await this.#awaitRoom(signal)
     if (room === 0) return []
-    const connection = await this.#open(signal)
+    const { feed, lbs } = this.#context
+    await feed.open(signal)
     const count = this.#size.count(room)
     try {
-      const raws = await this.#read(session, connection, count)
+      const raws = await feed.read(session.consumer, count)
       if (raws.length === 0) this.#size.reset()
       else this.#size.hear(raws.map(bytesOf))
-      return await this.#context.lbs.decode(raws)
+      return await lbs.decode(raws)
     } catch (error) {
       this.#size.fail(count)
       throw error
     }
-  }
-
-  async #read(session: Session, connection: Connection, count: number): Promise<RawEntry[]> {
-    const { blockMs, keys } = this.#context
-    // By `callBuffer`, because the types of ioredis 5 know no xreadgroupBuffer.
-    const reply = await connection.run((redis) =>
-      redis.callBuffer(
-        'xreadgroup',
-        'GROUP',
-        keys.group,
-        session.consumer,
-        'COUNT',
-        count,
-        'BLOCK',
-        blockMs,
-        'STREAMS',
-        keys.lbs,
-        '>',
-      ),
-    )
-    this.#lastReadAtMs = Date.now()
-    this.#problem = null
-    if (reply === null) await this.#showItself(session, connection)
-    const streams = (reply ?? []) as [key: Buffer, entries: RawEntry[]][]
-    return streams.flatMap(([, entries]) => entries)
-  }
-
-  /**
-   * Before Redis 7.2 a read that finds nothing does not count as a sign of life of its consumer, and the roster leaves
-   * out consumers that were not seen for long. A read of pending entries does count, even if there are none.
-   */
-  async #showItself({ consumer }: Session, connection: Connection): Promise<void> {
-    const { group, lbs } = this.#context.keys
-    await connection.run((redis) =>
-      redis.xreadgroup('GROUP', group, consumer, 'COUNT', 1, 'STREAMS', lbs, BEHIND_ALL_IDS),
-    )
   }
 
   /** Waits until something may be read; answers how much, 0 when the signal aborts. */
@@ -246,13 +173,13 @@ export class LbsReader implements Agent {
 
   /** After a failure: false if the reader has to give up. */
   async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
-    const { logger, onAbandonedRead, onExhausted, retry } = this.#context
+    const { feed, logger, onAbandonedRead, onExhausted, retry } = this.#context
     const facts = { error: messageOf(error), failures }
     const isUnexpected = !isTransient(error) && !isMissingGroup(error)
     if (isUnexpected && failures === 1) logger.warn(facts, 'the LBS cannot be read, trying on')
     else logger.debug(facts, 'reading the LBS failed')
     if (isMissingGroup(error) && (await this.#makeGroup(session)) && failures === 1) return true
-    this.#drop()
+    feed.drop()
     onAbandonedRead()
     if (retry.maxRetries >= 0 && failures > retry.maxRetries) {
       onExhausted(redisError(`reading the LBS failed ${failures} times in a row`, error))
@@ -270,30 +197,6 @@ export class LbsReader implements Agent {
       this.#context.logger.debug({ error: messageOf(error) }, 'making the group failed')
       return false
     }
-  }
-
-  async #open(signal: AbortSignal): Promise<Connection> {
-    const known = this.#connection
-    if (known?.status === 'ready') return known
-    this.#drop()
-    const { blockMs, connectionName, template } = this.#context
-    const commandTimeoutMs = blockMs + ANSWER_GRACE_MS
-    const connection = new Connection(template, {
-      name: connectionName,
-      commandTimeoutMs,
-      reconnects: false,
-      failures: this.#failures,
-    })
-    this.#connection = connection
-    await connection.open(commandTimeoutMs, signal)
-    this.#problem = null // the answer to a read may come long after that
-    return connection
-  }
-
-  #drop(): void {
-    this.#problem = this.problem
-    this.#connection?.close()
-    this.#connection = undefined
   }
 
   #reportTaking(error: unknown): void {
