@@ -22,6 +22,11 @@ export default defineConfig({
         replacement: at('packages/handling/src/index.ts'),
       },
       { find: /^@redis-stream-client\/worker$/, replacement: at('packages/worker/src/index.ts') },
+      { find: /^@redis-stream-client\/testing$/, replacement: at('packages/testing/src/index.ts') },
+      {
+        find: /^@redis-stream-client\/testing\/internal$/,
+        replacement: at('packages/testing/src/internal.ts'),
+      },
       { find: /^@redis-stream-client\/test\/support\/(.*)$/, replacement: at('test/src/support/$1.ts') },
     ],
   },

@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { reasonOf, run } from './command.mjs'
+import { reasonOf, run } from '../packages/testing/src/server/command.js'
 
 const IOREDIS = ['6.0.0', '5.11.1']
 const TOOLS = {
@@ -16,7 +16,7 @@ const TOOLS = {
   jest: '29.7.0',
   typescript: '5.9.3',
 }
-const PACKAGES = ['notifs', 'client', 'handling', 'worker']
+const PACKAGES = ['notifs', 'client', 'handling', 'worker', 'testing']
 /** How TypeScript finds modules, and the `type` in the package.json of the project. */
 const TYPESCRIPT_MODES = [
   { module: 'nodenext', moduleResolution: 'nodenext', type: 'module' },

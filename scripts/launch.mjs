@@ -9,8 +9,8 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { asEnv, findRedisServer } from './find-redis.mjs'
-import { startRedis } from './start-redis.mjs'
+import { asEnv, findRedisServer } from '../packages/testing/src/server/find-redis.js'
+import { startTemporaryRedis } from '../packages/testing/src/server/temporary-redis.js'
 
 /**
  * `scripts` run one after the other; the first failure ends the task. What follows the name of the task on the command
@@ -112,11 +112,11 @@ async function provideRedis(kind) {
   const found = find(kind)
   const how = `${found.version} (${found.how})`
   if (kind === 'binary') return { env: asEnv(found), how, stop }
-  const server = await startRedis(found)
+  const server = await startTemporaryRedis(found, { args: ['--appendonly', 'yes'] })
   return {
     env: { ...asEnv(found), REDIS_URL: server.url },
     how: `${how}, started for this run`,
-    stop: server.stop,
+    stop: () => server.process.end(),
   }
 }
 

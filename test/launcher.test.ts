@@ -8,6 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { eventually } from './src/support/eventually.js'
 
 const SCRIPTS = fileURLToPath(new URL('../scripts/', import.meta.url))
+const FINDER = fileURLToPath(new URL('../packages/testing/src/server/find-redis.js', import.meta.url))
 const SERVER = '#!/bin/sh\necho "Redis server v=7.2.4 sha=00000000:0"'
 
 let machine: string
@@ -66,7 +67,7 @@ function runNode(args: readonly string[], env: Record<string, string> = {}): Pro
 function find({ platform = 'linux', env = {} }: { platform?: string; env?: Record<string, string> } = {}) {
   const code = `
     Object.defineProperty(process, 'platform', { value: '${platform}' })
-    const { findRedisServer } = await import(${JSON.stringify(`${SCRIPTS}find-redis.mjs`)})
+    const { findRedisServer } = await import(${JSON.stringify(FINDER)})
     try { console.log('found', JSON.stringify(findRedisServer({ usualPlaces: [] }))) } catch (error) { console.log(error.message) }`
   return runNode(['--input-type=module', '--eval', code], env)
 }

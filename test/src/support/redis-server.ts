@@ -6,22 +6,20 @@
  *
  * It can be stopped, killed, restarted with or without its data, and paused, which is how a machine that hangs looks.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import {
+  isPortTaken,
+  type RunningServer,
+  type Server,
+  startProcess,
+} from '@redis-stream-client/testing/internal'
 import { Redis, type RedisOptions } from 'ioredis'
-import { reapAtExit } from './child-reaper.js'
-import { eventually } from './eventually.js'
 import { releasePort, takePort } from './ports.js'
 
-const READY_TIMEOUT_MS = 10_000
-const PING_TIMEOUT_MS = 1_000
 /** How often a start is tried again when somebody else listens on the port, or on that of the cluster bus. */
 const MAX_STARTS = 5
-const MAX_OUTPUT_CHARS = 20_000
 
 export interface RedisServerOptions {
   /** More arguments for the server, for example `['--notify-keyspace-events', 'Ex']`. */
@@ -53,8 +51,7 @@ export class RedisServer implements AsyncDisposable {
   readonly socketPath: string
   readonly #options: RedisServerOptions
   readonly #clients = new Set<Redis>()
-  #process: ChildProcess | undefined
-  #output = ''
+  #process: RunningServer | undefined
 
   private constructor(options: RedisServerOptions, dir: string, port: number) {
     this.#options = options
@@ -74,9 +71,8 @@ export class RedisServer implements AsyncDisposable {
         await server.#launch()
         return server
       } catch (error) {
-        await server.kill()
         releasePort(server.port)
-        if (starts < MAX_STARTS && /address already in use/i.test(server.#output)) continue
+        if (starts < MAX_STARTS && isPortTaken(error)) continue
         if (options.dir === undefined) await rm(dir, { recursive: true, force: true })
         throw error
       }
@@ -88,7 +84,7 @@ export class RedisServer implements AsyncDisposable {
   }
 
   get isRunning(): boolean {
-    return this.#process !== undefined
+    return this.#process?.isRunning === true
   }
 
   /** A client on the unix socket (or on what `options` name), disconnected when the server is disposed of. */
@@ -124,16 +120,16 @@ export class RedisServer implements AsyncDisposable {
 
   /** Starts a server that was stopped or killed, with what its folder holds. */
   async startAgain(): Promise<void> {
-    if (this.#process === undefined) await this.#launch()
+    if (!this.isRunning) await this.#launch()
   }
 
   /** SIGSTOP: connections stay open, connects succeed, nothing is answered. */
   pause(): void {
-    this.#process?.kill('SIGSTOP')
+    this.#process?.signal('SIGSTOP')
   }
 
   resume(): void {
-    this.#process?.kill('SIGCONT')
+    this.#process?.signal('SIGCONT')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,29 +141,11 @@ export class RedisServer implements AsyncDisposable {
   }
 
   async #launch(args: readonly string[] = []): Promise<void> {
-    const { bin, env } = serverBinary()
-    const child = spawn(bin, [...this.#arguments(), ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-    this.#process = child
-    this.#output = ''
-    reapAtExit(child)
-    const collect = (chunk: Buffer): void => {
-      this.#output = (this.#output + chunk.toString()).slice(-MAX_OUTPUT_CHARS)
-    }
-    child.stdout.on('data', collect)
-    child.stderr.on('data', collect)
-    child.once('error', (error) => collect(Buffer.from(`${error.message}\n`)))
-    child.once('exit', () => {
-      if (this.#process === child) this.#process = undefined
+    this.#process = await startProcess({
+      server: serverBinary(),
+      args: [...this.#arguments(), ...args],
+      socketPath: this.socketPath,
     })
-    const isGone = (): boolean =>
-      this.#process !== child || child.exitCode !== null || child.pid === undefined
-    const answer = await eventually(
-      'the Redis server answers PING',
-      async () => (isGone() ? 'gone' : ping(this.socketPath)),
-      (seen) => seen === 'gone' || seen === 'PONG',
-      { timeoutMs: READY_TIMEOUT_MS },
-    )
-    if (answer === 'gone') throw new Error(`the Redis server ${bin} ended at its start:\n${this.#output}`)
   }
 
   #arguments(): string[] {
@@ -183,15 +161,7 @@ export class RedisServer implements AsyncDisposable {
   }
 
   async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    const child = this.#process
-    if (child === undefined) return
-    this.#process = undefined
-    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-    const exited = once(child, 'exit')
-    child.kill(signal)
-    // A paused process hears SIGTERM only when it goes on.
-    child.kill('SIGCONT')
-    await exited
+    await this.#process?.end(signal)
   }
 
   async #save(): Promise<void> {
@@ -213,24 +183,9 @@ export class RedisServer implements AsyncDisposable {
 }
 
 /** The binary that the launcher or the global setup of the tests found. */
-export function serverBinary(): { bin: string; env: NodeJS.ProcessEnv } {
+export function serverBinary(): Server {
   const { REDIS_SERVER_BIN: bin, REDIS_SERVER_LIBRARY_PATH: libraries } = process.env
   if (!bin)
     throw new Error('REDIS_SERVER_BIN is not set: start through `npm test`, `npm run demo` and the like')
-  return { bin, env: libraries ? { ...process.env, LD_LIBRARY_PATH: libraries } : process.env }
-}
-
-/** One PING on a connection of its own: `PONG`, or the error the server answers (it may still be loading). */
-function ping(path: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path)
-    socket.setTimeout(PING_TIMEOUT_MS, () => socket.destroy(new Error('no answer to PING')))
-    socket.once('connect', () => socket.write('PING\r\n'))
-    socket.once('data', (answer) => {
-      resolve(answer.toString().trim().replace(/^\+/, ''))
-      socket.destroy()
-    })
-    socket.once('error', reject)
-    socket.once('close', () => reject(new Error('closed before it answered PING')))
-  })
+  return { bin, env: libraries ? { LD_LIBRARY_PATH: libraries } : {} }
 }

@@ -54,7 +54,7 @@ export class Sentinel {
       ].join('\n'),
     )
     const { bin, env } = serverBinary()
-    const child = spawn(bin, [file, '--sentinel'], { env, stdio: 'ignore' })
+    const child = spawn(bin, [file, '--sentinel'], { env: { ...process.env, ...env }, stdio: 'ignore' })
     reapAtExit(child)
     return new Sentinel(dir, port, child)
   }
