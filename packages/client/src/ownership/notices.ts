@@ -4,14 +4,14 @@ import type {
   JsonObject,
   LbsInfo,
   LbsMessage,
+  OwnedStream,
   StreamAdded,
   StreamDisowned,
   StreamExpired,
 } from '@redis-stream-client/notifs'
 import { freezeJson } from '@redis-stream-client/notifs/internal'
-import type { StreamHandle } from './stream-handle.js'
 
-export function added(stream: StreamHandle): StreamAdded {
+export function added(stream: OwnedStream): StreamAdded {
   return Object.freeze({
     type: 'StreamAdded',
     payload: payloadOf(stream),
@@ -23,7 +23,7 @@ export function added(stream: StreamHandle): StreamAdded {
   })
 }
 
-export function disowned(stream: StreamHandle, reason: DisownReason): StreamDisowned {
+export function disowned(stream: OwnedStream, reason: DisownReason): StreamDisowned {
   return Object.freeze({
     type: 'StreamDisowned',
     payload: payloadOf(stream),
