@@ -5,8 +5,8 @@
 -- KEYS  1 LBS  2 own heartbeat  3 members  4 protocol
 -- ARGV  1 group  2 client id  3 token  4 protocol version  5 what the others need to know: no space at its ends
 -- Returns 'SESSION_LOST', {'PROTOCOL', version} where the service is used by clients of another protocol,
---   or {'OK', how often its sessions have begun of late, how many consumers the group has beyond one for each member,
---   consumers of its earlier sessions that have entries pending ...}
+--   or {'OK', how often its sessions have begun of late, how many clients there are, how many consumers the group has
+--   beyond one for each client, consumers of its earlier sessions that have entries pending ...}
 local lbs, heartbeat, members, protocol = unpack(KEYS)
 local group, client_id, token, version, facts = unpack(ARGV)
 local MAX_FORMER = 16
@@ -41,7 +41,7 @@ elseif string.match(tokens, '^%S+') ~= token then
   local forgotten = math.floor((tonumber(now_ms) - tonumber(began_ms)) / FORGOTTEN_AFTER_MS)
   restarts, began_ms = math.max(0, tonumber(restarts) + 1 - forgotten), now_ms
 end
-local answer, former = { 'OK', tonumber(restarts), 0 }, {}
+local answer, former = { 'OK', tonumber(restarts), 0, 0 }, {}
 for earlier in string.gmatch(tokens, '%S+') do
   local consumer = client_id .. ':' .. earlier
   if earlier ~= token and #former < MAX_FORMER then
@@ -56,13 +56,14 @@ end
 local entered = string.format('%s %d %s', facts, restarts, began_ms)
 redis.call('HSET', members, client_id, entered .. ';' .. table.concat({ token, unpack(former) }, ' '))
 
+answer[3] = redis.call('HLEN', members)
 for _, fields in ipairs(redis.call('XINFO', 'GROUPS', lbs)) do
   local facts = {}
   for i = 1, #fields, 2 do
     facts[fields[i]] = fields[i + 1]
   end
   if facts.name == group then
-    answer[3] = facts.consumers - redis.call('HLEN', members)
+    answer[4] = facts.consumers - answer[3]
   end
 end
 return answer

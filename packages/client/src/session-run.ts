@@ -53,7 +53,8 @@ async function runAgents(
 ): Promise<void> {
   const { failover, probe, progressWatch, reader, rebalancer, reconciler, recovery } = agents
   try {
-    const { former, namesInExcess, restarts } = await beginSession(session, parts)
+    const { clients, former, namesInExcess, restarts } = await beginSession(session, parts)
+    parts.hints.clients = clients
     // Not all of a fleet that begins or comes back: its clients must not all read of each other.
     if (namesInExcess > NAMES_KEPT && Math.random() < NAMES_KEPT / namesInExcess)
       await parts.deadConsumers.removeExcess(session)

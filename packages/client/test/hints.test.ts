@@ -3,7 +3,7 @@ import { RedisServer } from '@redis-stream-client/test/support/redis-server'
 import { TcpProxy } from '@redis-stream-client/test/support/tcp-proxy'
 import { Redis } from 'ioredis'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { Hints } from '../src/agents/hints.js'
+import { Hints, type HintsContext } from '../src/agents/hints.js'
 import { encodeFailoverMessage } from '../src/decisions/failover-message.js'
 import { resolveServiceKeys } from '../src/service-keys.js'
 import { silentLogger } from './support/silent-logger.js'
@@ -21,7 +21,10 @@ afterEach(() => {
 })
 afterAll(() => server[Symbol.asyncDispose]())
 
-function subscriber(proxy: TcpProxy) {
+function subscriber(
+  proxy: Pick<TcpProxy, 'port'>,
+  { keyspaceEvents = 'off', onExpired = () => undefined }: Partial<HintsContext> = {},
+) {
   const heard: unknown[] = []
   const redis = new Redis({ port: proxy.port, lazyConnect: true })
   const hints = new Hints({
@@ -30,9 +33,9 @@ function subscriber(proxy: TcpProxy) {
     commandTimeoutMs: 200,
     keys,
     db: 0,
-    keyspaceEvents: 'off',
+    keyspaceEvents,
     logger: silentLogger,
-    onExpired: () => undefined,
+    onExpired,
     onMessage: (message) => heard.push(message),
     onReconnect: () => undefined,
   })
@@ -77,5 +80,24 @@ describe('a subscriber', () => {
     proxy.thaw()
     await isHeard(heard)
     expect(hints.problems).toEqual([])
+  })
+
+  it('is told of keys that end where there are few clients, and where there were many when its session began it is not', async () => {
+    let events = 0
+    const { heard, hints } = subscriber(server, { keyspaceEvents: 'auto', onExpired: () => events++ })
+    // What is published later is heard later.
+    const eventsOfOneEnd = async (): Promise<number> => {
+      const redis = server.client()
+      await redis.set(keys.heartbeat('redis-consumer-a'), 't', 'PX', 1)
+      await expect.poll(() => redis.exists(keys.heartbeat('redis-consumer-a')), patient).toBe(0)
+      await isHeard(heard)
+      return events
+    }
+    hints.clients = 51
+    await hints.refresh()
+    expect(await eventsOfOneEnd()).toBe(0)
+    hints.clients = 50
+    await hints.refresh()
+    expect(await eventsOfOneEnd()).toBe(1)
   })
 })

@@ -1,6 +1,7 @@
 /**
  * Hints that a client is gone: the `expired` events of heartbeat keys and the messages on `<service>-failover`.
- * They make failover fast and nothing depends on them. On Cluster every master has a subscriber of its own,
+ * They make failover fast and nothing depends on them. Where there are many clients only some listen to the events:
+ * if all of N clients lose their sessions at once, each key that ends would be told to N clients. On Cluster every master has a subscriber of its own,
  * because an event is published only by the node that holds the key.
  */
 import type { Redis } from 'ioredis'
@@ -12,6 +13,9 @@ import { isCluster, type RedisLike } from '../redis/duplicate.js'
 import { addKeyspaceFlags, FLAGS } from '../redis/keyspace-flags.js'
 import { isRefusal, isTransient, messageOf } from '../redis/redis-errors.js'
 import type { ServiceKeys } from '../service-keys.js'
+
+/** A client that begins beside more than so many does not listen to keyspace events. */
+const LISTENING_CLIENTS = 50
 
 export interface HintsContext {
   readonly redis: RedisLike
@@ -30,6 +34,9 @@ export interface HintsContext {
 export class Hints {
   readonly #context: HintsContext
   readonly #subscribers = new Map<string, Connection>()
+  /** Those that listen to keyspace events too. */
+  readonly #listening = new WeakSet<Connection>()
+  #clients = 0
   readonly #stopped = new AbortController()
   #wasRefused = false
   #isMissing = false
@@ -53,6 +60,11 @@ export class Hints {
   get problems(): ConnectionProblem[] {
     if (this.#subscribers.size === 0) return this.#problem === null ? [] : [this.#problem]
     return [...this.#subscribers.values()].flatMap(({ problem }) => problem ?? [])
+  }
+
+  /** How many clients the service has: read at the beginning of each session. */
+  set clients(count: number) {
+    this.#clients = count
   }
 
   /** Subscribes and sets the flags, on nodes that are new as well. A failure is logged: the probe goes on without. */
@@ -80,8 +92,16 @@ export class Hints {
   }
 
   async #refreshNode(address: string, node: RedisLike): Promise<void> {
-    if (!this.#subscribers.has(address)) await this.#subscribe(address, node)
-    if (this.#context.keyspaceEvents === 'auto' && !this.#stopped.signal.aborted) await this.#addFlags(node)
+    const known = this.#subscribers.get(address)
+    if (known === undefined) await this.#subscribe(address, node)
+    else if (known.status === 'ready') {
+      await this.#listenToEvents(known).catch((error: unknown) => this.#giveUp(address, known, error))
+    }
+    if (this.#listensToEvents && !this.#stopped.signal.aborted) await this.#addFlags(node)
+  }
+
+  get #listensToEvents(): boolean {
+    return this.#context.keyspaceEvents === 'auto' && this.#clients <= LISTENING_CLIENTS
   }
 
   async #subscribe(address: string, node: RedisLike): Promise<void> {
@@ -105,11 +125,17 @@ export class Hints {
   }
 
   async #listen(connection: Connection): Promise<void> {
-    const { db, keyspaceEvents, keys } = this.#context
-    await connection.run((redis) => redis.subscribe(keys.failoverChannel))
-    if (keyspaceEvents === 'off') return
+    this.#listening.delete(connection)
+    await connection.run((redis) => redis.subscribe(this.#context.keys.failoverChannel))
+    await this.#listenToEvents(connection)
+  }
+
+  async #listenToEvents(connection: Connection): Promise<void> {
+    if (!this.#listensToEvents || this.#listening.has(connection)) return
+    const { db, keys } = this.#context
     try {
       await connection.run((redis) => redis.psubscribe(keys.keyspacePattern(db)))
+      this.#listening.add(connection)
     } catch (error) {
       if (!isRefusal(error)) throw error
       this.#reportMissing(error) // an ACL may allow one channel and not the other

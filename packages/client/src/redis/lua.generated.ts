@@ -36,7 +36,7 @@ elseif string.match(tokens, '^%S+') ~= token then
   local forgotten = math.floor((tonumber(now_ms) - tonumber(began_ms)) / FORGOTTEN_AFTER_MS)
   restarts, began_ms = math.max(0, tonumber(restarts) + 1 - forgotten), now_ms
 end
-local answer, former = { 'OK', tonumber(restarts), 0 }, {}
+local answer, former = { 'OK', tonumber(restarts), 0, 0 }, {}
 for earlier in string.gmatch(tokens, '%S+') do
   local consumer = client_id .. ':' .. earlier
   if earlier ~= token and #former < MAX_FORMER then
@@ -50,13 +50,14 @@ for earlier in string.gmatch(tokens, '%S+') do
 end
 local entered = string.format('%s %d %s', facts, restarts, began_ms)
 redis.call('HSET', members, client_id, entered .. ';' .. table.concat({ token, unpack(former) }, ' '))
+answer[3] = redis.call('HLEN', members)
 for _, fields in ipairs(redis.call('XINFO', 'GROUPS', lbs)) do
   local facts = {}
   for i = 1, #fields, 2 do
     facts[fields[i]] = fields[i + 1]
   end
   if facts.name == group then
-    answer[3] = facts.consumers - redis.call('HLEN', members)
+    answer[4] = facts.consumers - answer[3]
   end
 end
 return answer`

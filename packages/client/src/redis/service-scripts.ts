@@ -153,6 +153,8 @@ export interface ReleaseRules {
 export interface SessionBeginning {
   /** How often sessions of its client have begun of late; the first does not count. */
   readonly restarts: number
+  /** How many clients there are, about: those that have died of late are counted too. */
+  readonly clients: number
   /** How many consumers the group has beyond one for each client: about as many are dead. */
   readonly namesInExcess: number
   /** Consumers of its earlier sessions that have entries pending. */
@@ -196,7 +198,7 @@ type RawDealt =
 type RawBeginning =
   | 'SESSION_LOST'
   | ['PROTOCOL', version: string]
-  | ['OK', restarts: number, namesInExcess: number, ...former: string[]]
+  | ['OK', restarts: number, clients: number, namesInExcess: number, ...former: string[]]
 
 export class ServiceScripts {
   readonly #connection: Connection
@@ -411,8 +413,8 @@ export class ServiceScripts {
     )
     if (raw === 'SESSION_LOST') return raw
     if (raw[0] === 'PROTOCOL') return { protocol: raw[1] }
-    const [, restarts, namesInExcess, ...former] = raw
-    return { restarts, namesInExcess, former }
+    const [, restarts, clients, namesInExcess, ...former] = raw
+    return { restarts, clients, namesInExcess, former }
   }
 
   /**

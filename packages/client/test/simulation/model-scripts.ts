@@ -150,8 +150,9 @@ export class ModelScripts {
     const restarts = restartsBefore === undefined ? 0 : counted
     const beganMs = restartsBefore !== undefined && isAgain ? beganBefore : data.nowMs
     data.hset(members, clientId, `${facts} ${restarts} ${beganMs};${[token, ...former].join(' ')}`)
-    const excess = data.xinfoConsumers(lbs, group).length - data.hgetall(members).size
-    return ['OK', restarts, excess, ...former.map((each) => `${clientId}:${each}`)]
+    const clients = data.hgetall(members).size
+    const excess = data.xinfoConsumers(lbs, group).length - clients
+    return ['OK', restarts, clients, excess, ...former.map((each) => `${clientId}:${each}`)]
   }
 
   #plan(key: string, args: readonly string[]): number {
