@@ -2,7 +2,14 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { dampedForMs, formatMemberFacts, parseMember } from '../src/decisions/member-facts.js'
-import { type LevelLine, levelOf, shareAt, wantedAt, waterLevel } from '../src/decisions/water-level.js'
+import {
+  fillLevelOf,
+  type LevelLine,
+  levelOf,
+  shareAt,
+  wantedAt,
+  waterLevel,
+} from '../src/decisions/water-level.js'
 
 const limit = fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.nat(50))
 const weight = fc.constantFrom(0, 0.5, 1, 1, 1, 2, 10)
@@ -49,6 +56,27 @@ describe('the level', () => {
 
   it('is higher for the others where one may own less', () => {
     expect(levelOf([line('a:1', 0, true, 2), line('b:1', 0, true), line('c:1', 12, false)]).level).toBe(10)
+  })
+})
+
+describe('what waits', () => {
+  it('fills those that own least to one level, and no more of them than it reaches', () => {
+    const owned = fc.array(fc.nat(20), { minLength: 1, maxLength: 20 })
+    fc.assert(
+      fc.property(owned, limit, fc.integer({ min: 1, max: 100 }), (pending, most, waits) => {
+        const living = pending.map((each, index) => line(`${index}:1`, Math.min(each, most), true, most))
+        const level = fillLevelOf([...living, line('x:1', waits, false)])
+        const lacks = living.map((each) => Math.max(0, shareAt(level, each.facts) - each.pending))
+        const room = living.reduce((sum, each) => sum + most - each.pending, 0)
+        expect(lacks.reduce((a, b) => a + b, 0)).toBeCloseTo(Math.min(waits, room), 6)
+      }),
+    )
+  })
+
+  it('is for those alone that it reaches, also where others own less than their share', () => {
+    const roster = [line('a:1', 9, true), line('b:1', 10, true), line('c:1', 20, true), line('x:1', 1, false)]
+    expect(levelOf(roster).level).toBeCloseTo(13.3, 1)
+    expect(fillLevelOf(roster)).toBe(10)
   })
 })
 

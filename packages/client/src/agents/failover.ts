@@ -133,9 +133,10 @@ export class Failover implements Agent {
 
   async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
     const { consumer, level, living } = waiting
+    const fill = waiting.fill === undefined ? level : waiting.fill
     await this.#takeUnclaimed(session, signal, consumer)
     const held = this.#held
-    const share = this.#isDamped ? held : shareAt(level ?? Number.POSITIVE_INFINITY, this.#context)
+    const share = this.#isDamped ? held : shareAt(fill ?? Number.POSITIVE_INFINITY, this.#context)
     const target = held + wantedAt(share, held)
     const result = await this.#pull(session, signal, { consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)

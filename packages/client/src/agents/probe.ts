@@ -11,7 +11,7 @@ import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { encodeFailoverMessage, type WaitingMessage } from '../decisions/failover-message.js'
 import { KeyedBackoff } from '../decisions/keyed-backoff.js'
-import { type FleetLevel, formatLevel, levelOf } from '../decisions/water-level.js'
+import { type FleetLevel, fillLevelOf, formatLevel, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Connection } from '../redis/connection.js'
@@ -149,6 +149,7 @@ export class Probe implements Agent {
   async #tellAll(roster: readonly RosterLine[]): Promise<number> {
     const { onWaiting } = this.#context
     const fleet = levelOf(roster)
+    const fill = numberOrNull(fillLevelOf(roster))
     const waiting = roster.filter((line) => hasLeftEntries(line) && line.opensInMs <= 0)
     this.#forgetOthers(roster, waiting)
     const due = waiting.filter(({ consumer, pending }) => {
@@ -158,8 +159,8 @@ export class Probe implements Agent {
     })
     for (const { consumer } of sample(due, TOLD_AT_ONCE)) {
       this.#published.note(consumer, this.#nowMs())
-      const level = fleet.level === Number.POSITIVE_INFINITY ? null : fleet.level
-      const message = { type: 'waiting', consumer, level, living: fleet.living } as const
+      const level = numberOrNull(fleet.level)
+      const message = { type: 'waiting', consumer, level, fill, living: fleet.living } as const
       onWaiting(message)
       await this.#publish(encodeFailoverMessage(message))
     }
@@ -209,6 +210,11 @@ export class Probe implements Agent {
   #nowMs(): number {
     return this.#context.clock.now().monotonicMs
   }
+}
+
+/** As a message has it: JSON has no Infinity. */
+function numberOrNull(level: number): number | null {
+  return level === Number.POSITIVE_INFINITY ? null : level
 }
 
 /** Some of the items, each as likely as any other. */

@@ -14,6 +14,8 @@ export interface WaitingMessage {
   readonly consumer: string
   /** How many streams each client is to have, see water-level.ts; null where that is not known, or without a bound. */
   readonly level: number | null
+  /** Up to how many streams a client takes of what waits now; absent where nobody has looked at what each one owns. */
+  readonly fill?: number | null | undefined
   /** How many clients there are to take them; null where that is not known. */
   readonly living: number | null
 }
@@ -24,6 +26,7 @@ const schema = z.discriminatedUnion('type', [
     type: z.literal('waiting'),
     consumer: z.string(),
     level: z.number().nonnegative().nullable(),
+    fill: z.number().nonnegative().nullable().optional(),
     living: z.number().nonnegative().nullable(),
   }),
 ])

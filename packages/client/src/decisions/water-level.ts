@@ -30,16 +30,37 @@ export interface FleetLevel {
  * again get none either, unless there is nobody else.
  */
 export function levelOf(roster: readonly LevelLine[], without?: string): FleetLevel {
+  const receivers = receiversOf(roster, without)
+  const total = roster.reduce((sum, line) => sum + line.pending, 0)
+  return { level: levelFor(total, receivers), living: receivers.length }
+}
+
+function receiversOf(roster: readonly LevelLine[], without?: string): LevelLine[] {
   const living = roster.filter((line) => line.isAlive && line.consumer !== without)
   const steady = living.filter((line) => !isDamped(line))
-  const receivers = steady.length > 0 ? steady : living
-  const total = roster.reduce((sum, line) => sum + line.pending, 0)
-  return {
-    level: waterLevel(
-      total,
-      receivers.map((line) => line.facts),
-    ),
-    living: receivers.length,
+  return steady.length > 0 ? steady : living
+}
+
+function levelFor(total: number, receivers: readonly LevelLine[]): number {
+  return waterLevel(
+    total,
+    receivers.map((line) => line.facts),
+  )
+}
+
+/**
+ * The level up to which what waits for an owner fills the clients that have least, while the others keep what they have.
+ * It is lower than the level where some own more than their share: otherwise all who own less would ask for the little
+ * that waits.
+ */
+export function fillLevelOf(roster: readonly LevelLine[]): number {
+  const waiting = roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0)
+  for (let receivers = receiversOf(roster); ; ) {
+    const owned = receivers.reduce((sum, line) => sum + line.pending, 0)
+    const level = levelFor(waiting + owned, receivers)
+    const below = receivers.filter((line) => line.pending <= shareAt(level, line.facts))
+    if (below.length === receivers.length || below.length === 0) return level
+    receivers = below
   }
 }
 
