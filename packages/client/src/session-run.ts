@@ -60,10 +60,12 @@ async function runAgents(
       await parts.deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)
+    const recovered = recovery.run(session, signal, dampedMs > 0 ? [] : former)
+    failover.waitFor(recovered)
     const running = [failover, reader, reconciler, probe, progressWatch, rebalancer].map((agent) =>
       agent.run(session, signal),
     )
-    await Promise.all([recovery.run(session, signal, dampedMs > 0 ? [] : former), ...running])
+    await Promise.all([recovered, ...running])
   } catch (error) {
     if (!session.isHeld()) return
     logger.error({ error: messageOf(error) }, 'the session cannot be served')

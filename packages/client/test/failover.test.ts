@@ -118,3 +118,23 @@ it('a client asks again when entries are not kept from it any more', async () =>
   failover.hearWaiting({ consumer: POOL, level: 1, living: 100 })
   await expect.poll(() => portions.map(({ count }) => count)).toEqual([1, LIMIT])
 })
+
+it('a client asks for nothing before it has what its earlier sessions had', async () => {
+  let recover: () => void = () => undefined
+  failover.waitFor(new Promise<void>((resolve) => (recover = resolve)))
+  failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
+  await new Promise(setImmediate)
+  expect(portions).toEqual([])
+  held = 2
+  recover()
+  await expect.poll(() => portions).toEqual([{ from: POOL, count: 1, idleMs: 0 }])
+})
+
+it('a client goes by how far what waits reaches, where somebody has looked', async () => {
+  held = 2
+  failover.hearWaiting({ consumer: POOL, level: 4, fill: 2, living: 100 })
+  await new Promise(setImmediate)
+  expect(portions).toEqual([])
+  failover.hearWaiting({ consumer: POOL, level: 4, fill: 3, living: 100 })
+  await expect.poll(() => portions).toEqual([{ from: POOL, count: 1, idleMs: 0 }])
+})

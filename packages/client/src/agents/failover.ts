@@ -70,6 +70,7 @@ export class Failover implements Agent {
   #signal: AbortSignal | undefined
   #youngUntilMs = 0
   #dampedUntilMs = 0
+  #recovered: Promise<unknown> = Promise.resolve()
   /** Consumers that are being pulled from, each with what was heard of it meanwhile. */
   readonly #pulling = new Map<string, Waiting | null>()
   /** Consumers that are pulled from again in a while. */
@@ -119,6 +120,11 @@ export class Failover implements Agent {
     this.#dampedUntilMs = this.#nowMs() + ms
   }
 
+  /** First the session takes back what its client had: until then it does not know how much it lacks. */
+  waitFor(recovered: Promise<unknown>): void {
+    this.#recovered = recovered
+  }
+
   get #isDamped(): boolean {
     return this.#nowMs() < this.#dampedUntilMs
   }
@@ -134,6 +140,7 @@ export class Failover implements Agent {
   async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
     const { consumer, level, living } = waiting
     const fill = waiting.fill === undefined ? level : waiting.fill
+    await this.#recovered
     await this.#takeUnclaimed(session, signal, consumer)
     const held = this.#held
     const share = this.#isDamped ? held : shareAt(fill ?? Number.POSITIVE_INFINITY, this.#context)

@@ -9,9 +9,10 @@
 
 import { sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
+import { clientIdOf } from '../decisions/consumer-name.js'
 import { encodeFailoverMessage, type WaitingMessage } from '../decisions/failover-message.js'
 import { KeyedBackoff } from '../decisions/keyed-backoff.js'
-import { type FleetLevel, fillLevelOf, formatLevel, levelOf } from '../decisions/water-level.js'
+import { type FleetLevel, fillLevelOf, formatLevel, isDamped, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Connection } from '../redis/connection.js'
@@ -30,8 +31,14 @@ const GREATEST_HINT_PAUSE_MS = 50
 /** How long the winner of a probe after a hint keeps the others from one. They try once more after SECOND_TRY_MS. */
 const HINT_PROBE_MS = 250
 const SECOND_TRY_MS = 300
-/** Dead consumers that are announced at once. When many die at once, the next sessions of their clients take back the rest. */
+/**
+ * How many dead consumers are announced at once: so many, or as many as make so many messages, counting each client that
+ * receives one. When many die at once, the next sessions of their clients take back most of what was left.
+ */
 const TOLD_AT_ONCE = 16
+const MESSAGES_AT_ONCE = 4000
+/** Pause for each consumer between two rosters of a round, so that many keys that end one by one do not keep Redis busy. */
+const PAUSE_PER_CONSUMER_MS = 0.05
 /** The level is written again when it has changed by so much, or half of its time is over. */
 const LEVEL_SHARE = 0.02
 const LEVEL_ROUNDS = 4
@@ -115,7 +122,7 @@ export class Probe implements Agent {
       await sleep(pauseMs, signal)
       if (signal.aborted) return
       const roster = await scripts.probe(session.clientId, HINT_PROBE_MS, keys.hintProbe)
-      if (roster !== null) return void (await this.#tellAll(roster))
+      if (roster !== null) return void (await this.#tellAll(roster, { isRound: false }))
     }
   }
 
@@ -126,7 +133,7 @@ export class Probe implements Agent {
     const roster = await scripts.probe(session.clientId, roundMs)
     this.#isAlone = roster?.every((line) => !line.isAlive || line.consumer === session.consumer) ?? false
     if (roster === null) return
-    const dead = await this.#tellAll(roster)
+    const dead = await this.#tellAll(roster, { isRound: true })
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
     await this.#writeLevel(this.#context.view.read(roster))
     await this.#context.onRoster(roster)
@@ -139,25 +146,33 @@ export class Probe implements Agent {
     for (let lines = roster; !signal.aborted; ) {
       const nextEndMs = Math.min(...lines.filter((line) => line.ttlMs >= 0).map((line) => line.ttlMs))
       if (this.#nowMs() + nextEndMs > untilMs) return
-      await sleep(nextEndMs + AFTER_END_MS, signal)
+      await sleep(Math.max(nextEndMs + AFTER_END_MS, lines.length * PAUSE_PER_CONSUMER_MS), signal)
       lines = await this.#context.scripts.roster({ withEnds: true })
-      await this.#tellAll(lines)
+      await this.#tellAll(lines, { isRound: false })
     }
   }
 
-  /** Announces the consumers under which entries wait, unless that was done recently. Answers how many there are. */
-  async #tellAll(roster: readonly RosterLine[]): Promise<number> {
+  /**
+   * Announces the consumers under which entries wait, unless that was done recently. Where there are too many, each round
+   * announces some. Answers how many there are.
+   */
+  async #tellAll(roster: readonly RosterLine[], { isRound }: { readonly isRound: boolean }): Promise<number> {
     const { onWaiting } = this.#context
     const fleet = levelOf(roster)
     const fill = numberOrNull(fillLevelOf(roster))
-    const waiting = roster.filter((line) => hasLeftEntries(line) && line.opensInMs <= 0)
+    const returned = this.#returned(roster)
+    const waiting = roster.filter(
+      (line) => hasLeftEntries(line) && line.opensInMs <= 0 && !returned.has(clientIdOf(line.consumer)),
+    )
     this.#forgetOthers(roster, waiting)
     const due = waiting.filter(({ consumer, pending }) => {
       if (this.#pendingOf.get(consumer) !== pending) this.#published.forget(consumer)
       this.#pendingOf.set(consumer, pending)
       return this.#published.isDue(consumer, this.#nowMs())
     })
-    for (const { consumer } of sample(due, TOLD_AT_ONCE)) {
+    const most = Math.max(TOLD_AT_ONCE, Math.floor(MESSAGES_AT_ONCE / fleet.living))
+    if (due.length > most && !isRound) return waiting.length
+    for (const { consumer } of sample(due, most)) {
       this.#published.note(consumer, this.#nowMs())
       const level = numberOrNull(fleet.level)
       const message = { type: 'waiting', consumer, level, fill, living: fleet.living } as const
@@ -165,6 +180,13 @@ export class Probe implements Agent {
       await this.#publish(encodeFailoverMessage(message))
     }
     return waiting.length
+  }
+
+  /** Clients whose session has just begun: they are taking back what their earlier sessions have left. */
+  #returned(roster: readonly RosterLine[]): Set<string> {
+    const { probeIntervalMs } = this.#context
+    const young = roster.filter((line) => line.isAlive && line.ageMs < probeIntervalMs && !isDamped(line))
+    return new Set(young.map(({ consumer }) => clientIdOf(consumer)))
   }
 
   /** Forgets what was announced of consumers that are gone; of all of them when clients have come or gone. */
