@@ -55,8 +55,10 @@ async function runAgents(
   try {
     const { clients, former, namesInExcess, restarts } = await beginSession(session, parts)
     parts.hints.clients = clients
-    // Not all of a fleet that begins or comes back: its clients must not all read of each other.
-    if (namesInExcess > NAMES_KEPT && Math.random() < NAMES_KEPT / namesInExcess)
+    // Not all of a fleet that begins: its clients must not all read of each other. One that comes back has left names that
+    // go when it has taken its streams back.
+    const isNew = former.length === 0
+    if (isNew && namesInExcess > NAMES_KEPT && Math.random() < NAMES_KEPT / namesInExcess)
       await parts.deadConsumers.removeExcess(session)
     const dampedMs = dampedForMs(restarts, SETTLE_MS)
     failover.damp(dampedMs)

@@ -98,17 +98,36 @@ describe('a client that crashes again and again', () => {
 })
 
 describe('a client below the level', () => {
+  const ALL = { pending: 10, waiting: 10 }
+
   it('asks for all it lacks, rounded up', () => {
-    expect(wantedAt(3.4, 0)).toBe(4)
-    expect(wantedAt(10 / 3 + 1e-12, 3, 0)).toBe(1)
-    expect(wantedAt(5, 5)).toBe(0)
-    expect(wantedAt(5, 8)).toBe(0)
-    expect(wantedAt(Number.POSITIVE_INFINITY, 8)).toBe(Number.POSITIVE_INFINITY)
+    expect(wantedAt(3.4, 0, ALL)).toBe(4)
+    expect(wantedAt(10 / 3 + 1e-12, 3, ALL, 0)).toBe(1)
+    expect(wantedAt(3.5, 3, ALL, 0.999)).toBe(1)
+    expect(wantedAt(5, 5, ALL, 0)).toBe(0)
+    expect(wantedAt(5, 8, ALL, 0)).toBe(0)
+    expect(wantedAt(Number.POSITIVE_INFINITY, 8, { pending: 1, waiting: 100 }, 0.999)).toBe(
+      Number.POSITIVE_INFINITY,
+    )
   })
 
   it('draws lots for a part of a stream, so that about twice as many ask as there are', () => {
-    expect(wantedAt(10.01, 10, 0.019)).toBe(1)
-    expect(wantedAt(10.01, 10, 0.021)).toBe(0)
+    expect(wantedAt(10.01, 10, ALL, 0.019)).toBe(1)
+    expect(wantedAt(10.01, 10, ALL, 0.021)).toBe(0)
+  })
+
+  it('asks for what one of many dead clients has left only so often that all ask for about twice of it', () => {
+    const clients = 200
+    const dead = { pending: 10, waiting: 100 * 10 }
+    const share = 5
+    // Each of them lacks five of the thousand.
+    const lots = Array.from({ length: 1000 }, (_, index) => wantedAt(share, 0, dead, (index + 0.5) / 1000))
+    const asked = (lots.reduce((sum, wanted) => sum + wanted, 0) / lots.length) * clients
+    expect(asked).toBeCloseTo(2 * dead.pending, 1)
+  })
+
+  it('that is alone asks for everything', () => {
+    expect(wantedAt(1000, 0, { pending: 10, waiting: 1000 }, 0.999)).toBe(1000)
   })
 })
 

@@ -138,13 +138,13 @@ export class Failover implements Agent {
   }
 
   async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
-    const { consumer, level, living } = waiting
+    const { consumer, level, living, pending = 1, waiting: all = pending } = waiting
     const fill = waiting.fill === undefined ? level : waiting.fill
     await this.#recovered
     await this.#takeUnclaimed(session, signal, consumer)
     const held = this.#held
     const share = this.#isDamped ? held : shareAt(fill ?? Number.POSITIVE_INFINITY, this.#context)
-    const target = held + wantedAt(share, held)
+    const target = held + wantedAt(share, held, { pending, waiting: all })
     const result = await this.#pull(session, signal, { consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)
     else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)

@@ -33,10 +33,12 @@ const HINT_PROBE_MS = 250
 const SECOND_TRY_MS = 300
 /**
  * How many dead consumers are announced at once: so many, or as many as make so many messages, counting each client that
- * receives one. When many die at once, the next sessions of their clients take back most of what was left.
+ * receives one, or a share of all. When many die at once, the next sessions of their clients take back most of what was
+ * left.
  */
 const TOLD_AT_ONCE = 16
 const MESSAGES_AT_ONCE = 4000
+const SHARE_AT_ONCE = 1 / 8
 /** Pause for each consumer between two rosters of a round, so that many keys that end one by one do not keep Redis busy. */
 const PAUSE_PER_CONSUMER_MS = 0.05
 /** The level is written again when it has changed by so much, or half of its time is over. */
@@ -170,12 +172,18 @@ export class Probe implements Agent {
       this.#pendingOf.set(consumer, pending)
       return this.#published.isDue(consumer, this.#nowMs())
     })
-    const most = Math.max(TOLD_AT_ONCE, Math.floor(MESSAGES_AT_ONCE / fleet.living))
+    const all = roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0)
+    const most = Math.max(
+      TOLD_AT_ONCE,
+      Math.floor(MESSAGES_AT_ONCE / fleet.living),
+      Math.ceil(due.length * SHARE_AT_ONCE),
+    )
     if (due.length > most && !isRound) return waiting.length
-    for (const { consumer } of sample(due, most)) {
+    for (const { consumer, pending } of sample(due, most)) {
       this.#published.note(consumer, this.#nowMs())
       const level = numberOrNull(fleet.level)
-      const message = { type: 'waiting', consumer, level, fill, living: fleet.living } as const
+      const { living } = fleet
+      const message = { type: 'waiting', consumer, level, living, fill, pending, waiting: all } as const
       onWaiting(message)
       await this.#publish(encodeFailoverMessage(message))
     }

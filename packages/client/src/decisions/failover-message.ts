@@ -16,6 +16,9 @@ export interface WaitingMessage {
   readonly level: number | null
   /** Up to how many streams a client takes of what waits now; absent where nobody has looked at what each one owns. */
   readonly fill?: number | null | undefined
+  /** How many entries wait under this consumer, and how many under all; absent where nobody has looked. */
+  readonly pending?: number | undefined
+  readonly waiting?: number | undefined
   /** How many clients there are to take them; null where that is not known. */
   readonly living: number | null
 }
@@ -27,6 +30,8 @@ const schema = z.discriminatedUnion('type', [
     consumer: z.string(),
     level: z.number().nonnegative().nullable(),
     fill: z.number().nonnegative().nullable().optional(),
+    pending: z.number().positive().optional(),
+    waiting: z.number().positive().optional(),
     living: z.number().nonnegative().nullable(),
   }),
 ])

@@ -96,14 +96,28 @@ export function shareAt(
   return weight === 0 ? 0 : Math.min(maxOwnedStreams, weight * level)
 }
 
+/** What waits for an owner: under the consumer that is asked for, and under all. */
+export interface WaitingEntries {
+  readonly pending: number
+  readonly waiting: number
+}
+
 /**
- * How many streams a client with `held` asks for when some wait for an owner. One that lacks only a part of a stream
- * asks with a probability: what all of them lack together is what waits, so about twice as many ask as there are streams.
+ * How many streams a client with `held` asks for under one consumer. What all clients lack together is what waits. So
+ * each asks with a probability with which all of them ask for about twice as many streams as there are, also where each
+ * lacks only a part of a stream, or where very many have died and each client would ask for all of them.
  */
-export function wantedAt(share: number, held: number, chance: number = Math.random()): number {
+export function wantedAt(
+  share: number,
+  held: number,
+  { pending, waiting }: WaitingEntries,
+  chance: number = Math.random(),
+): number {
   const lack = share - held
-  if (lack >= 0.5) return Math.ceil(share - 1e-9) - held
-  return chance < 2 * lack ? 1 : 0
+  if (lack <= 0) return 0
+  const wanted = Math.max(1, Math.ceil(share - 1e-9) - held)
+  if (wanted === Number.POSITIVE_INFINITY) return wanted
+  return chance < (2 * lack * pending) / waiting / Math.min(wanted, pending) ? wanted : 0
 }
 
 /** As the level key and the scripts have it; '' for one that is not known. */

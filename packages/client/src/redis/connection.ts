@@ -8,8 +8,8 @@
  */
 import type { StreamClientError } from '@redis-stream-client/notifs'
 import type { Cluster } from 'ioredis'
-import { sleep } from '../async/sleep.js'
 import { startTimer } from '../async/timer.js'
+import { Trigger } from '../async/trigger.js'
 import { ClusterKeeper } from './cluster-keeper.js'
 import {
   bytesReceived,
@@ -22,7 +22,10 @@ import {
 import { hearGreeting, peerOf } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
 
-const OPEN_POLL_MS = 10
+/** What is waited for while it opens is looked at again after so long at the latest. */
+const OPEN_POLL_MS = 100
+/** In these states of ioredis a command could not be sent. */
+const AWAY: ReadonlySet<string> = new Set(['connecting', 'close', 'reconnecting', 'end'])
 /** The error where the other side has closed before it received a command. */
 const HUNG_UP = /\b(EPIPE|ECONNRESET)\b/
 const TIMED_OUT = 'Command timed out'
@@ -63,6 +66,7 @@ export class Connection {
   readonly #reconnects: boolean
   readonly #readyListeners: (() => void)[] = []
   readonly #keeper: ClusterKeeper | null
+  readonly #changes = new Trigger()
   #lastError: unknown = null
   #lastErrorAtMs = 0
   #closed = false
@@ -87,8 +91,12 @@ export class Connection {
     this.redis.on('connect', () => {
       this.#peer = peerOf(this.redis) ?? this.#peer
     })
-    this.redis.on('end', () => this.#comeBack())
+    this.redis.on('end', () => {
+      this.#changes.fire()
+      this.#comeBack()
+    })
     this.redis.on('ready', () => {
+      this.#changes.fire()
       const isFirst = !this.#wasReady
       this.#wasReady = true
       this.#ends = 0
@@ -131,7 +139,7 @@ export class Connection {
       if (isRefused || isOver || signal.aborted || performance.now() >= untilMs + graceMs) {
         throw this.#unreachable(timeoutMs)
       }
-      await sleep(OPEN_POLL_MS, signal)
+      await this.#changes.wait(OPEN_POLL_MS, signal)
     }
   }
 
@@ -144,6 +152,7 @@ export class Connection {
     command: (redis: RedisLike) => Promise<T>,
     { timeoutMs, timeoutOrigin }: CommandDeadline = this.#deadline,
   ): Promise<T> {
+    if (AWAY.has(this.redis.status)) throw new Error(NO_REASON)
     let timer: NodeJS.Timeout | undefined
     let received = bytesReceived(this.redis)
     const deadline = new Promise<never>((_, reject) => {
@@ -234,6 +243,7 @@ export class Connection {
     if (this.#lastError !== null && messageOf(reason) === NO_REASON) return
     this.#lastError = scrub(reason)
     this.#lastErrorAtMs = Date.now()
+    this.#changes.fire()
   }
 
   #unreachable(timeoutMs: number): StreamClientError {
