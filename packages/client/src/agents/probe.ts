@@ -33,8 +33,8 @@ const HINT_PROBE_MS = 250
 const SECOND_TRY_MS = 300
 /**
  * How many dead consumers are announced at once: so many, or as many as make so many messages, counting each client that
- * receives one, or a share of all. When many die at once, the next sessions of their clients take back most of what was
- * left.
+ * may receive one, or a share of all. When many die at once, the next sessions of their clients take back most of what
+ * was left.
  */
 const TOLD_AT_ONCE = 16
 const MESSAGES_AT_ONCE = 4000
@@ -160,8 +160,6 @@ export class Probe implements Agent {
    */
   async #tellAll(roster: readonly RosterLine[], { isRound }: { readonly isRound: boolean }): Promise<number> {
     const { onWaiting } = this.#context
-    const fleet = levelOf(roster)
-    const fill = numberOrNull(fillLevelOf(roster))
     const returned = this.#returned(roster)
     const waiting = roster.filter(
       (line) => hasLeftEntries(line) && line.opensInMs <= 0 && !returned.has(clientIdOf(line.consumer)),
@@ -172,21 +170,13 @@ export class Probe implements Agent {
       this.#pendingOf.set(consumer, pending)
       return this.#published.isDue(consumer, this.#nowMs())
     })
-    const all = roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0)
-    const most = Math.max(
-      TOLD_AT_ONCE,
-      Math.floor(MESSAGES_AT_ONCE / fleet.living),
-      Math.ceil(due.length * SHARE_AT_ONCE),
-    )
+    const most = mostAtOnce(roster, due.length)
     if (due.length > most && !isRound) return waiting.length
-    for (const { consumer, pending } of sample(due, most)) {
-      this.#published.note(consumer, this.#nowMs())
-      const level = numberOrNull(fleet.level)
-      const { living } = fleet
-      const message = { type: 'waiting', consumer, level, living, fill, pending, waiting: all } as const
-      onWaiting(message)
-      await this.#publish(encodeFailoverMessage(message))
-    }
+    const told = sample(due, most)
+    for (const { consumer } of told) this.#published.note(consumer, this.#nowMs())
+    const messages = messagesOf(told, roster)
+    for (const message of messages) onWaiting(message)
+    await Promise.all(messages.map((message) => this.#publish(encodeFailoverMessage(message))))
     return waiting.length
   }
 
@@ -240,6 +230,24 @@ export class Probe implements Agent {
   #nowMs(): number {
     return this.#context.clock.now().monotonicMs
   }
+}
+
+/** How many consumers may be announced at once. The clients of those that are dead now may be back when they hear of it. */
+function mostAtOnce(roster: readonly RosterLine[], due: number): number {
+  const listeners = roster.filter((line) => line.isAlive).length + due
+  return Math.max(TOLD_AT_ONCE, Math.floor(MESSAGES_AT_ONCE / listeners), Math.ceil(due * SHARE_AT_ONCE))
+}
+
+function messagesOf(told: readonly RosterLine[], roster: readonly RosterLine[]): WaitingMessage[] {
+  const { level, living } = levelOf(roster)
+  const common = {
+    type: 'waiting',
+    level: numberOrNull(level),
+    living,
+    fill: numberOrNull(fillLevelOf(roster)),
+    waiting: roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0),
+  } as const
+  return told.map(({ consumer, pending }) => ({ ...common, consumer, pending }))
 }
 
 /** As a message has it: JSON has no Infinity. */
