@@ -118,8 +118,8 @@ export class Crowd implements AsyncDisposable {
   /** Kills the one client. Resolves when the others own what it had. */
   async killVictim(timeoutMs: number): Promise<Course> {
     const all = this.owned
-    const lostBefore = this.sessionsLost
     const killedAtMs = this.loseVictim()
+    const lostBefore = this.sessionsLost
     await this.untilOwned(all, timeoutMs)
     return {
       ms: latest(this.hosts, 'lastTakenAtMs') - killedAtMs,
@@ -135,12 +135,15 @@ export class Crowd implements AsyncDisposable {
     return victim.kill()
   }
 
-  /** How many streams the victim has, and its name in the group. */
-  async ofVictim(): Promise<{ consumer: string; streams: number }> {
-    const held = await heldByConsumer(this.sandbox.redis, this.service)
-    const found = [...held].find(([consumer]) => consumer.startsWith(`redis-consumer-${VICTIM}:`))
+  /** What the one client has, its name in the group, and how many streams each of the others has. */
+  async ofVictim(): Promise<{ consumer: string; streams: number; others: number[] }> {
+    const held = new Map(await heldByConsumer(this.sandbox.redis, this.service))
+    const found = [...held].find(([name]) => name.startsWith(`redis-consumer-${VICTIM}:`))
     if (found === undefined) throw new Error('the victim owns nothing')
-    return { consumer: found[0], streams: found[1] }
+    const [consumer, streams] = found
+    held.delete(consumer)
+    const idle = Array.from({ length: this.#options.clients - held.size }, () => 0)
+    return { consumer, streams, others: [...held.values(), ...idle] }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -122,13 +122,16 @@ async function announcement(bench: BenchRun): Promise<void> {
   await crowd.joinInTurn()
   await crowd.joinVictim()
   await crowd.ownEach(STREAMS_OF_EACH)
-  const { consumer, streams } = await crowd.ofVictim()
+  const { consumer, others, streams } = await crowd.ofVictim()
   const goal = crowd.owned
   const announce = JSON.stringify({
     type: 'waiting',
     consumer,
     level: goal / SURVIVORS,
     living: SURVIVORS,
+    fill: fillLevel(others, streams),
+    pending: streams,
+    waiting: streams,
   })
   crowd.loseVictim()
   await redis.del(`${crowd.service}-heartbeat:${consumer.slice(0, consumer.lastIndexOf(':'))}`)
@@ -149,4 +152,15 @@ async function announcement(bench: BenchRun): Promise<void> {
   record('commands per stream', '', totalCalls(work.calls) / streams)
   record('Redis processor time', 'ms', work.cpuMs)
   record('announced to all owned again', 'ms', latest(crowd.hosts, 'lastTakenAtMs') - atMs)
+}
+
+/** How many streams those that own least come to when they get what waits. */
+function fillLevel(owned: readonly number[], waiting: number): number {
+  const sorted = [...owned].sort((a, b) => a - b)
+  let sum = waiting
+  for (const [index, each] of sorted.entries()) {
+    if (index > 0 && sum / index <= each) return sum / index
+    sum += each
+  }
+  return sum / sorted.length
 }
