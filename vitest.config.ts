@@ -22,6 +22,10 @@ export default defineConfig({
         replacement: at('packages/handling/src/index.ts'),
       },
       { find: /^@redis-stream-client\/worker$/, replacement: at('packages/worker/src/index.ts') },
+      {
+        find: /^@redis-stream-client\/worker\/internal$/,
+        replacement: at('packages/worker/src/internal.ts'),
+      },
       { find: /^@redis-stream-client\/testing$/, replacement: at('packages/testing/src/index.ts') },
       {
         find: /^@redis-stream-client\/testing\/internal$/,

@@ -165,7 +165,10 @@ describe('a test process', () => {
   async function run(how: string): Promise<{ program: Program; pid: number; folder: string }> {
     const program = Program.start(STARTS_REDIS, { args: [how] })
     cleanups.push(() => program.kill())
-    const { pid, url } = (await program.nextLine()) as unknown as { pid: number; url: string }
+    const { pid, url } = (await program.nextLine(() => true, 25_000)) as unknown as {
+      pid: number
+      url: string
+    }
     const folder = how === 'hang' ? await folderAt(url) : ''
     return { program, pid, folder }
   }

@@ -22,10 +22,10 @@ const GREATEST_PAUSE_MS = 500
 export class CheckpointWriter {
   readonly #stream: OwnedStream
   readonly #fence: Fence
-  readonly #scripts: WorkerScripts
+  readonly #scripts: Pick<WorkerScripts, 'transact'>
   #tail: Promise<unknown> = Promise.resolve()
 
-  constructor(stream: OwnedStream, fence: Fence, scripts: WorkerScripts) {
+  constructor(stream: OwnedStream, fence: Fence, scripts: Pick<WorkerScripts, 'transact'>) {
     this.#stream = stream
     this.#fence = fence
     this.#scripts = scripts

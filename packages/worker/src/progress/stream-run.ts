@@ -25,6 +25,8 @@ export interface RunContext {
   /** Records of one read; a stream with more than that in its buffer is not read. */
   readonly readCount: number
   readonly nowMs: () => number
+  /** As setTimeout, for the time before the next attempt; tests of handlers do not wait for it. */
+  readonly startTimer?: ((act: () => void, delayMs: number) => NodeJS.Timeout | undefined) | undefined
   /** Called when the stream may be read (again). */
   readonly onHungry: (run: StreamRun) => void
   /** Called when there may be something to do. */
@@ -215,7 +217,8 @@ export class StreamRun {
     if (this.#state !== 'active') return
     this.#state = 'retrying'
     if (delayMs >= LONG_PAUSE_MS) this.#forgetRead()
-    this.#retryTimer = setTimeout(() => {
+    const { startTimer = setTimeout } = this.#context
+    this.#retryTimer = startTimer(() => {
       if (this.#state !== 'retrying') return
       this.#state = 'active'
       this.lastActivityMs = this.#context.nowMs()
