@@ -8,12 +8,15 @@ export { type DeadRecord, DeadRecords, type ListOptions } from './dead-records.j
 export { describeError } from './error-text.js'
 export {
   askedDelayMs,
+  BatchError,
+  blameIn,
   isNonRetryable,
   NonRetryableError,
   RetryAfterError,
   readOr,
   retryAfter,
 } from './failures.js'
+export { callThrough, type Middleware } from './middleware.js'
 export { plainAnswer } from './plain-answer.js'
 export { type Rate, RateLimit, type RateLimitOptions } from './rate-limit.js'
 export { isExhausted, type RetryOptions, type RetryPolicy, retryDelayMs } from './retry-policy.js'

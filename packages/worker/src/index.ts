@@ -1,6 +1,7 @@
 /** @redis-stream-client/worker: the records of a service's data streams, in order, at least once. */
 export type { JsonObject } from '@redis-stream-client/client'
 export {
+  BatchError,
   type BreakerState,
   type CircuitBreakerOptions,
   type DeadRecord,
@@ -14,7 +15,12 @@ export {
   retryAfter,
   type StreamRecord,
 } from '@redis-stream-client/handling'
-export type { RecordContext, TransactionCommands, WorkedStream } from './contract/record-context.js'
+export type {
+  RecordContext,
+  TransactionCommands,
+  WorkedStream,
+  WorkerMiddleware,
+} from './contract/record-context.js'
 export { WORKER_ERROR_CODES, WorkerError, type WorkerErrorCode } from './contract/worker-error.js'
 export type { WorkerEvents } from './contract/worker-events.js'
 export type {

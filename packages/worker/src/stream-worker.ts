@@ -11,6 +11,7 @@ import { type OwnedStream, type RedisStreamClient, StreamClientError } from '@re
 import {
   defaultLogger,
   guardLogger,
+  invalidOption,
   isCluster,
   logFailures,
   messageOf,
@@ -19,6 +20,7 @@ import {
 } from '@redis-stream-client/client/internal'
 import type { Notification, StreamTerminated } from '@redis-stream-client/notifs'
 import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
+import type { WorkerMiddleware } from './contract/record-context.js'
 import { WorkerError } from './contract/worker-error.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import { guardWorkerRecorder } from './contract/worker-metrics.js'
@@ -45,6 +47,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   readonly #logger: SafeLogger
   readonly #client: RedisStreamClient
   readonly #parts: WorkerParts
+  readonly #middleware: WorkerMiddleware[] = []
   /** Aborts when the last stream has been left. */
   readonly #stop = new AbortController()
   #phase: Phase = 'new'
@@ -78,6 +81,8 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
       emit: (event, payload) => {
         this.emit(event, ...([shown(payload)] as never))
       },
+      middleware: this.#middleware,
+      isClosing: () => this.#phase === 'closing',
       signal: this.#stop.signal,
     })
     this.#client.on('error', (error) => this.emit('error', error))
@@ -86,6 +91,18 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   /** `redis-consumer-<POD_NAME>`. */
   get id(): string {
     return this.#client.id
+  }
+
+  /**
+   * Puts a function around each call of the handler, inside those that were given before: tracing, logs, a unit of work of
+   * an ORM. It counts as part of the handler: time limits include it, and what it throws fails the record.
+   *
+   * @throws StreamClientError OPTION_INVALID: it is no function.
+   */
+  use(middleware: WorkerMiddleware): this {
+    if (typeof middleware !== 'function') throw invalidOption('use', middleware, 'must be given a function')
+    this.#middleware.push(middleware)
+    return this
   }
 
   /**

@@ -9,6 +9,7 @@ import {
 } from '@redis-stream-client/client/internal'
 import { Breaker, type BreakerState, RateLimit } from '@redis-stream-client/handling'
 import type { Logger } from 'pino'
+import type { WorkerMiddleware } from './contract/record-context.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import type { SafeWorkerRecorder } from './contract/worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './contract/worker-options.js'
@@ -40,6 +41,10 @@ export interface PartsContext {
     event: Name,
     payload: Parameters<WorkerEvents[Name]>[0],
   ) => void
+  /** Around each call of the handler. It may grow. */
+  readonly middleware: readonly WorkerMiddleware[]
+  /** True when the worker is closing: no record begins any more. */
+  readonly isClosing: () => boolean
   /** Aborts when the last stream has been left. */
   readonly signal: AbortSignal
 }
@@ -91,7 +96,7 @@ export class WorkerParts {
     this.scheduler = new Scheduler({
       concurrency: options.concurrency,
       turn: (run) => turns.take(run),
-      mayStart: () => this.breaker?.mayStart ?? true,
+      mayStart: () => !context.isClosing() && (this.breaker?.mayStart ?? true),
     })
     const runs = (): Iterable<StreamRun> => this.runs.all.values()
     this.lag = new LagMonitor({

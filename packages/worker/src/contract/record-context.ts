@@ -1,7 +1,7 @@
 /** What a handler gets beside its record. */
 import type { JsonObject } from '@redis-stream-client/client'
 import type { SafeLogger } from '@redis-stream-client/client/internal'
-import type { StreamRecord } from '@redis-stream-client/handling'
+import type { Middleware, StreamRecord } from '@redis-stream-client/handling'
 import type { ChainableCommander } from 'ioredis'
 
 /** Every command of ioredis that can be executed inside a script; each call is queued and answers the queue. */
@@ -19,7 +19,15 @@ export interface WorkedStream {
   touch(): void
 }
 
+/**
+ * A function around each call of the handler. `record` is the one that is handled; for a batch the first of
+ * `context.records`. See {@link Middleware} for `next`.
+ */
+export type WorkerMiddleware = Middleware<StreamRecord, RecordContext>
+
 export interface RecordContext {
+  /** What the handler was called with: one record, or the batch. */
+  readonly records: readonly StreamRecord[]
   readonly stream: WorkedStream
   /** Aborts when the record has to be given up: its time is over, the worker's drain time is, or ownership. */
   readonly signal: AbortSignal
@@ -29,6 +37,13 @@ export interface RecordContext {
   readonly log: SafeLogger
   /** Says that this is the last record of the stream: when the handler is through, the stream is finished. */
   readonly done: () => void
+  /**
+   * Says that the records of a batch up to this one are done with. They are committed in time and do not come again, whatever
+   * becomes of the rest; if the handler fails afterwards, the record after this one is to blame. Sends nothing.
+   *
+   * Throws ATTEMPT_OVER, or BATCH_INVALID for a record that is not in the batch and while a transaction is under way.
+   */
+  readonly through: (record: StreamRecord) => void
   /**
    * Executes commands in the same Redis and the commit of this record (in a batch: of all up to this one) in one
    * atomic, fenced step: exactly once, whatever crashes. The callback queues commands and must not be async.

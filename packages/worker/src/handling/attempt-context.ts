@@ -28,12 +28,18 @@ export class AttemptContext implements RecordContext {
   readonly #surroundings: AttemptSurroundings
   /** The last transaction; resolves with its error, or null. */
   #transaction: Promise<unknown> | null = null
+  #isTransactionOver = true
+  #hasPassed = false
   #log: SafeLogger | undefined
 
   constructor(run: StreamRun, attempt: Attempt<StreamRecord>, surroundings: AttemptSurroundings) {
     this.#run = run
     this.#attempt = attempt
     this.#surroundings = surroundings
+  }
+
+  get records(): readonly StreamRecord[] {
+    return this.#attempt.records
   }
 
   get stream(): WorkedStream {
@@ -61,6 +67,22 @@ export class AttemptContext implements RecordContext {
     }
   }
 
+  get through(): RecordContext['through'] {
+    return (record) => {
+      refuseLate('through', this.#attempt)
+      if (!this.records.includes(record)) throw batchInvalid('this is no record of the batch')
+      if (!this.#isTransactionOver) throw batchInvalid('a transaction is under way, wait for it')
+      const passed = this.#behindPosition(record)
+      this.#hasPassed = true
+      if (passed > 0) this.#run.pass(record.id, passed, this.#isEnd(record))
+    }
+  }
+
+  /** True if the handler has said which records are done with, so that the one after them is to blame for a failure. */
+  get hasPassed(): boolean {
+    return this.#hasPassed
+  }
+
   get transaction(): RecordContext['transaction'] {
     return async (record, queue) => {
       refuseLate('transaction', this.#attempt)
@@ -83,18 +105,22 @@ export class AttemptContext implements RecordContext {
 
   /** How many records a commit up to this one passes: at least one. */
   #countPassed(record: StreamRecord): number {
-    const { records } = this.#attempt
-    if (!records.includes(record)) {
+    if (!this.records.includes(record)) {
       throw new WorkerError('TRANSACTION_INVALID', 'transaction: this is no record of the attempt')
     }
-    const { position } = this.#run
-    const passed = records.filter(
-      ({ id }) => comparePositions(id, record.id) <= 0 && comparePositions(id, position) > 0,
-    )
-    if (passed.length === 0) {
+    const passed = this.#behindPosition(record)
+    if (passed === 0) {
       throw new WorkerError('TRANSACTION_INVALID', `transaction: record ${record.id} is committed already`)
     }
-    return passed.length
+    return passed
+  }
+
+  /** How many records of the attempt up to this one are not done with yet. */
+  #behindPosition(record: StreamRecord): number {
+    const { position } = this.#run
+    return this.records.filter(
+      ({ id }) => comparePositions(id, record.id) <= 0 && comparePositions(id, position) > 0,
+    ).length
   }
 
   /** True if the stream ends with this record. */
@@ -120,10 +146,15 @@ export class AttemptContext implements RecordContext {
         this.#run.draftThrough(record.id, this.#countPassed(record), this.#isEnd(record)),
       ),
     )
-    this.#transaction = replies.then(
+    this.#isTransactionOver = false
+    const over = replies.then(
       () => null,
       (error: unknown) => error,
     )
+    this.#transaction = over
+    void over.then(() => {
+      if (this.#transaction === over) this.#isTransactionOver = true
+    })
     const answer = await replies
     this.#finishIfPassed()
     this.#surroundings.recorder.transaction({
@@ -132,6 +163,10 @@ export class AttemptContext implements RecordContext {
     })
     return answer
   }
+}
+
+function batchInvalid(problem: string): WorkerError {
+  return new WorkerError('BATCH_INVALID', `through: ${problem}`)
 }
 
 function refuseLate(operation: string, { isOver, records }: Attempt<StreamRecord>): void {

@@ -10,11 +10,14 @@ import {
   type AttemptOutcome,
   askedDelayMs,
   type Breaker,
+  blameIn,
+  callThrough,
   comparePositions,
   describeError,
   type RateLimit,
   type StreamRecord,
 } from '@redis-stream-client/handling'
+import type { RecordContext, WorkerMiddleware } from '../contract/record-context.js'
 import { WorkerError } from '../contract/worker-error.js'
 import type { WorkerEvents } from '../contract/worker-events.js'
 import type { HandledOutcome } from '../contract/worker-metrics.js'
@@ -30,7 +33,10 @@ export interface TurnsContext extends AttemptSurroundings {
   readonly failures: RecordFailures
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
+  readonly middleware: readonly WorkerMiddleware[]
   readonly slowHandlers: SlowHandlers
+  /** True when no record may begin any more. */
+  readonly isClosing: () => boolean
   readonly logger: SafeLogger
   readonly emit: <Name extends 'abandoned' | 'error'>(
     event: Name,
@@ -40,6 +46,15 @@ export interface TurnsContext extends AttemptSurroundings {
   readonly onLastDone: (run: StreamRun) => void
   /** Redis says that somebody else owns the stream, or nobody. */
   readonly onLost: (run: StreamRun) => void
+}
+
+/** How a call of the handler has failed. */
+interface Failed {
+  readonly error: unknown
+  /** True if it is known that the first record that is left is to blame. */
+  readonly isBlamed: boolean
+  /** The stream ends with the last record of the call. */
+  readonly isLast: boolean
 }
 
 /** How long one stream may go on while others wait. */
@@ -72,7 +87,7 @@ export class Turns {
     const { commitEvery } = options
     let nowMs = performance.now()
     const endsAtMs = nowMs + TURN_MS
-    while (run.isRunnable) {
+    while (run.isRunnable && !this.#context.isClosing()) {
       // A failure that is not committed yet: Redis has refused it, or would not know of it after a crash.
       const mustCommit = run.failure !== null && run.progress.isDirty
       if (mustCommit || run.progress.uncommitted >= commitEvery) await run.commit()
@@ -86,13 +101,14 @@ export class Turns {
         nowMs = performance.now()
       }
       if (rateLimit !== null) await rateLimit.enter(run.stream.signal)
-      if (!run.isRunnable) break
+      if (!run.isRunnable || this.#context.isClosing()) break
       const portion = choosePortion(this.#next(run), options.isLast)
       const attempt = new Attempt(portion, attemptNumber(run, portion), this.#limits)
-      const call = (): Promise<AttemptOutcome> => this.#attempt(run, attempt)
+      const context = new AttemptContext(run, attempt, this.#context)
+      const call = (): Promise<AttemptOutcome> => this.#attempt(run, attempt, context)
       const outcome = portion.refusal ?? (breaker === null ? await call() : await breaker.run(call))
       if (outcome === null) break
-      const concluding = this.#conclude(run, attempt, outcome)
+      const concluding = this.#conclude(run, attempt, outcome, context.hasPassed)
       if (concluding !== undefined) await concluding
       nowMs = performance.now()
       if (nowMs >= endsAtMs) break
@@ -107,17 +123,15 @@ export class Turns {
     return run.next(Math.min(batchSize, commitEvery - run.progress.uncommitted))
   }
 
-  async #attempt(run: StreamRun, attempt: Attempt<StreamRecord>): Promise<AttemptOutcome> {
-    const { options, recorder, slowHandlers } = this.#context
-    const { process, processBatch } = options
+  async #attempt(
+    run: StreamRun,
+    attempt: Attempt<StreamRecord>,
+    context: AttemptContext,
+  ): Promise<AttemptOutcome> {
+    const { recorder, slowHandlers } = this.#context
     const { number, records, startedAtMs } = attempt
-    const [first] = records as [StreamRecord]
-    const context = new AttemptContext(run, attempt, this.#context)
     run.attempt = attempt
-    let outcome =
-      process === null
-        ? await attempt.run(processBatch as NonNullable<typeof processBatch>, records, context)
-        : await attempt.run(process, first, context)
+    let outcome = await attempt.run((subject, given) => this.#call(subject, given), records, context)
     slowHandlers.check(run, performance.now())
     run.attempt = null
     if (context.hasTransaction) outcome = await context.settle(outcome)
@@ -130,23 +144,38 @@ export class Turns {
     return outcome
   }
 
+  #call(records: readonly StreamRecord[], context: RecordContext): unknown {
+    const { middleware, options } = this.#context
+    const { process, processBatch } = options
+    const [first] = records as [StreamRecord]
+    return callThrough(middleware, first, context, () =>
+      process === null ? processBatch?.(records, context) : process(first, context),
+    )
+  }
+
   /** Answers a promise only if there is something to wait for, because it is called after each record. */
   #conclude(
     run: StreamRun,
     attempt: Attempt<StreamRecord>,
     outcome: AttemptOutcome,
+    hasPassed: boolean,
   ): Promise<void> | undefined {
     const { isLast, records } = attempt
     if (run.state === 'ended') return undefined
     if (outcome.type !== 'ok' && outcome.isAbandoned) this.#reportAbandoned(run, records, outcome)
+    const blame = outcome.type === 'failed' ? blameIn(outcome.error, records.length) : null
+    if (blame !== null) passBefore(run, records, blame.index)
     const left = after(records, run.position)
     const last = records.at(-1) as StreamRecord
-    if (outcome.type === 'failed' && left.length > 0) return this.#onFailed(run, left, outcome.error, isLast)
+    if (outcome.type === 'failed' && left.length > 0) {
+      const isBlamed = blame === null ? hasPassed : left[0] === records[blame.index]
+      return this.#onFailed(run, left, { error: blame?.error ?? outcome.error, isBlamed, isLast })
+    }
     if (outcome.type === 'interrupted' && left.length > 0) return undefined
     if (left.length > 0) run.pass(last.id, left.length, isLast)
     if (outcome.type === 'failed') {
       const facts = { dataStreamName: run.name, record: last.id, error: describeError(outcome.error) }
-      this.#context.logger.warn(facts, 'the handler failed after its transaction: the record is done with')
+      this.#context.logger.warn(facts, 'the handler failed after its records were done with: they stay so')
     }
     return undefined
   }
@@ -154,12 +183,12 @@ export class Turns {
   async #onFailed(
     run: StreamRun,
     left: readonly StreamRecord[],
-    error: unknown,
-    isLast: boolean,
+    { error, isBlamed, isLast }: Failed,
   ): Promise<void> {
     const { failures, logger } = this.#context
     const [first] = left as [StreamRecord]
     if (left.length === 1) return await failures.handle(run, first, error, isLast)
+    if (isBlamed) return await failures.handle(run, first, error, false)
     const facts = { dataStreamName: run.name, records: left.length, error: describeError(error) }
     logger.warn(facts, 'a batch failed, its records are handled one at a time')
     run.goSinglyThrough((left.at(-1) as StreamRecord).id)
@@ -205,6 +234,14 @@ function after(records: readonly StreamRecord[], position: string): readonly Str
   const [first] = records as [StreamRecord]
   if (comparePositions(first.id, position) > 0) return records
   return records.filter(({ id }) => comparePositions(id, position) > 0)
+}
+
+/** The records before `index` are done with: the handler has said so. */
+function passBefore(run: StreamRun, records: readonly StreamRecord[], index: number): void {
+  const last = records[index - 1]
+  if (last === undefined) return
+  const passed = after(records.slice(0, index), run.position).length
+  if (passed > 0) run.pass(last.id, passed, false)
 }
 
 /** True if a call failed because ownership is over. */
