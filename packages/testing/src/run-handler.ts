@@ -4,7 +4,13 @@
  */
 import type { Fence } from '@redis-stream-client/client/internal'
 import { comparePositions, type RawRecord } from '@redis-stream-client/handling'
-import type { HandledOutcome, RecordContext, StreamRecord, WorkerOptions } from '@redis-stream-client/worker'
+import type {
+  HandledOutcome,
+  RecordContext,
+  StreamRecord,
+  WorkerMiddleware,
+  WorkerOptions,
+} from '@redis-stream-client/worker'
 import { runAlone, type ScriptCommand, type TransactAnswer } from '@redis-stream-client/worker/internal'
 import { FakeStream, type FakeStreamOptions } from './fake-stream.js'
 import { TestingError } from './testing-error.js'
@@ -27,6 +33,8 @@ export interface RunHandlerOptions extends Pick<FakeStreamOptions, 'additionalIn
   readonly signal?: AbortSignal | undefined
   /** The stream to work on, for a test that disowns it meanwhile. The options above are then the stream's. */
   readonly stream?: FakeStream | undefined
+  /** What a worker is given with `use`, in that order. */
+  readonly middleware?: readonly WorkerMiddleware[] | undefined
   /**
    * What Redis answers to a command of a transaction, such as `['hincrby', 'balances', 'a', '5']`; if it throws, Redis
    * refuses the command. Without it a transaction resolves with null, as one whose answer was lost.
@@ -97,6 +105,7 @@ export async function runHandler(
     },
     emit: (event, payload) => seen.note(event, payload),
     onHandled: (outcome) => seen.handled(outcome),
+    middleware: options.middleware ?? [],
     signal: options.signal,
   })
   const commits = stream.commits.map((checkpoint) => positionOf(checkpoint) ?? '')

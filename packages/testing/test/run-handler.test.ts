@@ -1,6 +1,7 @@
 /** A handler is called as by a worker, without Redis. What a worker on a real server does is compared in the last test. */
 import { FakeStream, runHandler, startRedis, TestingError } from '@redis-stream-client/testing'
 import {
+  BatchError,
   NonRetryableError,
   RecordProducer,
   retryAfter,
@@ -14,6 +15,32 @@ import { describe, expect, test, vi } from 'vitest'
 const THREE = [{ json: { n: 1 } }, { json: { n: 2 } }, { json: { n: 3 } }]
 
 describe('runHandler', () => {
+  test('calls the middleware it is given, and keeps what a batch is done with when it fails', async () => {
+    const seen: unknown[] = []
+    const result = await runHandler(
+      {
+        retry: { attempts: 1 },
+        processBatch: (records) => {
+          if (records.length === 3) throw new BatchError(1, new Error('the second'))
+        },
+      },
+      THREE,
+      {
+        middleware: [
+          (record, { records }, next) => {
+            seen.push([record.id, records.length])
+            return next()
+          },
+        ],
+      },
+    )
+    expect(seen).toEqual([
+      ['1-0', 3],
+      ['3-0', 1],
+    ])
+    expect(result.deadLetters.map(({ recordId }) => recordId)).toEqual(['2-0'])
+  })
+
   test('hands over the records in order, and says what is done with', async () => {
     const seen: unknown[] = []
     const result = await runHandler(

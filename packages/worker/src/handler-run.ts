@@ -5,6 +5,7 @@
 import type { OwnedStream } from '@redis-stream-client/client'
 import { type Fence, guardLogger, type SafeLogger } from '@redis-stream-client/client/internal'
 import type { RawRecord } from '@redis-stream-client/handling'
+import type { WorkerMiddleware } from './contract/record-context.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import { guardWorkerRecorder, type HandledOutcome } from './contract/worker-metrics.js'
 import { resolveWorkerOptions, type WorkerOptions } from './contract/worker-options.js'
@@ -18,6 +19,7 @@ import type { ScriptCommand, TransactAnswer } from './redis/worker-scripts.js'
 
 export interface HandlerRunContext {
   readonly options: WorkerOptions
+  readonly middleware: readonly WorkerMiddleware[]
   readonly stream: OwnedStream
   readonly fence: Fence
   /** At most so many records after a position. */
@@ -81,7 +83,8 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
   })
   const turns = new Turns({
     ...{ options, failures, recorder, logger, emit },
-    ...{ breaker: null, rateLimit: null },
+    ...{ breaker: null, rateLimit: null, middleware: context.middleware },
+    isClosing: () => context.signal?.aborted === true,
     slowHandlers: new SlowHandlers({ warnAfterMs: options.warnAfterMs, logger }),
     logOf: () => logger,
     onLastDone: ignore,
