@@ -1,6 +1,6 @@
 // Embeds lua/*.lua of each package that has any into its src/redis/lua.generated.ts, so that the packages work
 // bundled and without a file system. `--- @include name` pulls in lua/includes/name.lua, once per script, of the
-// package itself or else of the client; comment lines are left out.
+// package itself, else of the packages it builds on; comment lines are left out.
 //
 //     embed-lua.mjs [--check] [package folder ...]
 //
@@ -10,6 +10,7 @@ import { resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const client = new URL('../', import.meta.url)
+const handling = new URL('../handling/', client)
 const given = process.argv.slice(2).filter((argument) => argument !== '--check')
 const packages = (given.length > 0 ? given.map(fromWorkingFolder) : siblings()).filter((root) =>
   existsSync(new URL('lua/', root)),
@@ -65,6 +66,6 @@ function load(root, file, included) {
 }
 
 function findInclude(root, name) {
-  const own = new URL(`lua/includes/${name}.lua`, root)
-  return existsSync(own) ? own : new URL(`lua/includes/${name}.lua`, client)
+  const places = [root, handling, client].map((place) => new URL(`lua/includes/${name}.lua`, place))
+  return places.find((place) => existsSync(place)) ?? places[0]
 }

@@ -24,6 +24,7 @@ const SINGLE_KEYS = {
   // of the worker
   deadRecords: 'dead-records',
   announced: 'announced',
+  rateLimit: 'rate-limit',
 } as const
 
 /** As SINGLE_KEYS, where there are many of a kind: a colon and a name follow. */
@@ -35,7 +36,6 @@ const KEY_FAMILIES = {
   wake: 'wake',
   idempotency: 'idempotency',
   idempotencyTimes: 'idempotency-times',
-  rate: 'rate',
 } as const
 
 const SINGLE_KEY_ENDINGS: ReadonlySet<string> = new Set(Object.values(SINGLE_KEYS))

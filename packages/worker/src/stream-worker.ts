@@ -249,6 +249,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
     this.#stop.abort()
     if (!wasNew) await this.#running
     this.#parts.breaker?.stop()
+    if (this.#parts.commands.status === 'ready') await this.#parts.rateLimit?.close()
     await this.#removeWakeKeys()
     for (const connection of [this.#parts.commands, ...this.#parts.readers]) connection.close()
   }

@@ -73,6 +73,7 @@ export class WorkerParts {
   readonly commands: Connection
   readonly readers: readonly StreamReader[]
   readonly breaker: Breaker | null
+  readonly rateLimit: RateLimit | null
   readonly scheduler: Scheduler
   readonly runs: OwnedRuns
   readonly lag: LagMonitor
@@ -91,6 +92,7 @@ export class WorkerParts {
     this.readers = Array.from({ length: options.readConnections }, (_, index) => this.#makeReader(index))
     const scripts = new WorkerScripts(this.commands, keys)
     this.breaker = this.#makeBreaker()
+    this.rateLimit = this.#makeRateLimit()
     this.runs = this.#makeRuns(scripts)
     const turns = this.#makeTurns()
     this.scheduler = new Scheduler({
@@ -208,7 +210,7 @@ export class WorkerParts {
       failures,
       breaker: this.breaker,
       slowHandlers: this.#slowHandlers,
-      rateLimit: this.#makeRateLimit(),
+      rateLimit: this.rateLimit,
       logOf: (run, record) => withFacts(logger, { dataStreamName: run.name, record: record.id }),
       onLastDone: (run) => this.runs.finish(run, true),
       onLost: (run) => this.runs.lose(run),
@@ -221,7 +223,7 @@ export class WorkerParts {
     return new RateLimit({
       options: options.rateLimit,
       connection: this.commands,
-      keyPrefix: keys.ratePrefix,
+      key: keys.rateLimit,
       logger,
       onWait: (event) => {
         recorder.rateLimited(event)

@@ -73,7 +73,7 @@ describe('the rate limit', () => {
     const rateLimit = new RateLimit({
       options: { process: { records: 1, perMs: 3_600_000 } },
       connection: {} as never,
-      keyPrefix: '',
+      key: '',
       logger: {} as never,
       onWait: () => undefined,
     })

@@ -175,8 +175,8 @@ describe('processes', () => {
     }
     await eventually('all are handled', logs, (times) => times.length === 40, { timeoutMs: 30_000 })
     const times = (await logs()).sort((x, y) => x - y)
-    // 40 records are four windows; the fourth begins three seconds after the first. A slow machine makes it later.
-    expect((times.at(-1) as number) - (times[0] as number)).toBeGreaterThan(2500)
+    // One begins at once, the others 100 ms apart. A slow machine makes it later.
+    expect((times.at(-1) as number) - (times[0] as number)).toBeGreaterThan(3500)
   }, 60_000)
 
   test('one that hangs is replaced, and what it does afterwards changes nothing', async () => {

@@ -156,7 +156,7 @@ describe('Redis in trouble', () => {
   })
 
   test('nothing begins while the rate limit of the service cannot be asked', async () => {
-    await world.redis.hset('orders-rate:records', 'in', 'the way')
+    await world.redis.set('orders-rate-limit', 'in the way')
     await world.fill('s', 2)
     const handled = new Handled()
     world.start('a', {
@@ -165,7 +165,7 @@ describe('Redis in trouble', () => {
     })
     await eventually('it is owned', async () => (await world.redis.hlen('orders-locks')) === 1)
     expect(handled.of('s')).toEqual([])
-    await world.redis.del('orders-rate:records')
+    await world.redis.del('orders-rate-limit')
     await handled.has('s', 2)
   })
 

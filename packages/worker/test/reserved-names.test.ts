@@ -29,7 +29,7 @@ const RESERVED = [
   'wake:redis-consumer-a:0',
   'idempotency:s',
   'idempotency-times:s',
-  'rate:records',
+  'rate-limit',
 ].map((ending) => `orders-${ending}`)
 
 async function assignRaw(name: string): Promise<void> {

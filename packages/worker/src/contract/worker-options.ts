@@ -123,13 +123,8 @@ const object = z.custom<object>((value) => typeof value === 'object' && value !=
   error: 'must be an object',
 })
 const rate = z.strictObject(
-  {
-    records: whole(1),
-    perMs: z.custom<number>((value) => isWhole(value, 1000, GREATEST_TIMER_MS) && value % 1000 === 0, {
-      error: `must be a multiple of 1000, at most ${GREATEST_TIMER_MS}`,
-    }),
-  },
-  { error: 'must be an object with records and perMs' },
+  { records: whole(1), perMs: duration(1), burst: whole(1).optional() },
+  { error: 'must be an object with records, perMs and burst' },
 )
 
 const schema = z.strictObject({

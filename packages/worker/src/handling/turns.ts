@@ -100,14 +100,20 @@ export class Turns {
         await this.#slice.next()
         nowMs = performance.now()
       }
-      if (rateLimit !== null) await rateLimit.enter(run.stream.signal)
-      if (!run.isRunnable || this.#context.isClosing()) break
+      const permit = rateLimit === null ? null : await rateLimit.enter(run.stream.signal)
+      if (!run.isRunnable || this.#context.isClosing()) {
+        permit?.giveBack()
+        break
+      }
       const portion = choosePortion(this.#next(run), options.isLast)
       const attempt = new Attempt(portion, attemptNumber(run, portion), this.#limits)
       const context = new AttemptContext(run, attempt, this.#context)
       const call = (): Promise<AttemptOutcome> => this.#attempt(run, attempt, context)
       const outcome = portion.refusal ?? (breaker === null ? await call() : await breaker.run(call))
-      if (outcome === null) break
+      if (outcome === null) {
+        permit?.giveBack()
+        break
+      }
       const concluding = this.#conclude(run, attempt, outcome, context.hasPassed)
       if (concluding !== undefined) await concluding
       nowMs = performance.now()

@@ -11,8 +11,8 @@ export interface WorkerKeys extends ServiceKeys {
   readonly deadRecords: string
   /** Hash: data stream name to the LBS id under which a producer announced it. */
   readonly announced: string
-  /** What the keys of the service's rate limit begin with, before the colon. */
-  readonly ratePrefix: string
+  /** Hash: the permits of the service's rate limit. */
+  readonly rateLimit: string
   /** Stream that ends a blocking read of the worker's connection number `index`. */
   wake(clientId: string, index: number): string
   /** Hash: idempotency key to record id and time. */
@@ -27,7 +27,7 @@ export function resolveWorkerKeys(service: string, where: { onCluster: boolean }
     ...resolveServiceKeys(service, where),
     deadRecords: singleKey(service, 'deadRecords'),
     announced: singleKey(service, 'announced'),
-    ratePrefix: familyPrefix(service, 'rate').slice(0, -1), // the limiter adds the colon
+    rateLimit: singleKey(service, 'rateLimit'),
     wake: (clientId, index) => `${familyPrefix(service, 'wake')}${clientId}:${index}`,
     idempotency: (dataStreamName) => familyPrefix(service, 'idempotency') + dataStreamName,
     idempotencyTimes: (dataStreamName) => familyPrefix(service, 'idempotencyTimes') + dataStreamName,
