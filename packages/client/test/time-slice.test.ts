@@ -40,4 +40,26 @@ describe('the next piece of work', () => {
     for (let i = 0; i < SOME_TURNS; i++) await nextImmediate()
     expect(await mayGoOnAfter(slice, 0)).toBe(true)
   })
+
+  it('begins at once if nothing was done in this turn of the event loop, and not if something was', async () => {
+    const slice = new TimeSlice()
+    expect(slice.mayWork()).toBe(true)
+    vi.advanceTimersByTime(1000)
+    slice.worked(performance.now() - 10)
+    expect(slice.mayWork()).toBe(false)
+    await nextImmediate()
+    expect(slice.mayWork()).toBe(true)
+  })
+
+  it('does not begin at once while another caller waits for the end of a rest', async () => {
+    const slice = new TimeSlice()
+    slice.worked(performance.now())
+    slice.worked(performance.now() - 100)
+    const next = slice.turn()
+    await nextImmediate()
+    expect(slice.mayWork()).toBe(false)
+    vi.advanceTimersByTime(3)
+    await next
+    expect(slice.mayWork()).toBe(true)
+  })
 })

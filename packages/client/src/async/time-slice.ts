@@ -11,6 +11,9 @@ export class TimeSlice {
   #endsAtMs = 0
   #needsRest = false
   #next: Promise<void> | null = null
+  /** True once timers and sockets have had their turn since the last piece of work. */
+  #isFresh = true
+  #isRefreshing = false
 
   isOver(nowMs: number): boolean {
     return nowMs >= this.#endsAtMs
@@ -22,11 +25,20 @@ export class TimeSlice {
    */
   worked(sinceMs: number): void {
     this.#needsRest = performance.now() - sinceMs > SLICE_MS
+    this.#isFresh = false
+    if (!this.#isRefreshing && !this.#needsRest) this.#refresh()
+  }
+
+  /** Whether there is time to work now. A slice begins at once if nothing was done since timers and sockets had their turn. */
+  mayWork(): boolean {
+    if (!this.isOver(performance.now())) return true
+    if (this.#isFresh) this.#begin()
+    return !this.isOver(performance.now())
   }
 
   /** Resolves when there is time to work. If each piece of work fills a slice, one of the waiting callers goes on per turn. */
   async turn(): Promise<void> {
-    while (this.isOver(performance.now())) await this.next()
+    while (!this.mayWork()) await this.next()
   }
 
   /** Resolves when timers and sockets have had their turn; for all who wait at once, in the order in which they came. */
@@ -34,7 +46,7 @@ export class TimeSlice {
     this.#next ??= new Promise((resolve) => {
       const begin = (): void => {
         this.#next = null
-        this.#endsAtMs = performance.now() + SLICE_MS
+        this.#begin()
         resolve()
       }
       if (this.#needsRest) setTimeout(begin, REST_MS)
@@ -42,5 +54,18 @@ export class TimeSlice {
       this.#needsRest = false
     })
     return this.#next
+  }
+
+  #begin(): void {
+    this.#isFresh = false
+    this.#endsAtMs = performance.now() + SLICE_MS
+  }
+
+  #refresh(): void {
+    this.#isRefreshing = true
+    setImmediate(() => {
+      this.#isRefreshing = false
+      this.#isFresh = this.#next === null && !this.#needsRest
+    })
   }
 }

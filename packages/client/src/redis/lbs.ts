@@ -179,12 +179,14 @@ export class Lbs {
    */
   async decode(raws: readonly RawEntry[]): Promise<LbsEntry[]> {
     const entries: LbsEntry[] = []
-    for (const raw of raws) entries.push(await this.#decode(raw))
+    for (const raw of raws) {
+      if (!this.#slice.mayWork()) await this.#slice.turn()
+      entries.push(this.#decode(raw))
+    }
     return entries
   }
 
-  async #decode(raw: RawEntry): Promise<LbsEntry> {
-    await this.#slice.turn()
+  #decode(raw: RawEntry): LbsEntry {
     const sinceMs = performance.now()
     const entry = decodeEntry(raw, this.#reading)
     this.#slice.worked(sinceMs)
