@@ -28,6 +28,11 @@ const IN_HAND_POLL_MS = 5
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
 /**
+ * So many full reads in a row show a backlog. Without one the next read is sent when the batch has been delivered: sent
+ * before, it would delay that, and find nothing.
+ */
+const FULL_READS_OF_BACKLOG = 2
+/**
  * A session that has just begun reads a backlog slowly. In a deploy, or when a fleet comes back, all clients begin within
  * moments, and the first of them must not have taken everything before the others have begun.
  */
@@ -63,6 +68,8 @@ export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
   /** Entries that were read and are not queued as notifications yet. */
   #inHand = 0
+  /** Reads in a row that brought as many entries as were asked for. */
+  #fullReads = 0
   #youngUntilMs = 0
   readonly #size = new BatchSize(READ_BYTES)
 
@@ -82,8 +89,10 @@ export class LbsReader implements Agent {
         feed.note('read')
         if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
         if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
-        const failure = inHand.length < BATCHES_IN_HAND ? null : await inHand.shift()
-        if (failure) throw failure
+        while (inHand.length >= this.#batchesAtOnce) {
+          const failure = await inHand.shift()
+          if (failure) throw failure
+        }
         if (this.#isYoung && entries.length >= this.#context.readCount) await sleep(YOUNG_PAUSE_MS, signal)
       } catch (error) {
         if (signal.aborted) break
@@ -98,6 +107,11 @@ export class LbsReader implements Agent {
     }
   }
 
+  /** With how many batches being taken nothing more is read. */
+  get #batchesAtOnce(): number {
+    return this.#fullReads < FULL_READS_OF_BACKLOG ? 1 : BATCHES_IN_HAND
+  }
+
   get #isYoung(): boolean {
     return performance.now() < this.#youngUntilMs
   }
@@ -110,6 +124,7 @@ export class LbsReader implements Agent {
     const count = this.#size.count(room)
     try {
       const raws = await feed.read(session.consumer, count)
+      this.#fullReads = raws.length < count ? 0 : this.#fullReads + 1
       if (raws.length === 0) this.#size.reset()
       else this.#size.hear(raws.map(bytesOf))
       return await lbs.decode(raws)
