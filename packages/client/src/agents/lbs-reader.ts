@@ -2,7 +2,7 @@
  * Reads new entries of the LBS and has them taken.
  *
  * What a server still answers to an abandoned read is pending under this session's consumer, and the reconciler finds it.
- * While batches are being taken the next one is read. Nothing is read beyond what the client may own and the
+ * While batches of a backlog are being taken the next one is read. Nothing is read beyond what the client may own and the
  * notification queue can hold, and no more bytes at a time than can be foreseen to be harmless: see BatchSize.
  */
 
