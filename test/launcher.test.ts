@@ -63,12 +63,18 @@ function runNode(args: readonly string[], env: Record<string, string> = {}): Pro
   })
 }
 
+interface Search {
+  readonly platform?: string
+  readonly env?: Record<string, string>
+  readonly options?: object
+}
+
 /** Asks for a server there. Whatever this machine has in the usual places does not count. */
-function find({ platform = 'linux', env = {} }: { platform?: string; env?: Record<string, string> } = {}) {
+function find({ platform = 'linux', env = {}, options = {} }: Search = {}): Promise<Outcome> {
   const code = `
     Object.defineProperty(process, 'platform', { value: '${platform}' })
     const { findRedisServer } = await import(${JSON.stringify(FINDER)})
-    try { console.log('found', JSON.stringify(findRedisServer({ usualPlaces: [] }))) } catch (error) { console.log(error.message) }`
+    try { console.log('found', JSON.stringify(findRedisServer({ usualPlaces: [], ...${JSON.stringify(options)} }))) } catch (error) { console.log(error.message) }`
   return runNode(['--input-type=module', '--eval', code], env)
 }
 
@@ -76,6 +82,25 @@ describe('a machine', () => {
   it('with a server on PATH uses that one', async () => {
     await program('valkey-server', SERVER)
     expect((await find()).output).toContain(join(machine, 'bin/valkey-server'))
+  })
+
+  it('with several servers on PATH uses the one of the version that is wanted', async () => {
+    await program('redis-server', SERVER)
+    await program('valkey-server', '#!/bin/sh\necho "Server v=8.1.0 sha=0"')
+    const { output } = await find({ options: { version: '8' } })
+    expect(output).toContain(join(machine, 'bin/valkey-server'))
+    expect((await find({ options: { version: '7.20' } })).output).toContain(
+      `redis-server is version 7.2.4, and 7.20 is wanted`,
+    )
+  })
+
+  it('uses what was fetched before, and fetches nothing itself unless it may', async () => {
+    await makeDebian()
+    const refused = await find({ options: { download: false } })
+    expect(refused.output).toContain('distribution packages: not fetched yet, and this run may not download')
+    await find()
+    const { output } = await find({ options: { download: false } })
+    expect(output).toMatch(/^found .*"how":"cache folder"/m)
   })
 
   it('with an older server than is needed says so', async () => {
@@ -140,4 +165,38 @@ it('two first runs at once share what the first has fetched, which may be in use
   expect((await slow).output).toContain('found')
   expect((await stat(join(cache, folder))).ino).toBe(before.ino)
   expect(await readdir(cache)).toEqual([folder])
+})
+
+describe('PostgreSQL for the tests', () => {
+  function findPostgres(options: object): Promise<Outcome> {
+    const code = `
+      const { findPostgres } = await import(${JSON.stringify(`${SCRIPTS}find-postgres.mjs`)})
+      try { console.log('found', JSON.stringify(findPostgres({ places: [], ...${JSON.stringify(options)} }))) }
+      catch (error) { console.log(error.message) }`
+    return runNode(['--input-type=module', '--eval', code])
+  }
+
+  it('is taken from PATH', async () => {
+    await program('postgres', '#!/bin/sh')
+    expect((await findPostgres({})).output).not.toContain('found') // initdb is missing
+    await program('initdb', '#!/bin/sh')
+    expect((await findPostgres({})).output).toContain(`"binDir":"${join(machine, 'bin')}"`)
+  })
+
+  it('is unpacked into the cache folder where that is asked for, and is found there afterwards', async () => {
+    const bin = '"$3/usr/lib/postgresql/15/bin"'
+    await makeDebian(
+      `mkdir -p ${bin}; touch ${bin}/postgres ${bin}/initdb; chmod +x ${bin}/postgres ${bin}/initdb`,
+    )
+    await program('apt-cache', '#!/bin/sh\necho "  Depends: postgresql-15"')
+    expect((await findPostgres({})).output).toContain('neither on PATH nor in the usual places nor in')
+    const found = /^found .*cache\/redis-stream-client\/postgresql-.*\/usr\/lib\/postgresql\/15\/bin"/m
+    expect((await findPostgres({ download: true })).output).toMatch(found)
+    expect((await findPostgres({})).output).toMatch(found)
+  })
+
+  it('is said to be missing where it can neither be found nor fetched', async () => {
+    const { output } = await findPostgres({ download: true })
+    expect(output).toContain('not installed, and no apt-get and dpkg here to fetch it with')
+  })
 })

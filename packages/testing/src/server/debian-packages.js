@@ -22,12 +22,12 @@ export function distribution() {
 /**
  * Unpacks packages and the libraries that they depend on into `root`, with the system's package lists or, where those are
  * missing or old, with lists of our own in `scratch`. Throws what is in the way.
- * @param {readonly string[]} packages
+ * @param {(aptOptions: readonly string[]) => readonly string[]} packages Which ones: asked with the options that lead to the lists.
  * @param {{ root: string, scratch: string, except?: RegExp }} options `except`: libraries that are left out.
  */
 export function unpackDebianPackages(packages, { root, scratch, except = /^$/ }) {
   const download = (/** @type {readonly string[]} */ aptOptions) => {
-    const wanted = withLibraries(packages, aptOptions).filter((name) => !except.test(name))
+    const wanted = withLibraries(packages(aptOptions), aptOptions).filter((name) => !except.test(name))
     run('apt-get', [...aptOptions, 'download', ...wanted], { cwd: scratch })
   }
   try {

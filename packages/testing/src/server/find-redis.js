@@ -158,7 +158,7 @@ function unpacked({ cacheDir, download, log }) {
     if (!download) return NOT_ASKED
     log("No redis-server on PATH: unpacking the distribution's package into a cache folder, once ...")
     const why = fill({ ...folder, cacheDir }, (root, scratch) =>
-      unpackDebianPackages(PACKAGES, { root, scratch }),
+      unpackDebianPackages(() => PACKAGES, { root, scratch }),
     )
     if (why) return why
   }
