@@ -3,7 +3,7 @@
  * with npm, and uses them there as ESM, as CommonJS, under Jest, from a bundle, and from TypeScript in each of its
  * module modes; once with each major version of ioredis that the packages allow.
  */
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -61,10 +61,17 @@ function pack() {
 function makeProject(ioredis, tarballs) {
   const folder = join(scratch, `ioredis-${ioredis}`)
   cpSync(join(root, 'test/tarballs'), folder, { recursive: true })
+  writeFileSync(join(folder, 'recipe.test.js'), recipeForJest())
   const ours = Object.fromEntries(tarballs.map((path) => [nameOf(path), `file:${path}`]))
   writeManifest(folder, { dependencies: { ...ours, ioredis }, devDependencies: TOOLS, overrides: ours })
   run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline'], { cwd: folder, timeout: 300_000 })
   return folder
+}
+
+/** As it stands in the guide. */
+function recipeForJest() {
+  const guide = readFileSync(join(root, 'docs/guides/testing.md'), 'utf8')
+  return /^```js\n([\s\S]*?)^```/m.exec(guide.slice(guide.indexOf('\n### Jest\n')))[1]
 }
 
 function nameOf(tarball) {

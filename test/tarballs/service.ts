@@ -5,6 +5,7 @@ import {
   RedisStreamClient,
   StreamClientError,
 } from '@redis-stream-client/client'
+import { FakeStream, runHandler, startRedis } from '@redis-stream-client/testing'
 import { NonRetryableError, RecordProducer, StreamWorker } from '@redis-stream-client/worker'
 import { Redis } from 'ioredis'
 
@@ -31,6 +32,18 @@ export async function own(redis: Redis): Promise<OwnedStream[]> {
     if (error instanceof StreamClientError) console.error(error.code)
   }
   return owned
+}
+
+export async function tested(): Promise<string[]> {
+  await using redis = await startRedis({ version: '7' })
+  const { deadLetters } = await runHandler(
+    (record) => record.json<{ item: number }>(),
+    [{ json: { item: 7 } }],
+    {
+      stream: new FakeStream('orders-eu', { additionalInfo: { url: redis.url } }),
+    },
+  )
+  return deadLetters.map(({ recordId }) => recordId)
 }
 
 export async function produce(redis: Redis): Promise<void> {
