@@ -46,6 +46,10 @@ end
 count, idle_ms = tonumber(count), tonumber(idle_ms)
 local limit = idle_ms > 0 and count * WINDOW or count
 local rows = redis.call('XPENDING', lbs, group, '-', '+', limit + 1, from)
+if #rows == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', lbs, group, from) -- in most cases whoever took the last entry has done so
+  return { 0, 0, 0 }
+end
 local dealt, ids, gone, is_full = {}, {}, 0, false
 for _, row in ipairs(rows) do
   is_full = #ids == count or is_spent()

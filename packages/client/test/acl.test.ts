@@ -47,6 +47,7 @@ async function work(username: string): Promise<void> {
   await admin.xadd('orders-input', '5-0', 'lbs-input', 'nonsense')
   await admin.xreadgroup('GROUP', 'orders-group', 'redis-consumer-ghost:t', 'STREAMS', 'orders-input', '>')
   await admin.xclaim('orders-input', 'orders-group', 'redis-consumer-a:t', 0, '1-0', '2-0', '4-0', 'JUSTID')
+  await admin.hset('orders-members', 'redis-consumer-a', '- 1 2000 0 1;t')
   await admin.config('RESETSTAT')
   await admin.call('ACL', 'LOG', 'RESET')
 
@@ -195,6 +196,7 @@ async function tryEverything(
   await owner.xgroup('CREATE', lbs, group, '0')
   await owner.xreadgroup('GROUP', group, 'redis-consumer-ghost:t', 'STREAMS', lbs, '>')
   await owner.xclaim(lbs, group, 'redis-consumer-a:t', 0, '1-0', '2-0', '4-0', 'JUSTID')
+  await owner.hset(`${service}-members`, 'redis-consumer-a', '- 1 2000 0 1;t')
 
   const log = (facts: { error?: string }): void => void told.push(String(facts.error))
   const logger = { debug: () => undefined, info: () => undefined, warn: log, error: log, child: () => logger }

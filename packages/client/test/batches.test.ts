@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { BatchSize } from '../src/decisions/batch-size.js'
 import { BATCH_BYTES, batchesOf } from '../src/decisions/batches.js'
+import { PacedCount } from '../src/decisions/paced-count.js'
 
 const KIB = 1024
 const LIMIT = 1024 * KIB
@@ -79,5 +80,20 @@ describe('batches', () => {
   it('keep every item, in its order', () => {
     const items = Array.from({ length: 500 }, (_, index) => (index * 7919) % BATCH_BYTES)
     expect([...batchesOf(items, 50, (bytes) => bytes)].flat()).toEqual(items)
+  })
+})
+
+describe('the number of entries to take over at once', () => {
+  it('is halved by answers that take long, down to a few, and grows again when they come soon', () => {
+    const paced = new PacedCount(50, 400)
+    const counts = (ms: readonly number[]): number[] =>
+      ms.map((each) => {
+        paced.hear(each)
+        return paced.count
+      })
+    expect(paced.count).toBe(50)
+    expect(counts([401, 500, 1000, 5000, 5000])).toEqual([25, 12, 6, 5, 5])
+    expect(counts([400, 200])).toEqual([5, 5])
+    expect(counts([199, 100, 10, 1, 1])).toEqual([10, 20, 40, 50, 50])
   })
 })

@@ -12,6 +12,7 @@ import { silentLogger } from './support/silent-logger.js'
 let service: ScriptedService
 let session: Session
 let from: string
+let nowMs = 0
 const signal = new AbortController().signal
 
 beforeAll(async () => {
@@ -42,10 +43,11 @@ function dealer(
     scripts: service.scripts,
     lbs: service.lbs,
     retries: new Retries(service.lbs, silentLogger),
-    ownership: { reserve: () => undefined, unreserve: () => undefined },
+    ownership: { capacity: 1000, reserve: () => undefined, unreserve: () => undefined },
+    deliveries: { room: 1000 },
     taker: { take: (_session: Session, entries: readonly ReadableEntry[]) => take(entries) },
     deadLetters: { buryUnreadable: () => Promise.resolve() },
-    clock: systemClock,
+    clock: { now: () => ({ ...systemClock.now(), monotonicMs: nowMs }) },
     claimStaggerMs: 200,
     heartbeatTtlMs: 2000,
     lbsIdleTimeMs: 40_000,
@@ -77,4 +79,19 @@ it('says that something is left over when what it was dealt cannot be taken', as
   await expect(taking).rejects.toBe(refused)
   expect((await service.pending()).map(([, consumer]) => consumer)).toEqual([session.consumer])
   expect(leftOver).toBe(1)
+})
+
+it('has fewer dealt at once when that takes long, since the heartbeats of all wait as long', async () => {
+  await leave('{"DataStreamName":"s"}', '{"DataStreamName":"t"}')
+  let tookMs = 500
+  const slow = dealer(() => {
+    nowMs += tookMs
+    return Promise.resolve([])
+  })
+  expect(slow.room).toBe(50)
+  await slow.take(session, signal, { from, count: 1 })
+  expect(slow.room).toBe(25)
+  tookMs = 1
+  await slow.take(session, signal, { from, count: 1 })
+  expect(slow.room).toBe(50)
 })

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../decisions/clock.js'
 import { isPool, POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
+import { PacedCount } from '../decisions/paced-count.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { DeadLetters } from '../ownership/dead-letters.js'
 import type { Deliveries } from '../ownership/deliveries.js'
@@ -26,6 +27,9 @@ import type { Session } from '../session/session.js'
 /** The application has so many staggers to claim what it is told of, and at least this long. */
 const STAGGERS_TO_CLAIM = 3
 const LEAST_TIME_TO_CLAIM_MS = 20
+
+/** Entries that take so long to be dealt and taken are too many at once: heartbeats wait as long. */
+const LONG_SHARE_OF_TTL = 0.2
 
 export interface DealerContext {
   readonly scripts: ServiceScripts
@@ -74,15 +78,17 @@ export interface TakenEntries extends Omit<DealtEntries, 'entries' | 'waitedMs'>
 
 export class Dealer {
   readonly #context: DealerContext
+  readonly #batch: PacedCount
 
   constructor(context: DealerContext) {
     this.#context = context
+    this.#batch = new PacedCount(BATCH_LIMIT, context.heartbeatTtlMs * LONG_SHARE_OF_TTL)
   }
 
   /** How many entries may be asked for at once now: bounded by a batch, capacity and the queue. */
   get room(): number {
     const { deliveries, ownership } = this.#context
-    return Math.min(BATCH_LIMIT, ownership.capacity, deliveries.room)
+    return Math.min(this.#batch.count, ownership.capacity, deliveries.room)
   }
 
   /** Takes a portion and delivers each stream won as StreamAdded. Places are reserved before anything is sent. */
@@ -95,6 +101,7 @@ export class Dealer {
       const dealtMs = clock.now().monotonicMs
       const taken = entries.length === 0 ? [] : await taker.take(session, entries, 'dealt')
       const durationMs = clock.now().monotonicMs - startMs
+      this.#batch.hear(durationMs)
       let won = 0
       for (const each of taken) {
         recorder.claimAttempt({ outcome: each.outcome, durationMs })

@@ -29,7 +29,7 @@ import type { Dealer, DealtEntries, Portion } from './dealer.js'
 /** After so many staggers, entries that no client below the level has taken may be taken by any client. */
 const LATE_STAGGERS = 3
 /** About how many clients try then. */
-const LATE_CLIENTS = 8
+const LATE_CLIENTS = 4
 /** A hint can name anything: so many consumers are remembered at once. */
 const GREATEST_CONSUMERS = 1000
 /** A session is young for so many rounds of the probe. */
