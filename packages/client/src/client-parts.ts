@@ -13,13 +13,10 @@ import type { MemberFacts } from './decisions/member-facts.js'
 import type { SafeLogger } from './logger.js'
 import type { SafeRecorder } from './metrics.js'
 import type { ResolvedOptions } from './options.js'
-import { ClaimRequests } from './ownership/claim-requests.js'
 import { type DeadLetter, DeadLetters } from './ownership/dead-letters.js'
 import { Deliveries } from './ownership/deliveries.js'
 import { Ownership } from './ownership/ownership.js'
-import { StreamChanges } from './ownership/stream-changes.js'
-import { StreamTaker } from './ownership/stream-taker.js'
-import { ToldEntries } from './ownership/told-entries.js'
+import { Refusals } from './ownership/refusals.js'
 import { Connection } from './redis/connection.js'
 import { databaseOf, type RedisLike } from './redis/duplicate.js'
 import { Lbs, type LbsReading } from './redis/lbs.js'
@@ -35,8 +32,6 @@ import { SessionSource } from './session/session-source.js'
 const LEAST_BLOCK_MS = 1000
 const LEAST_COMMAND_TIMEOUT_MS = 250
 const SILENT_TTLS = 10
-/** Pause before an entry that Redis has refused is tried again. */
-const REFUSED_PAUSE_MS = 1000
 
 export interface ClientContext {
   readonly redis: RedisLike
@@ -63,15 +58,13 @@ export interface ClientParts {
   readonly retries: Retries
   readonly deliveries: Deliveries
   readonly ownership: Ownership
-  readonly told: ToldEntries
   /** What the others need to know of this client. */
   readonly facts: () => MemberFacts
   readonly view: FleetView
-  readonly streamChanges: StreamChanges
   readonly deadLetters: DeadLetters
+  readonly refusals: Refusals
+  /** Fired when an answer may have been lost. */
   readonly reconciliation: Trigger
-  readonly taker: StreamTaker
-  readonly claimRequests: ClaimRequests
   readonly sessions: SessionSource
   readonly deadConsumers: DeadConsumers
   readonly housekeeping: Housekeeping
@@ -101,19 +94,8 @@ export function clientParts(context: ClientContext): ClientParts {
   const deliveries = new Deliveries(broker, clock, recorder)
   const ownership = new Ownership({ ...below, broker })
   ownership.isDraining = options.weight === 0
-  const told = new ToldEntries({ ...below, broker })
-  const streamChanges = new StreamChanges({ ...below, ownership })
   const deadLetters = new DeadLetters({ ...below, onDeadLetter })
   const reconciliation = new Trigger()
-  const taker = new StreamTaker({
-    ...below,
-    ownership,
-    operations: streamChanges,
-    deadLetters,
-    onRefused: () => reconciliation.fireLater(REFUSED_PAUSE_MS),
-  })
-  const claimRequests = new ClaimRequests({ ...below, taker, deadLetters, ownership })
-
   const deadConsumers = new DeadConsumers(below)
   const view = new FleetView()
   const hints: Hints = new Hints({
@@ -147,14 +129,11 @@ export function clientParts(context: ClientContext): ClientParts {
     retries,
     deliveries,
     ownership,
-    told,
     facts: () => ({ ...options, weight: ownership.isDraining ? 0 : options.weight }),
     view,
-    streamChanges,
     deadLetters,
+    refusals: new Refusals(clock),
     reconciliation,
-    taker,
-    claimRequests,
     sessions,
     deadConsumers,
     housekeeping: new Housekeeping({ ...below, connection: commands, deadConsumers }),

@@ -32,8 +32,7 @@ import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { messageOf } from './redis/redis-errors.js'
 import { ServiceDeadLetters } from './service-dead-letters.js'
 import { resolveServiceKeys } from './service-keys.js'
-import type { Session } from './session/session.js'
-import { type SessionAgents, sessionAgents } from './session-agents.js'
+import type { SessionRun } from './session-run.js'
 import { giveBackStreams } from './shutdown.js'
 import { Supervisor } from './supervisor.js'
 
@@ -64,7 +63,6 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   readonly #logger: SafeLogger
   readonly #broker: NotificationBroker
   readonly #parts: ClientParts
-  readonly #agents: SessionAgents
   readonly #supervisor: Supervisor
   readonly #deadLetters: ServiceDeadLetters
   #isNew = true
@@ -101,20 +99,18 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         this.#report(error)
         void this.#shutDown('retries-exhausted', error)
       },
-      onHeartbeatExpired: () => this.#agents.probe.hearExpired(),
+      onHeartbeatExpired: () => this.#supervisor.run?.agents?.probe.hearExpired(),
       onFailoverMessage: (message) => {
-        if (message.type === 'plan') this.#agents.rebalancer.hearPlan()
-        else this.#agents.failover.hearWaiting(message)
+        const agents = this.#supervisor.run?.agents
+        if (message.type === 'plan') agents?.rebalancer.hearPlan()
+        else agents?.failover.hearWaiting(message)
       },
     }
     this.#parts = clientParts(context)
-    this.#agents = sessionAgents(context, this.#parts)
     this.#deadLetters = new ServiceDeadLetters(this.#parts.commands.redis, service)
     this.#supervisor = new Supervisor({
+      client: context,
       parts: this.#parts,
-      agents: this.#agents,
-      heartbeatTtlMs: resolved.heartbeatTtlMs,
-      logger,
       onState: (state) => this.emit('session', state),
       onLost: (reason) => this.#report(reason),
       onFailure: (error) => {
@@ -181,10 +177,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
         'claim needs the payload of a notification: dataStreamName, idInLbs',
       )
     }
-    const { session } = this.#supervisor
-    if (!session?.isHeld()) throw this.#withoutSession('claim')
-    const { claimRequests, told } = this.#parts
-    const claimed = told.whileClaiming(payload.idInLbs, () => claimRequests.claim(session, payload))
+    const { claimRequests, told } = this.#runFor('claim').streams
+    const claimed = told.whileClaiming(payload.idInLbs, () => claimRequests.claim(payload))
     const stream = await claimed.catch((error: unknown) => {
       // By closing the client ended the session itself.
       const isCutOff = this.#closing !== undefined && isCoded(error, 'SESSION_LOST')
@@ -234,10 +228,12 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    */
   async rebalance(): Promise<{ moves: number; level: number }> {
     const { retries, scripts, view } = this.#parts
-    const session = this.#sessionFor('rebalance')
+    const run = this.#runFor('rebalance')
+    const { session } = run
     const roster = await retries.send('read the roster', session, () => scripts.roster({ withEnds: true }))
     view.read(roster)
-    return await this.#agents.rebalancer.plan(roster, { isForced: true })
+    const { rebalancer } = await run.begun
+    return await rebalancer.plan(roster, { isForced: true })
   }
 
   /**
@@ -249,11 +245,13 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   async drain(): Promise<void> {
     const { facts, ownership, retries, scripts } = this.#parts
     ownership.isDraining = true
-    const session = this.#sessionFor('drain')
+    const run = this.#runFor('drain')
+    const { session } = run
     await retries.send('drain', session, () => scripts.beginSession(session, facts()))
     const roster = await retries.send('read the roster', session, () => scripts.roster())
-    await this.#agents.rebalancer.drain(levelOf(roster, session.consumer))
-    this.#sessionFor('drain')
+    const { rebalancer } = await run.begun
+    await rebalancer.drain(levelOf(roster, session.consumer))
+    this.#runFor('drain')
   }
 
   /** `await using`: as `close`. */
@@ -273,8 +271,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   health(): ClientHealth {
     const { commands, deliveries, facts, feed, heartbeats, hints, ownership, view } = this.#parts
-    const { rebalancer } = this.#agents
-    const { session, state } = this.#supervisor
+    const { run, session, state } = this.#supervisor
     return withJsonForm({
       id: this.id,
       session: state,
@@ -286,7 +283,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       oldestUnreadMs: deliveries.oldestUnreadMs,
       fleet: view.facts,
       share: view.facts === null ? null : shareAt(view.facts.level, { ...this.#options, ...facts() }),
-      moving: rebalancer.moving,
+      moving: run?.agents?.rebalancer.moving ?? 0,
       unmovable: deliveries.countUnmovable(ownership.streams.values()),
       draining: ownership.isDraining,
       queueRoom: this.#broker.room,
@@ -315,10 +312,8 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   async #close(reason: TerminationReason, error: Error | undefined): Promise<void> {
-    const { commands, heartbeats, hints, streamChanges, taker } = this.#parts
+    const { commands, heartbeats, hints } = this.#parts
     this.#isNew = false
-    taker.close()
-    streamChanges.isLeaving = true
     this.#supervisor.stopAgents()
     const left = await this.#giveBack(reason)
     await this.#supervisor.leave()
@@ -330,13 +325,14 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
 
   /** Answers how many streams could not be given back. Over at once when the session is. */
   async #giveBack(reason: TerminationReason): Promise<number> {
-    const { session } = this.#supervisor
-    if (session === null) return 0
+    const { run } = this.#supervisor
+    if (run === null) return 0
+    const { session } = run
     const { closeTimeoutMs } = this.#options
     const owners = new Deadline(closeTimeoutMs, session.signal)
     const releases = new Deadline(closeTimeoutMs + LAST_RELEASES_MS, session.signal)
     try {
-      return await giveBackStreams(reason, this.#parts, { owners, releases }, this.#logger, session.consumer)
+      return await giveBackStreams(reason, run, this.#parts, { owners, releases }, this.#logger)
     } finally {
       owners.clear()
       releases.clear()
@@ -349,11 +345,11 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     this.emit('error', error)
   }
 
-  /** The session that is held now, for an operation that needs one. */
-  #sessionFor(operation: string): Session {
-    const { session } = this.#supervisor
-    if (this.#closing !== undefined || !session?.isHeld()) throw this.#withoutSession(operation)
-    return session
+  /** What is done for the session that is held now, for an operation that needs one. */
+  #runFor(operation: string): SessionRun {
+    const { run } = this.#supervisor
+    if (this.#closing !== undefined || !run?.session.isHeld()) throw this.#withoutSession(operation)
+    return run
   }
 
   #withoutSession(operation: string): StreamClientError {

@@ -1,4 +1,5 @@
 /** Builds what works for a session. The agents do not know each other: what connects them is here. */
+import type { AgentContext } from './agents/agent.js'
 import { Dealer } from './agents/dealer.js'
 import { Failover } from './agents/failover.js'
 import { LbsReader } from './agents/lbs-reader.js'
@@ -9,6 +10,7 @@ import { Reconciler } from './agents/reconciler.js'
 import { Recovery } from './agents/recovery.js'
 import type { ClientContext, ClientParts } from './client-parts.js'
 import { Withdrawals } from './ownership/withdrawals.js'
+import type { SessionStreams } from './session-streams.js'
 
 export interface SessionAgents {
   readonly failover: Failover
@@ -20,11 +22,23 @@ export interface SessionAgents {
   readonly recovery: Recovery
 }
 
-export function sessionAgents(context: ClientContext, parts: ClientParts): SessionAgents {
-  const { keys, logger, onRebalance, options, recorder } = context
-  const { commands, hints, housekeeping, ownership, reconciliation, streamChanges, unreadWatch, view } = parts
-  const below = { ...options, ...parts, keys, logger, recorder }
-  const withdrawals = (): Withdrawals => new Withdrawals({ ownership, operations: streamChanges, logger })
+/** What agents are told of the beginning of their session. */
+export interface AgentsStart extends AgentContext {
+  readonly dampedMs: number
+  readonly former: readonly string[]
+}
+
+export function sessionAgents(
+  { broker, keys, logger, onReaderExhausted, onRebalance, options, recorder }: ClientContext,
+  parts: ClientParts,
+  streams: SessionStreams,
+  start: AgentsStart,
+): SessionAgents {
+  const { commands, hints, housekeeping, ownership, reconciliation, unreadWatch, view } = parts
+  const below = { ...options, ...parts, ...streams, ...start, broker, keys, logger, recorder }
+  const [forNoProgress, forRebalancing] = [0, 1].map(
+    () => new Withdrawals({ ownership, operations: streams.streamChanges, logger }),
+  ) as [Withdrawals, Withdrawals]
 
   const dealer = new Dealer({
     ...below,
@@ -32,8 +46,9 @@ export function sessionAgents(context: ClientContext, parts: ClientParts): Sessi
     onNotTaken: () => reconciliation.fire(),
     onMoved: (moves) => onRebalance({ role: 'received', moves, level: view.facts?.level ?? Number.NaN }),
   })
-  const failover = new Failover({ ...below, dealer })
-  const rebalancer = new Rebalancer({ ...below, withdrawals: withdrawals(), onEvent: onRebalance })
+  const recovery = new Recovery({ ...below, dealer })
+  const failover = new Failover({ ...below, dealer, whenRecovered: () => recovery.run() })
+  const rebalancer = new Rebalancer({ ...below, withdrawals: forRebalancing, onEvent: onRebalance })
   const probe = new Probe({
     ...below,
     connection: commands,
@@ -52,21 +67,21 @@ export function sessionAgents(context: ClientContext, parts: ClientParts): Sessi
   return {
     failover,
     probe,
-    progressWatch: new ProgressWatch({ ...below, withdrawals: withdrawals() }),
+    progressWatch: new ProgressWatch({ ...below, withdrawals: forNoProgress }),
     reader: new LbsReader({
       ...below,
-      broker: context.broker,
       isAlone: () => probe.isAlone,
       onAbandonedRead: () => reconciliation.fire(),
-      onExhausted: context.onReaderExhausted,
+      onExhausted: onReaderExhausted,
     }),
     rebalancer,
     reconciler: new Reconciler({
       ...below,
       dealer,
       trigger: reconciliation,
+      isGivingBack: (id) => forNoProgress.has(id) || forRebalancing.has(id),
       onRound: () => void hints.refresh(),
     }),
-    recovery: new Recovery({ ...below, dealer }),
+    recovery,
   }
 }

@@ -19,6 +19,7 @@ import type { Ownership } from './ownership/ownership.js'
 import type { StreamHandle } from './ownership/stream-handle.js'
 import { messageOf } from './redis/redis-errors.js'
 import type { ServiceScripts } from './redis/service-scripts.js'
+import type { SessionRun } from './session-run.js'
 
 /** How long `close` waits to read which other clients are alive. */
 const LEVEL_MS = 250
@@ -33,17 +34,12 @@ export interface Deadlines {
 /** Resolves with the number of streams that could be neither finished nor handed over: others will find them. */
 export async function giveBackStreams(
   reason: TerminationReason,
-  {
-    ownership,
-    scripts,
-    streamChanges,
-    taker,
-  }: Pick<ClientParts, 'ownership' | 'scripts' | 'streamChanges' | 'taker'>,
+  { session, streams: { streamChanges, taker } }: Pick<SessionRun, 'session' | 'streams'>,
+  { ownership, scripts }: Pick<ClientParts, 'ownership' | 'scripts'>,
   { owners, releases }: Deadlines,
   logger: SafeLogger,
-  consumer: string,
 ): Promise<number> {
-  streamChanges.levelWithoutUs = await levelWithout(consumer, scripts, logger)
+  streamChanges.levelWithoutUs = await levelWithout(session.consumer, scripts, logger)
   if (reason === 'closed') await askOwnersToStop(ownership)
   await within(taker.settled(), owners) // what it brings is here now and is given back with the rest
   if (reason === 'done') {

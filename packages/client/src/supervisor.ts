@@ -6,20 +6,21 @@
  *   any ── leave ──> closed
  */
 import { setMaxListeners } from 'node:events'
-import { StreamClientError } from '@redis-stream-client/notifs'
+import { StreamClientError, type StreamExpired } from '@redis-stream-client/notifs'
 import { Deadline } from './async/deadline.js'
 import { sleep } from './async/sleep.js'
-import type { ClientParts } from './client-parts.js'
+import type { ClientContext, ClientParts } from './client-parts.js'
 import { backoffMs } from './decisions/backoff.js'
+import type { FleetLevel } from './decisions/water-level.js'
 import type { SessionState } from './health.js'
 import type { SafeLogger } from './logger.js'
 import { messageOf, redisError } from './redis/redis-errors.js'
 import { checkServer } from './redis/server-check.js'
+import { beginSession, endInRedis } from './session/begin-and-end.js'
 import { Outage } from './session/outage.js'
 import { sessionLost } from './session/retries.js'
 import { HEARTBEATS_PER_TTL, type Session } from './session/session.js'
-import type { SessionAgents } from './session-agents.js'
-import { beginSession, endInRedis, serve } from './session-run.js'
+import { SessionRun } from './session-run.js'
 
 /** For connecting at the start, and no less than one TTL: a fleet that begins together has to wait for each other. */
 const LEAST_CONNECT_TIMEOUT_MS = 5000
@@ -30,10 +31,8 @@ const FIRST_PAUSE_MS = 50
 const GREATEST_PAUSE_MS = 5000
 
 export interface SupervisorContext {
+  readonly client: ClientContext
   readonly parts: ClientParts
-  readonly agents: SessionAgents
-  readonly heartbeatTtlMs: number
-  readonly logger: SafeLogger
   readonly onState: (state: SessionState) => void
   /** A session has ended that nobody ended. */
   readonly onLost: (reason: Error) => void
@@ -43,14 +42,18 @@ export interface SupervisorContext {
 
 export class Supervisor {
   readonly #context: SupervisorContext
+  readonly #logger: SafeLogger
+  readonly #heartbeatTtlMs: number
   readonly #agentsStop = new AbortController()
   readonly #seekingStop = new AbortController()
   #state: SessionState = 'starting'
-  #session: Session | null = null
+  #run: SessionRun | null = null
   #running: Promise<void> = Promise.resolve()
 
   constructor(context: SupervisorContext) {
     this.#context = context
+    this.#logger = context.client.logger
+    this.#heartbeatTtlMs = context.client.options.heartbeatTtlMs
     setMaxListeners(0, this.#agentsStop.signal, this.#seekingStop.signal)
   }
 
@@ -58,9 +61,14 @@ export class Supervisor {
     return this.#state
   }
 
+  /** What is done for the session that is served now. The session may have ended already. */
+  get run(): SessionRun | null {
+    return this.#run
+  }
+
   /** The session that is served now. It may have ended already. */
   get session(): Session | null {
-    return this.#session
+    return this.#run?.session ?? null
   }
 
   /**
@@ -85,20 +93,20 @@ export class Supervisor {
   /** Ends the session, tells the other clients, and waits a limited time for its work in flight. Safe before `start`. */
   async leave(): Promise<void> {
     this.#seekingStop.abort()
-    const session = this.#session
-    session?.end('the client has closed')
-    if (session !== null) await this.#announceEnd(session)
+    const run = this.#run
+    run?.session.end('the client has closed')
+    if (run !== null) await this.#announceEnd(run.session, run.streams.streamChanges.levelWithoutUs)
     await before(this.#running, new Deadline(2 * END_TIMEOUT_MS))
   }
 
   async #begin(): Promise<Session> {
-    const { logger, parts } = this.#context
+    const { parts } = this.#context
     const { commands, heartbeats, sessions } = parts
     const { signal } = this.#seekingStop
-    const connectTimeoutMs = Math.max(LEAST_CONNECT_TIMEOUT_MS, this.#context.heartbeatTtlMs)
+    const connectTimeoutMs = Math.max(LEAST_CONNECT_TIMEOUT_MS, this.#heartbeatTtlMs)
     await Promise.all([commands, heartbeats].map((each) => each.open(connectTimeoutMs, signal)))
     const warnings = await checkServer(commands, { forMs: connectTimeoutMs, signal })
-    for (const { facts, message } of warnings) logger.warn(facts, message)
+    for (const { facts, message } of warnings) this.#logger.warn(facts, message)
     for (const untilMs = performance.now() + connectTimeoutMs; ; ) {
       const session = await sessions.begin(signal)
       try {
@@ -119,7 +127,7 @@ export class Supervisor {
 
   /** True if the session is over, or will be before a heartbeat has had its time to be answered. */
   #isTooShort(session: Session): boolean {
-    return !session.isHeld() || session.trust.leftMs() < this.#context.heartbeatTtlMs / HEARTBEATS_PER_TTL
+    return !session.isHeld() || session.trust.leftMs() < this.#heartbeatTtlMs / HEARTBEATS_PER_TTL
   }
 
   #isTooSlow(error: unknown): boolean {
@@ -128,7 +136,7 @@ export class Supervisor {
   }
 
   #tooSlow({ ageMs }: Session): StreamClientError {
-    const { heartbeatTtlMs } = this.#context
+    const heartbeatTtlMs = this.#heartbeatTtlMs
     const problem =
       `${Math.round(ageMs)} ms after the heartbeat key was asked for the group was not made: ` +
       `Redis answers too slowly for heartbeatTtlMs (${heartbeatTtlMs}), make it longer`
@@ -139,12 +147,13 @@ export class Supervisor {
     const { sessions } = this.#context.parts
     const { signal } = this.#seekingStop
     let shortSessions = 0
+    let unread: readonly StreamExpired[] = []
     for (let session: Session | null = first; session !== null && !signal.aborted; ) {
       const beganMs = performance.now()
-      const outage = new Outage(this.#context.logger)
-      await this.#serve(session, outage)
+      const outage = new Outage(this.#logger)
+      unread = await this.#serve(session, unread, outage)
       if (this.#state === 'closed') return
-      const isShort = performance.now() - beganMs < this.#context.heartbeatTtlMs
+      const isShort = performance.now() - beganMs < this.#heartbeatTtlMs
       shortSessions = isShort ? shortSessions + 1 : 0
       if (shortSessions > 1) await sleep(backoffMs(shortSessions, FIRST_PAUSE_MS, GREATEST_PAUSE_MS), signal)
       session = await sessions.seek(signal, outage)
@@ -156,38 +165,45 @@ export class Supervisor {
     }
   }
 
-  async #serve(session: Session, outage: Outage): Promise<void> {
-    const { agents, logger, parts } = this.#context
-    this.#session = session
+  /** Answers what the application was told of meanwhile and has not read. */
+  async #serve(
+    session: Session,
+    unread: readonly StreamExpired[],
+    outage: Outage,
+  ): Promise<readonly StreamExpired[]> {
+    const { client, parts } = this.#context
+    const run = new SessionRun(client, parts, { session, unread, closing: this.#agentsStop.signal })
+    this.#run = run
     this.#setState('held')
     session.signal.addEventListener('abort', () => this.#lose(session), { once: true })
-    await serve(session, { parts, agents }, this.#agentsStop.signal, logger)
-    this.#session = null
-    if (this.#state === 'closed') return
-    const how = { isLeaving: false, signal: this.#seekingStop.signal }
-    await endInRedis(session, parts, how, logger, outage)
+    await run.serve()
+    this.#run = null
+    if (this.#state === 'closed') return []
+    const how = { tell: null, signal: this.#seekingStop.signal, outage }
+    await endInRedis(session, parts, how, this.#logger)
     this.#setState('seeking')
+    return run.unread
   }
 
   #lose(session: Session): void {
     if (this.#state === 'closed') return
     this.#setState('lost')
     const reason = session.signal.reason as Error
-    this.#context.logger.warn({ reason: reason.message }, 'the session is lost, seeking a new one')
+    this.#logger.warn({ reason: reason.message }, 'the session is lost, seeking a new one')
     this.#context.onLost(reason)
   }
 
   #fail(problem: unknown): void {
     const error = problem instanceof Error ? problem : new Error(messageOf(problem))
-    this.#context.logger.error({ error: messageOf(error) }, 'the client cannot go on')
+    this.#logger.error({ error: messageOf(error) }, 'the client cannot go on')
     this.#context.onFailure(error)
   }
 
-  async #announceEnd(session: Session): Promise<void> {
-    const { logger, parts } = this.#context
+  /** `level`: that of the other clients without this one, if it is known. */
+  async #announceEnd(session: Session, level: FleetLevel | null = null): Promise<void> {
     const deadline = new Deadline(END_TIMEOUT_MS)
-    const how = { isLeaving: true, signal: deadline.signal }
-    await before(endInRedis(session, parts, how, logger), deadline)
+    const how = { tell: { level }, signal: deadline.signal }
+    await before(endInRedis(session, this.#context.parts, how, this.#logger), deadline)
   }
 
   #setState(state: SessionState): void {

@@ -40,12 +40,14 @@ function dealer(
   onNotTaken = (): void => undefined,
 ) {
   return new Dealer({
+    session,
+    signal,
     scripts: service.scripts,
     lbs: service.lbs,
     retries: new Retries(service.lbs, silentLogger),
     ownership: { capacity: 1000, reserve: () => undefined, unreserve: () => undefined },
     deliveries: { room: 1000 },
-    taker: { take: (_session: Session, entries: readonly ReadableEntry[]) => take(entries) },
+    taker: { take },
     deadLetters: { buryUnreadable: () => Promise.resolve() },
     clock: { now: () => ({ ...systemClock.now(), monotonicMs: nowMs }) },
     claimStaggerMs: 200,
@@ -63,7 +65,7 @@ it('counts entries that cannot be taken among those that do not wait any more', 
   const taken = await dealer((entries) => {
     given.push(...entries.map(({ id }) => id))
     return Promise.resolve([])
-  }).take(session, signal, { from, count: 10 })
+  }).take({ from, count: 10 })
   expect(given).toEqual([ids[2]])
   expect(taken).toMatchObject({ handled: 3, mayBeMore: false })
 })
@@ -75,7 +77,7 @@ it('says that something is left over when what it was dealt cannot be taken', as
   const taking = dealer(
     () => Promise.reject(refused),
     () => leftOver++,
-  ).take(session, signal, { from, count: 10 })
+  ).take({ from, count: 10 })
   await expect(taking).rejects.toBe(refused)
   expect((await service.pending()).map(([, consumer]) => consumer)).toEqual([session.consumer])
   expect(leftOver).toBe(1)
@@ -89,9 +91,9 @@ it('has fewer dealt at once when that takes long, since the heartbeats of all wa
     return Promise.resolve([])
   })
   expect(slow.room).toBe(50)
-  await slow.take(session, signal, { from, count: 1 })
+  await slow.take({ from, count: 1 })
   expect(slow.room).toBe(25)
   tookMs = 1
-  await slow.take(session, signal, { from, count: 1 })
+  await slow.take({ from, count: 1 })
   expect(slow.room).toBe(50)
 })

@@ -3,7 +3,6 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import type { Dealer, Portion, TakenEntries } from '../src/agents/dealer.js'
 import { Failover, type FailoverContext } from '../src/agents/failover.js'
 import { systemClock } from '../src/decisions/clock.js'
-import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
 const POOL = 'pool:0'
@@ -12,6 +11,7 @@ const NOTHING: TakenEntries = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 
 
 let held: number
 let claimStaggerMs: number
+let recovered: Promise<void>
 let answers: (TakenEntries | Promise<TakenEntries>)[]
 let portions: Portion[]
 let stop: AbortController
@@ -21,6 +21,7 @@ let failover: Failover
 beforeEach(() => {
   vi.spyOn(Math, 'random').mockReturnValue(0.99) // never among those chosen by lot
   held = 0
+  recovered = Promise.resolve()
   claimStaggerMs = 60_000 // nothing is left to the late ones
   answers = []
   portions = []
@@ -29,7 +30,7 @@ beforeEach(() => {
     get room() {
       return LIMIT - held
     },
-    take: (_session: Session, _signal: AbortSignal, portion: Portion) => {
+    take: (portion: Portion) => {
       portions.push(portion)
       return Promise.resolve(answers.shift() ?? NOTHING)
     },
@@ -45,7 +46,11 @@ beforeEach(() => {
   failover = new Failover({
     dealer: dealer as unknown as Dealer,
     ownership,
-    told: { count: 0, clear: () => undefined },
+    told: { count: 0 },
+    session: { consumer: 'redis-consumer-a:t', isHeld: () => true },
+    signal: stop.signal,
+    dampedMs: 0,
+    whenRecovered: () => recovered,
     claimMode: 'auto',
     get claimStaggerMs() {
       return claimStaggerMs
@@ -57,8 +62,7 @@ beforeEach(() => {
     clock: systemClock,
     logger: silentLogger,
   } as unknown as FailoverContext)
-  const session = { consumer: 'redis-consumer-a:t', isHeld: () => true } as Session
-  running = failover.run(session, stop.signal)
+  running = failover.run()
 })
 afterEach(async () => {
   stop.abort()
@@ -121,7 +125,7 @@ it('a client asks again when entries are not kept from it any more', async () =>
 
 it('a client asks for nothing before it has what its earlier sessions had', async () => {
   let recover: () => void = () => undefined
-  failover.waitFor(new Promise<void>((resolve) => (recover = resolve)))
+  recovered = new Promise((resolve) => (recover = resolve))
   failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
   await new Promise(setImmediate)
   expect(portions).toEqual([])

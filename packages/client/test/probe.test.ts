@@ -6,7 +6,6 @@ import { systemClock } from '../src/decisions/clock.js'
 import type { WaitingMessage } from '../src/decisions/failover-message.js'
 import type { RosterLine, ServiceScripts } from '../src/redis/service-scripts.js'
 import { resolveServiceKeys } from '../src/service-keys.js'
-import type { Session } from '../src/session/session.js'
 import { silentLogger } from './support/silent-logger.js'
 
 const INTERVAL_MS = 60_000
@@ -38,7 +37,10 @@ async function announcedOf(roster: readonly RosterLine[], isHint = false): Promi
       return Promise.resolve(roster)
     },
   }
+  const session = { clientId: 'redis-consumer-a', consumer: 'redis-consumer-a:t', isHeld: () => true }
   const probe = new Probe({
+    session,
+    signal: stop.signal,
     scripts: scripts as unknown as ServiceScripts,
     connection: { run: () => Promise.resolve() },
     keys: resolveServiceKeys('orders', { onCluster: false }),
@@ -53,12 +55,7 @@ async function announcedOf(roster: readonly RosterLine[], isHint = false): Promi
     onRoster: () => Promise.resolve(),
     onWon: () => Promise.resolve(),
   } as unknown as ProbeContext)
-  const session = {
-    clientId: 'redis-consumer-a',
-    consumer: 'redis-consumer-a:t',
-    isHeld: () => true,
-  } as Session
-  const running = probe.run(session, stop.signal)
+  const running = probe.run()
   if (isHint) probe.hearExpired()
   await expect.poll(() => hasAnswered, patient).toBe(true)
   await new Promise(setImmediate)

@@ -200,7 +200,7 @@ describe('the watch over progress', () => {
   const never: StreamOperations = { commit: stuck, finish: stuck, release: stuck }
 
   function world(
-    release: (stream: StreamHandle, ownership: Ownership) => Promise<void>,
+    release: (stream: StreamHandle, withdrawals: Withdrawals) => Promise<void>,
     clock: Clock = farAhead,
   ) {
     const recorder = guardRecorder(undefined, () => undefined)
@@ -211,15 +211,19 @@ describe('the watch over progress', () => {
       recorder,
       logger: silentLogger,
     })
-    const operations = { ...never, release: (stream: StreamHandle) => release(stream, ownership) }
+    const operations = { ...never, release: (stream: StreamHandle) => release(stream, withdrawals) }
+    const withdrawals: Withdrawals = new Withdrawals({ ownership, operations, logger: silentLogger })
+    const stop = new AbortController()
     const watch = new ProgressWatch({
+      session,
+      signal: stop.signal,
       progressTimeoutMs: 100,
       ownership,
-      withdrawals: new Withdrawals({ ownership, operations, logger: silentLogger }),
+      withdrawals,
       clock,
       logger: silentLogger,
     })
-    return { ownership, watch }
+    return { ownership, stop, watch, withdrawals }
   }
 
   function own(ownership: Ownership, dataStreamName: string): StreamHandle {
@@ -243,7 +247,7 @@ describe('the watch over progress', () => {
 
   it('leaves alone a stream with a commit, done or release under way', async () => {
     const given: string[] = []
-    const { ownership, watch } = world(async ({ dataStreamName }) => void given.push(dataStreamName))
+    const { ownership, stop, watch } = world(async ({ dataStreamName }) => void given.push(dataStreamName))
     const calls = {
       committing: own(ownership, 'committing'),
       ending: own(ownership, 'ending'),
@@ -253,8 +257,7 @@ describe('the watch over progress', () => {
     void calls.ending.done()
     void calls.leaving.release()
     own(ownership, 'idle')
-    const stop = new AbortController()
-    const running = watch.run(session, stop.signal)
+    const running = watch.run()
     await eventually('the idle one is given back', () => given.length > 0)
     stop.abort()
     await running
@@ -263,7 +266,7 @@ describe('the watch over progress', () => {
   })
 
   it('gives owners time to speak up after the process stood still', async () => {
-    const { ownership, watch } = world(() => Promise.resolve(), systemClock)
+    const { ownership, stop, watch } = world(() => Promise.resolve(), systemClock)
     const stream = own(ownership, 's')
     let next: NodeJS.Immediate | undefined
     const touchAgain = (): void => {
@@ -271,13 +274,12 @@ describe('the watch over progress', () => {
       next = setImmediate(touchAgain)
     }
     touchAgain()
-    const stop = new AbortController()
-    const running = watch.run(session, stop.signal)
+    const running = watch.run()
     await new Promise<void>((resolve) => {
-      // Timers come next, and with them the look: before the owner has had its turn.
+      // Timers come next, and with them the watch: before the owner has had its turn.
       setImmediate(() => {
         for (const untilMs = performance.now() + 500; performance.now() < untilMs; );
-        setTimeout(resolve, 100) // several looks later
+        setTimeout(resolve, 100) // several rounds later
       })
     })
     expect(stream.owned).toBe(true)
@@ -289,13 +291,12 @@ describe('the watch over progress', () => {
 
   it('tries again what Redis refuses, and lets nobody here take it meanwhile', async () => {
     const seen: unknown[] = []
-    const { ownership, watch } = world(async (stream, ownedBy) => {
-      seen.push([stream.owned, stream.signal.aborted, ownedBy.givingBack.has(stream.idInLbs)])
+    const { ownership, stop, watch } = world(async (stream, withdrawals) => {
+      seen.push([stream.owned, stream.signal.aborted, withdrawals.has(stream.idInLbs)])
       if (seen.length < 3) throw new StreamClientError('REDIS_ERROR', 'refused')
     })
     own(ownership, 's')
-    const stop = new AbortController()
-    const running = watch.run(session, stop.signal)
+    const running = watch.run()
     await eventually('it was tried three times', () => seen.length === 3)
     stop.abort()
     await running
@@ -308,14 +309,13 @@ describe('the watch over progress', () => {
 
   it('forgets what turns out to be another owner\u2019s', async () => {
     const tries: string[] = []
-    const { ownership, watch } = world(async ({ dataStreamName }) => {
+    const { ownership, stop, watch, withdrawals } = world(async ({ dataStreamName }) => {
       tries.push(dataStreamName)
       if (dataStreamName === 's') throw new StreamClientError('STREAM_NOT_OWNED', 'another owner has it')
     })
     const stream = own(ownership, 's')
-    const stop = new AbortController()
-    const running = watch.run(session, stop.signal)
-    await eventually('it was tried', () => tries.length > 0 && !ownership.givingBack.has(stream.idInLbs))
+    const running = watch.run()
+    await eventually('it was tried', () => tries.length > 0 && !withdrawals.has(stream.idInLbs))
     own(ownership, 'another')
     await eventually('another one is given back', () => tries.includes('another'))
     stop.abort()

@@ -41,12 +41,16 @@ function world(release: (stream: StreamHandle) => Promise<void>, timeoutMs = 60_
       ownership.leave(stream, 'release')
     },
   }
+  const stop = new AbortController()
+  const withdrawals = new Withdrawals({ ownership, operations, logger: silentLogger })
   const rebalancer = new Rebalancer({
+    session,
+    signal: stop.signal,
     scripts: {} as ServiceScripts,
     ownership,
     deliveries: new Deliveries(broker, clock, recorder),
     streamChanges: {} as StreamChanges,
-    withdrawals: new Withdrawals({ ownership, operations, logger: silentLogger }),
+    withdrawals,
     clock,
     recorder,
     logger: silentLogger,
@@ -68,13 +72,12 @@ function world(release: (stream: StreamHandle) => Promise<void>, timeoutMs = 60_
     return stream
   }
   ownership.isDraining = true
-  const stop = new AbortController()
-  const running = rebalancer.run(session, stop.signal)
+  const running = rebalancer.run()
   const end = async (): Promise<void> => {
     stop.abort()
     await running
   }
-  return { end, own, ownership, rebalancer }
+  return { end, own, rebalancer, withdrawals }
 }
 
 describe('an owner that gives streams', () => {
@@ -107,17 +110,14 @@ describe('an owner that gives streams', () => {
 
   it('takes away what is not given back in time, and tries again what Redis refuses', async () => {
     const tried: string[] = []
-    const { end, own, ownership, rebalancer } = world(async ({ dataStreamName }) => {
+    const { end, own, rebalancer, withdrawals } = world(async ({ dataStreamName }) => {
       tried.push(dataStreamName)
       if (tried.length < 3) throw new StreamClientError('REDIS_ERROR', 'refused')
     }, 20)
     const stream = own('s')
     const { signal } = stream
     const drained = rebalancer.drain({ level: 1, living: 2 })
-    await eventually(
-      'it is given back in the end',
-      () => tried.length === 3 && ownership.givingBack.size === 0,
-    )
+    await eventually('it is given back in the end', () => tried.length === 3 && withdrawals.size === 0)
     expect(signal.reason).toMatchObject({ code: 'REBALANCING' })
     expect(stream.endedBy).toBe('rebalanced')
     await drained

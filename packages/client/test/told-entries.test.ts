@@ -8,12 +8,13 @@ const TTL_MS = 1000
 function setUp() {
   let nowMs = 5000
   const broker = new NotificationBroker()
-  const told = new ToldEntries({
+  const context = {
     broker,
     clock: { now: () => ({ monotonicMs: nowMs, wallMs: nowMs }) },
     heartbeatTtlMs: TTL_MS,
     lbsIdleTimeMs: 4 * TTL_MS,
-  })
+  }
+  const told = new ToldEntries(context)
   const tell = (id: string): void => {
     const notification: StreamExpired = {
       type: 'StreamExpired',
@@ -28,7 +29,7 @@ function setUp() {
     nowMs += ms
   }
   const notifications = broker[Symbol.asyncIterator]()
-  return { told, tell, read: () => notifications.next(), pass }
+  return { context, told, tell, read: () => notifications.next(), pass }
 }
 
 describe('an application', () => {
@@ -73,5 +74,19 @@ describe('an application', () => {
     expect(told.count).toBe(6)
     told.unreserve(5)
     expect(told.count).toBe(1)
+  })
+
+  it('is told anew in the next session of what it has read, and of nothing that is unread', async () => {
+    const { context, pass, read, tell, told } = setUp()
+    tell('1-0')
+    tell('2-0')
+    await read()
+    const next = new ToldEntries(context, told.unread)
+    expect(next.isDue('1-0')).toBe(true)
+    pass(100 * TTL_MS)
+    expect(next.isDue('2-0')).toBe(false)
+    expect(next.count).toBe(1)
+    await read()
+    expect(next.isDue('2-0')).toBe(true)
   })
 })

@@ -1,7 +1,6 @@
 /**
  * What works for a session beside the others: the reader, reconciliation, recovery, failover, the probe.
- * An agent does not know the other agents. `run` resolves when the session has ended or `signal` aborts;
- * whatever it started is settled by then.
+ * An agent is built for one session, and does not know the other agents.
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { sleep } from '../async/sleep.js'
@@ -10,8 +9,16 @@ import type { SafeLogger } from '../logger.js'
 import { isTransient, messageOf } from '../redis/redis-errors.js'
 import type { Session } from '../session/session.js'
 
+/** What every agent is given. */
+export interface AgentContext {
+  readonly session: Session
+  /** Aborts when the session has ended, or the client closes. */
+  readonly signal: AbortSignal
+}
+
 export interface Agent {
-  run(session: Session, signal: AbortSignal): Promise<void>
+  /** Called once. Resolves when the signal has aborted and whatever the agent started is settled. */
+  run(): Promise<void>
 }
 
 const FIRST_PAUSE_MS = 50

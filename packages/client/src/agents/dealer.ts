@@ -22,7 +22,7 @@ import {
 import { BATCH_LIMIT, type DealRules, type ServiceScripts } from '../redis/service-scripts.js'
 import { entryParts } from '../session/entry-parts.js'
 import { endLost, type Retries } from '../session/retries.js'
-import type { Session } from '../session/session.js'
+import type { AgentContext } from './agent.js'
 
 /** The application has so many staggers to claim what it is told of, and at least this long. */
 const STAGGERS_TO_CLAIM = 3
@@ -31,7 +31,7 @@ const LEAST_TIME_TO_CLAIM_MS = 20
 /** Entries that take so long to be dealt and taken are too many at once: heartbeats wait as long. */
 const LONG_SHARE_OF_TTL = 0.2
 
-export interface DealerContext {
+export interface DealerContext extends AgentContext {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
   readonly retries: Retries
@@ -92,14 +92,14 @@ export class Dealer {
   }
 
   /** Takes a portion and delivers each stream won as StreamAdded. Places are reserved before anything is sent. */
-  async take(session: Session, signal: AbortSignal, portion: Portion): Promise<TakenEntries> {
-    const { clock, deliveries, ownership, recorder, taker } = this.#context
+  async take(portion: Portion): Promise<TakenEntries> {
+    const { clock, deliveries, ownership, recorder, signal, taker } = this.#context
     const startMs = clock.now().monotonicMs
     ownership.reserve(portion.count)
     try {
-      const { entries, handled, mayBeMore, waitedMs, waitMs } = await this.deal(session, portion, 'take')
+      const { entries, handled, mayBeMore, waitedMs, waitMs } = await this.deal(portion, 'take')
       const dealtMs = clock.now().monotonicMs
-      const taken = entries.length === 0 ? [] : await taker.take(session, entries, 'dealt')
+      const taken = entries.length === 0 ? [] : await taker.take(entries, 'dealt')
       const durationMs = clock.now().monotonicMs - startMs
       this.#batch.hear(durationMs)
       let won = 0
@@ -124,8 +124,8 @@ export class Dealer {
    * Has a portion dealt: with `take` the entries are pending under this session now, with `tell` they wait until the
    * application has claimed them or its time is over. Those that cannot be served go to the dead letters.
    */
-  async deal(session: Session, portion: Portion, mode: DealRules['mode']): Promise<DealtEntries> {
-    const { claimStaggerMs, heartbeatTtlMs, lbs, lbsIdleTimeMs, retries, scripts } = this.#context
+  async deal(portion: Portion, mode: DealRules['mode']): Promise<DealtEntries> {
+    const { claimStaggerMs, heartbeatTtlMs, lbs, lbsIdleTimeMs, retries, scripts, session } = this.#context
     const rules: DealRules = {
       mode,
       idleMs: portion.idleMs ?? 0,
@@ -144,7 +144,7 @@ export class Dealer {
     const entries = await lbs.decode(dealt.entries)
     const waitedMs = new Map(entries.map(({ id }, index) => [id, dealt.waitedMs[index] as number]))
     const handled = dealt.entries.length + gone
-    return { entries: await this.#readableOf(session, entries), handled, waitedMs, mayBeMore, waitMs }
+    return { entries: await this.#readableOf(entries), handled, waitedMs, mayBeMore, waitMs }
   }
 
   /** `givenBackMs`: on the clock of this process. */
@@ -158,28 +158,28 @@ export class Dealer {
    * The entries with these ids that can be served, as many at a time as may be in hand. Those that cannot go to the dead
    * letters, those that are not in the LBS any more are acknowledged.
    */
-  async *readable(session: Session, ids: readonly string[]): AsyncGenerator<readonly ReadableEntry[], void> {
-    for await (const part of entryParts(this.#context, session, ids)) {
-      yield await this.#clear(session, part)
+  async *readable(ids: readonly string[]): AsyncGenerator<readonly ReadableEntry[], void> {
+    for await (const part of entryParts(this.#context, this.#context.session, ids)) {
+      yield await this.#clear(part)
     }
   }
 
-  async #clear(session: Session, part: readonly FoundEntry[]): Promise<ReadableEntry[]> {
-    const { lbs, onGone, retries } = this.#context
+  async #clear(part: readonly FoundEntry[]): Promise<ReadableEntry[]> {
+    const { lbs, onGone, retries, session } = this.#context
     const gone = part.filter(({ entry }) => entry === null).map(({ id }) => id)
     if (gone.length > 0) {
       await retries.send('drop entries that are gone', session, () => lbs.acknowledge(gone))
       onGone()
     }
     return await this.#readableOf(
-      session,
       part.map(({ entry }) => entry).filter((entry): entry is LbsEntry => entry !== null),
     )
   }
 
-  async #readableOf(session: Session, entries: readonly LbsEntry[]): Promise<ReadableEntry[]> {
+  async #readableOf(entries: readonly LbsEntry[]): Promise<ReadableEntry[]> {
+    const { deadLetters, session } = this.#context
     const unreadable = entries.filter(isUnreadable)
-    if (unreadable.length > 0) await this.#context.deadLetters.buryUnreadable(session, unreadable)
+    if (unreadable.length > 0) await deadLetters.buryUnreadable(session, unreadable)
     return entries.filter(isReadable)
   }
 }

@@ -22,8 +22,7 @@ import type { StreamTaker } from '../ownership/stream-taker.js'
 import type { ToldEntries } from '../ownership/told-entries.js'
 import type { ReadableEntry } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
-import type { Session } from '../session/session.js'
-import { type Agent, reportFailure } from './agent.js'
+import { type Agent, type AgentContext, reportFailure } from './agent.js'
 import type { Dealer, DealtEntries, Portion } from './dealer.js'
 
 /** After so many staggers, entries that no client below the level has taken may be taken by any client. */
@@ -35,7 +34,7 @@ const GREATEST_CONSUMERS = 1000
 /** A session is young for so many rounds of the probe. */
 const YOUNG_ROUNDS = 4
 
-export interface FailoverContext {
+export interface FailoverContext extends AgentContext {
   readonly dealer: Dealer
   readonly told: ToldEntries
   readonly records: LockRecords
@@ -48,6 +47,10 @@ export interface FailoverContext {
   readonly lbsIdleTimeMs: number
   readonly maxOwnedStreams: number
   readonly weight: number
+  /** For how long the session is to be given nothing, because it is one of many that have begun of late. */
+  readonly dampedMs: number
+  /** Resolves when the session has taken back what its client had: until then it does not know how much it lacks. */
+  readonly whenRecovered: () => Promise<void>
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
@@ -66,11 +69,8 @@ type PullResult = { readonly isLeft: boolean } | { readonly waitMs: number } | '
 
 export class Failover implements Agent {
   readonly #context: FailoverContext
-  #session: Session | undefined
-  #signal: AbortSignal | undefined
-  #youngUntilMs = 0
-  #dampedUntilMs = 0
-  #recovered: Promise<unknown> = Promise.resolve()
+  readonly #youngUntilMs: number
+  readonly #dampedUntilMs: number
   /** Consumers that are being pulled from, each with what was heard of it meanwhile. */
   readonly #pulling = new Map<string, Waiting | null>()
   /** Consumers that are pulled from again in a while. */
@@ -81,48 +81,34 @@ export class Failover implements Agent {
 
   constructor(context: FailoverContext) {
     this.#context = context
+    this.#youngUntilMs = this.#nowMs() + YOUNG_ROUNDS * context.probeIntervalMs
+    this.#dampedUntilMs = this.#nowMs() + context.dampedMs
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    this.#session = session
-    this.#signal = signal
-    this.#youngUntilMs = this.#nowMs() + YOUNG_ROUNDS * this.#context.probeIntervalMs
-    await aborted(signal)
-    this.#session = undefined
-    this.#postponed.clear()
-    this.#context.told.clear()
+  async run(): Promise<void> {
+    await aborted(this.#context.signal)
     await Promise.all(this.#tasks)
   }
 
   /** Entries are said to wait for an owner under a consumer. */
   hearWaiting(waiting: Waiting): void {
     const { consumer } = waiting
-    if (consumer === this.#session?.consumer) return
+    if (consumer === this.#context.session.consumer) return
     if (this.#pulling.has(consumer)) {
       this.#pulling.set(consumer, waiting)
       return
     }
     if (this.#pulling.size >= GREATEST_CONSUMERS) return
-    this.#track(async (session, signal) => {
+    this.#track(async () => {
       this.#pulling.set(consumer, null)
       try {
-        await this.#shareOut(session, signal, waiting)
+        await this.#shareOut(waiting)
       } finally {
         const heard = this.#pulling.get(consumer)
         this.#pulling.delete(consumer)
-        if (heard && !signal.aborted) this.hearWaiting(heard)
+        if (heard) this.hearWaiting(heard)
       }
     })
-  }
-
-  /** The session is one of many that have begun of late: for a while others come first. */
-  damp(ms: number): void {
-    this.#dampedUntilMs = this.#nowMs() + ms
-  }
-
-  /** First the session takes back what its client had: until then it does not know how much it lacks. */
-  waitFor(recovered: Promise<unknown>): void {
-    this.#recovered = recovered
   }
 
   get #isDamped(): boolean {
@@ -137,15 +123,15 @@ export class Failover implements Agent {
     for (const waiting of postponed) this.hearWaiting(waiting)
   }
 
-  async #shareOut(session: Session, signal: AbortSignal, waiting: Waiting): Promise<void> {
+  async #shareOut(waiting: Waiting): Promise<void> {
     const { consumer, level, living, pending = 1, waiting: all = pending } = waiting
     const fill = waiting.fill === undefined ? level : waiting.fill
-    await this.#recovered
-    await this.#takeUnclaimed(session, signal, consumer)
+    await this.#context.whenRecovered()
+    await this.#takeUnclaimed(consumer)
     const held = this.#held
     const share = this.#isDamped ? held : shareAt(fill ?? Number.POSITIVE_INFINITY, this.#context)
     const target = held + wantedAt(share, held, { pending, waiting: all })
-    const result = await this.#pull(session, signal, { consumer, target, idleMs: 0 })
+    const result = await this.#pull({ consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)
     else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
     else if (result.isLeft) {
@@ -156,14 +142,14 @@ export class Failover implements Agent {
   }
 
   /** In manual mode a young session takes, without asking the application, entries that nobody has claimed for long. */
-  async #takeUnclaimed(session: Session, signal: AbortSignal, consumer: string): Promise<void> {
-    const { claimMode, dealer, lbsIdleTimeMs, recorder } = this.#context
+  async #takeUnclaimed(consumer: string): Promise<void> {
+    const { claimMode, dealer, lbsIdleTimeMs, recorder, signal } = this.#context
     if (claimMode === 'auto' || isPool(consumer)) return
     const startMs = this.#nowMs()
     let taken = 0
     while (this.#nowMs() < this.#youngUntilMs && this.#room > 0 && !signal.aborted) {
       const portion = { from: consumer, count: this.#room, idleMs: lbsIdleTimeMs }
-      const { handled, mayBeMore, won } = await dealer.take(session, signal, portion)
+      const { handled, mayBeMore, won } = await dealer.take(portion)
       taken += won
       if (handled === 0 || !mayBeMore) break
     }
@@ -171,17 +157,13 @@ export class Failover implements Agent {
   }
 
   /** Has entries dealt up to a number of streams held. */
-  async #pull(
-    session: Session,
-    signal: AbortSignal,
-    { consumer, idleMs, target }: Pull,
-  ): Promise<PullResult> {
-    while (!signal.aborted) {
+  async #pull({ consumer, idleMs, target }: Pull): Promise<PullResult> {
+    while (!this.#context.signal.aborted) {
       const lack = target - this.#held
       if (lack <= 0) return { isLeft: true }
       const count = Math.min(lack, this.#room)
       if (count === 0) return 'no room'
-      const { handled, mayBeMore, waitMs } = await this.#act(session, signal, {
+      const { handled, mayBeMore, waitMs } = await this.#act({
         from: consumer,
         count,
         idleMs,
@@ -193,9 +175,9 @@ export class Failover implements Agent {
     return { isLeft: false }
   }
 
-  #act(session: Session, signal: AbortSignal, portion: Portion) {
+  #act(portion: Portion) {
     const { claimMode, dealer } = this.#context
-    return claimMode === 'auto' ? dealer.take(session, signal, portion) : this.#tell(session, signal, portion)
+    return claimMode === 'auto' ? dealer.take(portion) : this.#tell(portion)
   }
 
   /** What is left is taken by some, whatever they have: of the pool only what those with room have left for a while. */
@@ -204,9 +186,9 @@ export class Failover implements Agent {
     const { consumer } = waiting
     const lateMs = LATE_STAGGERS * claimStaggerMs
     const idleMs = isPool(consumer) ? lateMs : 0
-    this.#inAWhile(consumer, lateMs * (1 + Math.random() / 2), async (session, signal) => {
+    this.#inAWhile(consumer, lateMs * (1 + Math.random() / 2), async () => {
       const target = Number.POSITIVE_INFINITY
-      const result = await this.#pull(session, signal, { consumer, target, idleMs })
+      const result = await this.#pull({ consumer, target, idleMs })
       if (result === 'no room') this.#postpone(waiting)
       else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
     })
@@ -218,17 +200,14 @@ export class Failover implements Agent {
     this.#inAWhile(consumer, ms, async () => this.hearWaiting({ consumer, level: null, living: null }))
   }
 
-  #inAWhile(
-    consumer: string,
-    ms: number,
-    act: (session: Session, signal: AbortSignal) => Promise<void>,
-  ): void {
+  #inAWhile(consumer: string, ms: number, act: () => Promise<void>): void {
+    const { session, signal } = this.#context
     if (this.#later.has(consumer) || this.#later.size >= GREATEST_CONSUMERS) return
-    this.#track(async (session, signal) => {
+    this.#track(async () => {
       this.#later.add(consumer)
       await sleep(ms, signal)
       this.#later.delete(consumer)
-      if (session.isHeld() && !signal.aborted) await act(session, signal)
+      if (session.isHeld() && !signal.aborted) await act()
     })
   }
 
@@ -247,14 +226,14 @@ export class Failover implements Agent {
     return Math.max(0, Math.min(dealer.room, ownership.capacity - told.count))
   }
 
-  async #tell(session: Session, signal: AbortSignal, portion: Portion) {
-    const { dealer, deliveries, told } = this.#context
+  async #tell(portion: Portion) {
+    const { dealer, deliveries, signal, told } = this.#context
     told.reserve(portion.count)
     let dealt: DealtEntries
     let notifications: readonly StreamExpired[]
     try {
-      dealt = await dealer.deal(session, portion, 'tell')
-      notifications = await this.#notificationsOf(session, portion.from, dealt.entries)
+      dealt = await dealer.deal(portion, 'tell')
+      notifications = await this.#notificationsOf(portion.from, dealt.entries)
       for (const notification of notifications) told.add(notification)
     } finally {
       told.unreserve(portion.count)
@@ -264,12 +243,8 @@ export class Failover implements Agent {
   }
 
   /** Without those that have an owner, and those the application knows of already. */
-  async #notificationsOf(
-    session: Session,
-    from: string,
-    entries: readonly ReadableEntry[],
-  ): Promise<StreamExpired[]> {
-    const { ownership, records, taker, told } = this.#context
+  async #notificationsOf(from: string, entries: readonly ReadableEntry[]): Promise<StreamExpired[]> {
+    const { ownership, records, session, taker, told } = this.#context
     const found = await records.of(entries.map(({ message }) => message.dataStreamName))
     return entries.flatMap(({ id, message }, index): StreamExpired[] => {
       const { dataStreamName } = message
@@ -288,13 +263,12 @@ export class Failover implements Agent {
     })
   }
 
-  #track(work: (session: Session, signal: AbortSignal) => Promise<void>): void {
-    const session = this.#session
-    const signal = this.#signal
-    if (session === undefined || signal === undefined) return
-    const task = work(session, signal)
+  #track(work: () => Promise<void>): void {
+    const { logger, session, signal } = this.#context
+    if (signal.aborted) return
+    const task = work()
       .catch((error: unknown) => {
-        if (session.isHeld()) reportFailure('failover', error, this.#context.logger)
+        if (session.isHeld()) reportFailure('failover', error, logger)
       })
       .finally(() => this.#tasks.delete(task))
     this.#tasks.add(task)

@@ -21,8 +21,7 @@ import { bytesOf, isReadable, isUnreadable, type Lbs, type LbsEntry, READ_BYTES 
 import type { LbsFeed } from '../redis/lbs-feed.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
-import type { Session } from '../session/session.js'
-import type { Agent } from './agent.js'
+import type { Agent, AgentContext } from './agent.js'
 
 const IN_HAND_POLL_MS = 5
 /** Batches that are being taken while the next one is read. */
@@ -41,7 +40,7 @@ const YOUNG_PAUSE_MS = 25
 /** A client alone need not leave anything for others: it reads more at a time, up to what one script takes. */
 const SHARE_ALONE = 5
 
-export interface LbsReaderContext {
+export interface LbsReaderContext extends AgentContext {
   readonly feed: LbsFeed
   readonly lbs: Lbs
   readonly taker: StreamTaker
@@ -70,25 +69,24 @@ export class LbsReader implements Agent {
   #inHand = 0
   /** Reads in a row that brought as many entries as were asked for. */
   #fullReads = 0
-  #youngUntilMs = 0
+  readonly #youngUntilMs = performance.now() + YOUNG_MS
   readonly #size = new BatchSize(READ_BYTES)
 
   constructor(context: LbsReaderContext) {
     this.#context = context
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    const { feed } = this.#context
+  async run(): Promise<void> {
+    const { feed, signal } = this.#context
     const drop = (): void => feed.drop()
     signal.addEventListener('abort', drop, { once: true })
     const inHand: Promise<Error | null>[] = []
-    this.#youngUntilMs = performance.now() + YOUNG_MS
     while (!signal.aborted) {
       try {
-        const entries = await this.#readNext(session, signal)
+        const entries = await this.#readNext()
         feed.note('read')
         if (signal.aborted) break // what is in memory is pending: whoever comes next finds it
-        if (entries.length > 0) inHand.push(this.#serve(session, signal, entries, inHand.at(-1)))
+        if (entries.length > 0) inHand.push(this.#serve(entries, inHand.at(-1)))
         while (inHand.length >= this.#batchesAtOnce) {
           const failure = await inHand.shift()
           if (failure) throw failure
@@ -97,7 +95,7 @@ export class LbsReader implements Agent {
       } catch (error) {
         if (signal.aborted) break
         feed.note('failed')
-        if (!(await this.#recover(session, signal, error, feed.failures))) break
+        if (!(await this.#recover(error, feed.failures))) break
       }
     }
     feed.drop()
@@ -116,10 +114,10 @@ export class LbsReader implements Agent {
     return performance.now() < this.#youngUntilMs
   }
 
-  async #readNext(session: Session, signal: AbortSignal): Promise<LbsEntry[]> {
-    const room = await this.#awaitRoom(signal)
+  async #readNext(): Promise<LbsEntry[]> {
+    const { feed, lbs, session, signal } = this.#context
+    const room = await this.#awaitRoom()
     if (room === 0) return []
-    const { feed, lbs } = this.#context
     await feed.open(signal)
     const count = this.#size.count(room)
     try {
@@ -135,8 +133,8 @@ export class LbsReader implements Agent {
   }
 
   /** Waits until something may be read; answers how much, 0 when the signal aborts. */
-  async #awaitRoom(signal: AbortSignal): Promise<number> {
-    const { broker, ownership } = this.#context
+  async #awaitRoom(): Promise<number> {
+    const { broker, ownership, signal } = this.#context
     while (!signal.aborted) {
       const room = broker.room - this.#inHand
       if (ownership.capacity === 0) await ownership.changed(signal)
@@ -155,17 +153,12 @@ export class LbsReader implements Agent {
   }
 
   /** Has a batch taken at once, and delivers it after the one before. Resolves with what went wrong, or null. */
-  async #serve(
-    session: Session,
-    signal: AbortSignal,
-    entries: readonly LbsEntry[],
-    before: Promise<unknown> | undefined,
-  ): Promise<Error | null> {
+  async #serve(entries: readonly LbsEntry[], before: Promise<unknown> | undefined): Promise<Error | null> {
     this.#inHand += entries.length
     try {
-      const taken = await this.#take(session, entries)
+      const taken = await this.#take(entries)
       await before
-      for (const stream of taken) await this.#context.deliveries.streamAdded(stream, signal)
+      for (const stream of taken) await this.#context.deliveries.streamAdded(stream, this.#context.signal)
       return null
     } catch (error) {
       this.#context.onAbandonedRead() // what was not taken is pending: the reconciler finds it
@@ -175,9 +168,9 @@ export class LbsReader implements Agent {
     }
   }
 
-  async #take(session: Session, entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
-    const { deadLetters, taker } = this.#context
-    const readable = taker.acquire(session, entries.filter(isReadable))
+  async #take(entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
+    const { deadLetters, session, taker } = this.#context
+    const readable = taker.acquire(entries.filter(isReadable))
     const unreadable = entries.filter(isUnreadable)
     const [taken] = await Promise.all([
       readable,
@@ -187,13 +180,13 @@ export class LbsReader implements Agent {
   }
 
   /** After a failure: false if the reader has to give up. */
-  async #recover(session: Session, signal: AbortSignal, error: unknown, failures: number): Promise<boolean> {
-    const { feed, logger, onAbandonedRead, onExhausted, retry } = this.#context
+  async #recover(error: unknown, failures: number): Promise<boolean> {
+    const { feed, logger, onAbandonedRead, onExhausted, retry, signal } = this.#context
     const facts = { error: messageOf(error), failures }
     const isUnexpected = !isTransient(error) && !isMissingGroup(error)
     if (isUnexpected && failures === 1) logger.warn(facts, 'the LBS cannot be read, trying on')
     else logger.debug(facts, 'reading the LBS failed')
-    if (isMissingGroup(error) && (await this.#makeGroup(session)) && failures === 1) return true
+    if (isMissingGroup(error) && (await this.#makeGroup()) && failures === 1) return true
     feed.drop()
     onAbandonedRead()
     if (retry.maxRetries >= 0 && failures > retry.maxRetries) {
@@ -204,12 +197,13 @@ export class LbsReader implements Agent {
     return true
   }
 
-  async #makeGroup(session: Session): Promise<boolean> {
+  async #makeGroup(): Promise<boolean> {
+    const { lbs, logger, session } = this.#context
     try {
-      await this.#context.lbs.ensureConsumer(session.consumer)
+      await lbs.ensureConsumer(session.consumer)
       return true
     } catch (error) {
-      this.#context.logger.debug({ error: messageOf(error) }, 'making the group failed')
+      logger.debug({ error: messageOf(error) }, 'making the group failed')
       return false
     }
   }

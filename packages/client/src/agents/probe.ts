@@ -19,8 +19,7 @@ import type { Connection } from '../redis/connection.js'
 import { isReply, messageOf } from '../redis/redis-errors.js'
 import { hasLeftEntries, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
 import type { ServiceKeys } from '../service-keys.js'
-import type { Session } from '../session/session.js'
-import { type Agent, repeat, reportFailure } from './agent.js'
+import { type Agent, type AgentContext, repeat, reportFailure } from './agent.js'
 import type { FleetView } from './fleet-view.js'
 
 const ROUND_SHARE_OF_INTERVAL = 0.8
@@ -46,7 +45,7 @@ const LEVEL_SHARE = 0.02
 const LEVEL_ROUNDS = 4
 const LEAST_LEVEL_MS = 1000
 
-export interface ProbeContext {
+export interface ProbeContext extends AgentContext {
   readonly scripts: ServiceScripts
   readonly connection: Connection
   readonly keys: ServiceKeys
@@ -69,8 +68,6 @@ export class Probe implements Agent {
   readonly #context: ProbeContext
   readonly #published: KeyedBackoff
   readonly #pendingOf = new Map<string, number>()
-  #session: Session | undefined
-  #signal: AbortSignal | undefined
   #hintProbe: Promise<void> | undefined
   #living = ''
   #writtenLevel: FleetLevel = { level: Number.NaN, living: 0 }
@@ -88,28 +85,24 @@ export class Probe implements Agent {
     return this.#isAlone
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    const { logger, probeIntervalMs } = this.#context
-    this.#session = session
-    this.#signal = signal
+  async run(): Promise<void> {
+    const { logger, onRound, probeIntervalMs, signal } = this.#context
     await repeat('probe', signal, logger, async () => {
       const startMs = this.#nowMs()
-      await this.#context.onRound(signal)
-      await this.#round(session, signal)
+      await onRound(signal)
+      await this.#round()
       await sleep(Math.max(0, startMs + probeIntervalMs - this.#nowMs()), signal)
     })
-    this.#session = undefined
     await this.#hintProbe
   }
 
   /** A heartbeat key is gone. One probe of this client is enough for all hints that come meanwhile. */
   hearExpired(): void {
-    const session = this.#session
-    const signal = this.#signal
-    if (this.#hintProbe !== undefined || session === undefined || signal === undefined) return
-    this.#hintProbe = this.#probeAfterHint(session, signal)
+    const { logger, session, signal } = this.#context
+    if (this.#hintProbe !== undefined || signal.aborted) return
+    this.#hintProbe = this.#probeAfterHint()
       .catch((error: unknown) => {
-        if (session.isHeld()) reportFailure('probe', error, this.#context.logger)
+        if (session.isHeld()) reportFailure('probe', error, logger)
       })
       .finally(() => {
         this.#hintProbe = undefined
@@ -117,8 +110,8 @@ export class Probe implements Agent {
   }
 
   /** A client that loses tries once more, because the winner may have looked before the last key ended. */
-  async #probeAfterHint(session: Session, signal: AbortSignal): Promise<void> {
-    const { keys, scripts } = this.#context
+  async #probeAfterHint(): Promise<void> {
+    const { keys, scripts, session, signal } = this.#context
     const spreadMs = GREATEST_HINT_PAUSE_MS - LEAST_HINT_PAUSE_MS
     for (const pauseMs of [LEAST_HINT_PAUSE_MS + spreadMs * Math.random(), SECOND_TRY_MS]) {
       await sleep(pauseMs, signal)
@@ -128,8 +121,8 @@ export class Probe implements Agent {
     }
   }
 
-  async #round(session: Session, signal: AbortSignal): Promise<void> {
-    const { onWon, probeIntervalMs, recorder, scripts } = this.#context
+  async #round(): Promise<void> {
+    const { onWon, probeIntervalMs, recorder, scripts, session, signal } = this.#context
     const startMs = this.#nowMs()
     const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
     const roster = await scripts.probe(session.clientId, roundMs)
@@ -139,17 +132,18 @@ export class Probe implements Agent {
     recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
     await this.#writeLevel(this.#context.view.read(roster))
     await this.#context.onRoster(roster)
-    await this.#watchEnds(roster, startMs + probeIntervalMs, signal)
+    await this.#watchEnds(roster, startMs + probeIntervalMs)
     if (!signal.aborted) await onWon(roster)
   }
 
   /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
-  async #watchEnds(roster: readonly RosterLine[], untilMs: number, signal: AbortSignal): Promise<void> {
+  async #watchEnds(roster: readonly RosterLine[], untilMs: number): Promise<void> {
+    const { scripts, signal } = this.#context
     for (let lines = roster; !signal.aborted; ) {
       const nextEndMs = Math.min(...lines.filter((line) => line.ttlMs >= 0).map((line) => line.ttlMs))
       if (this.#nowMs() + nextEndMs > untilMs) return
       await sleep(Math.max(nextEndMs + AFTER_END_MS, lines.length * PAUSE_PER_CONSUMER_MS), signal)
-      lines = await this.#context.scripts.roster({ withEnds: true })
+      lines = await scripts.roster({ withEnds: true })
       await this.#tellAll(lines, { isRound: false })
     }
   }

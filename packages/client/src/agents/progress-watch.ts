@@ -10,12 +10,12 @@ import type { Ownership } from '../ownership/ownership.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { Withdrawals } from '../ownership/withdrawals.js'
 import type { Session } from '../session/session.js'
-import { type Agent, repeat } from './agent.js'
+import { type Agent, type AgentContext, repeat } from './agent.js'
 
 const LOOKS_PER_TIMEOUT = 4
 const GREATEST_PAUSE_MS = 1000
 
-export interface ProgressWatchContext {
+export interface ProgressWatchContext extends AgentContext {
   readonly progressTimeoutMs: number
   readonly ownership: Ownership
   readonly withdrawals: Withdrawals
@@ -30,35 +30,34 @@ export class ProgressWatch implements Agent {
     this.#context = context
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    const { logger, progressTimeoutMs, withdrawals } = this.#context
+  async run(): Promise<void> {
+    const { logger, progressTimeoutMs, signal, withdrawals } = this.#context
     if (progressTimeoutMs === Number.POSITIVE_INFINITY) return
     const pauseMs = Math.min(progressTimeoutMs / LOOKS_PER_TIMEOUT, GREATEST_PAUSE_MS)
     let wasLate = false
     await repeat('progress watch', signal, logger, async () => {
-      const isLate = await this.#pause(pauseMs, signal)
+      const isLate = await this.#pause(pauseMs)
       if (signal.aborted) return
       if (isLate && !wasLate) {
         wasLate = true // the process stood still: its owners get one pause to say that they go on
         return
       }
       wasLate = false
-      await this.#disownStuck(session)
+      await this.#disownStuck()
       await withdrawals.giveBack()
     })
-    withdrawals.clear()
   }
 
   /** Answers whether it took more than twice as long as it should. */
-  async #pause(pauseMs: number, signal: AbortSignal): Promise<boolean> {
-    const { clock } = this.#context
+  async #pause(pauseMs: number): Promise<boolean> {
+    const { clock, signal } = this.#context
     const beganMs = clock.now().monotonicMs
     await sleep(pauseMs, signal)
     return clock.now().monotonicMs - beganMs > 2 * pauseMs
   }
 
-  async #disownStuck(session: Session): Promise<void> {
-    const { clock, logger, ownership, progressTimeoutMs, withdrawals } = this.#context
+  async #disownStuck(): Promise<void> {
+    const { clock, logger, ownership, progressTimeoutMs, session, withdrawals } = this.#context
     const sinceMs = clock.now().monotonicMs - progressTimeoutMs
     const stuck = [...ownership.streams.values()].filter((stream) => isStuck(stream, session, sinceMs))
     const [first] = stuck

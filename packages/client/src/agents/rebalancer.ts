@@ -25,8 +25,7 @@ import type { StreamChanges } from '../ownership/stream-changes.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
 import type { Withdrawals } from '../ownership/withdrawals.js'
 import { hasLeftEntries, type RosterLine, type ServiceScripts } from '../redis/service-scripts.js'
-import type { Session } from '../session/session.js'
-import { type Agent, reportFailure } from './agent.js'
+import { type Agent, type AgentContext, reportFailure } from './agent.js'
 import { waitingInPool } from './fleet-view.js'
 
 /** Pause between two slices of streams whose owner is asked: in this time other clients take one slice. */
@@ -56,7 +55,7 @@ export interface RebalanceEvent {
   readonly level: number
 }
 
-export interface RebalancerContext {
+export interface RebalancerContext extends AgentContext {
   readonly scripts: ServiceScripts
   readonly ownership: Ownership
   readonly deliveries: Deliveries
@@ -83,8 +82,6 @@ type Target = (FleetLevel & { readonly quota: number; readonly inFlight: number 
 export class Rebalancer implements Agent {
   readonly #context: RebalancerContext
   readonly #asked = new Map<StreamHandle, Asked>()
-  #session: Session | undefined
-  #signal: AbortSignal | undefined
   #giving: Promise<void> | undefined
   #isPlanHeard = false
 
@@ -94,18 +91,14 @@ export class Rebalancer implements Agent {
 
   /** Streams that were asked to stop and have not ended. */
   get moving(): number {
+    if (this.#context.signal.aborted) return 0
     this.#forgetEnded()
     return this.#asked.size
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    this.#session = session
-    this.#signal = signal
-    await aborted(signal)
-    this.#session = undefined
+  async run(): Promise<void> {
+    await aborted(this.#context.signal)
     await this.#giving
-    this.#asked.clear()
-    this.#context.withdrawals.clear()
   }
 
   /**
@@ -142,9 +135,10 @@ export class Rebalancer implements Agent {
   /** A message says that there is a plan. */
   hearPlan(): void {
     this.#isPlanHeard = true
-    if (this.#context.rebalance === null) return
-    this.#give(async (session) => {
-      const plan = await this.#context.scripts.plan()
+    const { rebalance, scripts, session } = this.#context
+    if (rebalance === null) return
+    this.#give(async () => {
+      const plan = await scripts.plan()
       const quota = plan?.keep[session.consumer]
       return plan === null || quota === undefined ? null : { ...plan, quota }
     })
@@ -152,20 +146,20 @@ export class Rebalancer implements Agent {
 
   /** Gives everything. Resolves when nothing is left, or the session ends. */
   async drain(fleet: FleetLevel): Promise<void> {
-    while (this.#signal !== undefined && this.#session !== undefined) {
-      if (this.#context.ownership.streams.size === 0 && this.#giving === undefined) return
+    const { ownership, signal } = this.#context
+    while (!signal.aborted) {
+      if (ownership.streams.size === 0 && this.#giving === undefined) return
       this.#give(() => Promise.resolve({ ...fleet, quota: 0, inFlight: this.#settings.movesInFlight }))
-      await sleep(PAUSE_MS, this.#signal)
+      await sleep(PAUSE_MS, signal)
     }
   }
 
-  #give(readTarget: (session: Session) => Promise<Target>): void {
-    const session = this.#session
-    const signal = this.#signal
-    if (this.#giving !== undefined || session === undefined || signal === undefined) return
-    this.#giving = this.#carryOut(session, signal, readTarget)
+  #give(readTarget: () => Promise<Target>): void {
+    const { logger, session, signal } = this.#context
+    if (this.#giving !== undefined || signal.aborted) return
+    this.#giving = this.#carryOut(readTarget)
       .catch((error: unknown) => {
-        if (session.isHeld()) reportFailure('rebalancing', error, this.#context.logger)
+        if (session.isHeld()) reportFailure('rebalancing', error, logger)
       })
       .finally(() => {
         this.#giving = undefined
@@ -173,17 +167,13 @@ export class Rebalancer implements Agent {
   }
 
   /** Asks one slice after the other, as long as this client has more than the target says. */
-  async #carryOut(
-    session: Session,
-    signal: AbortSignal,
-    readTarget: (session: Session) => Promise<Target>,
-  ): Promise<void> {
-    const { ownership, streamChanges, withdrawals } = this.#context
+  async #carryOut(readTarget: () => Promise<Target>): Promise<void> {
+    const { ownership, session, signal, streamChanges, withdrawals } = this.#context
     while (!signal.aborted && session.isHeld()) {
       this.#isPlanHeard = false
-      const target = await readTarget(session)
+      const target = await readTarget()
       this.#forgetEnded()
-      const slice = target === null ? [] : this.#nextSlice(session, target)
+      const slice = target === null ? [] : this.#nextSlice(target)
       if (target !== null && slice.length > 0) {
         streamChanges.levelOfPlan = target
         this.#context.onEvent({ role: 'giving', moves: slice.length, level: target.level })
@@ -192,15 +182,15 @@ export class Rebalancer implements Agent {
       this.#withdrawLate()
       await withdrawals.giveBack()
       if (slice.length > 0) await sleep(PAUSE_MS, signal)
-      else if (this.#asked.size > 0 || withdrawals.size > 0) await this.#awaitChange(signal)
+      else if (this.#asked.size > 0 || withdrawals.size > 0) await this.#awaitChange()
       else if (!this.#isPlanHeard || target === null) return
     }
     ownership.noteChange()
   }
 
   /** The streams to ask for next: as many as are above the quota, and no more than may be under way. */
-  #nextSlice(session: Session, { inFlight, quota }: NonNullable<Target>): StreamHandle[] {
-    const { clock, deliveries, ownership } = this.#context
+  #nextSlice({ inFlight, quota }: NonNullable<Target>): StreamHandle[] {
+    const { clock, deliveries, ownership, session } = this.#context
     const own = [...ownership.streams.values()].filter((stream) => stream.session === session)
     const staying = own.filter((stream) => !stream.isAskedToStop && !stream.isLeaving && stream.owned)
     const excess = Math.min(staying.length - quota, inFlight - this.#asked.size)
@@ -276,11 +266,12 @@ export class Rebalancer implements Agent {
   }
 
   /** Waits until a stream has left, or the plan may have changed. */
-  async #awaitChange(signal: AbortSignal): Promise<void> {
+  async #awaitChange(): Promise<void> {
+    const { ownership, signal } = this.#context
     const stop = new AbortController()
     const abort = (): void => stop.abort()
     signal.addEventListener('abort', abort, { once: true })
-    await Promise.race([this.#context.ownership.changed(stop.signal), sleep(LOOK_MS, stop.signal)])
+    await Promise.race([ownership.changed(stop.signal), sleep(LOOK_MS, stop.signal)])
     signal.removeEventListener('abort', abort)
     stop.abort()
   }

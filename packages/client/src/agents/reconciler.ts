@@ -17,8 +17,8 @@ import type { Lbs } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
 import type { Retries } from '../session/retries.js'
-import { KEY_LOST, type Session } from '../session/session.js'
-import { type Agent, repeat, reportFailure } from './agent.js'
+import { KEY_LOST } from '../session/session.js'
+import { type Agent, type AgentContext, repeat, reportFailure } from './agent.js'
 import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
 
@@ -26,7 +26,7 @@ const PAGE = 1000
 /** Streams whose entries are looked for in the LBS each time. */
 const SHARE = 1000
 
-export interface ReconcilerContext {
+export interface ReconcilerContext extends AgentContext {
   readonly scripts: ServiceScripts
   readonly lbs: Lbs
   readonly records: LockRecords
@@ -34,6 +34,8 @@ export interface ReconcilerContext {
   readonly taker: StreamTaker
   readonly ownership: Ownership
   readonly dealer: Dealer
+  /** Whether the stream of an entry is about to be given back: nothing in this client takes it before. */
+  readonly isGivingBack: (idInLbs: string) => boolean
   readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
@@ -51,67 +53,63 @@ export class Reconciler implements Agent {
     this.#context = context
   }
 
-  async run(session: Session, signal: AbortSignal): Promise<void> {
-    const { lbsIdleTimeMs, logger, trigger } = this.#context
+  async run(): Promise<void> {
+    const { lbsIdleTimeMs, logger, signal, trigger } = this.#context
     trigger.fire()
     await repeat('reconciliation', signal, logger, async () => {
       await trigger.wait(lbsIdleTimeMs, signal)
       if (signal.aborted) return
-      await this.#reconcile(session, signal)
+      await this.#reconcile()
     })
   }
 
-  async #reconcile(session: Session, signal: AbortSignal): Promise<void> {
+  async #reconcile(): Promise<void> {
     try {
       this.#context.onRound()
-      await this.#takeUnknown(session, signal)
-      await this.#confirmOwned(session, signal)
+      await this.#takeUnknown()
+      await this.#confirmOwned()
     } catch (error) {
       this.#context.trigger.fire()
       throw error
     }
   }
 
-  async #takeUnknown(session: Session, signal: AbortSignal): Promise<void> {
-    const { ownership, taker } = this.#context
+  async #takeUnknown(): Promise<void> {
+    const { isGivingBack, ownership, session, signal, taker } = this.#context
     const known = new Set([...ownership.streams.values()].map((stream) => stream.idInLbs))
     for await (const ids of pendingPages(this.#context, session, {
       consumer: session.consumer,
       pageSize: PAGE,
     })) {
-      const unknown = ids.filter(
-        (id) => !known.has(id) && !taker.isUnderWay(id) && !ownership.givingBack.has(id),
-      )
+      const unknown = ids.filter((id) => !known.has(id) && !taker.isUnderWay(id) && !isGivingBack(id))
       for (let start = 0; start < unknown.length; start += BATCH_LIMIT) {
-        await this.#takeBatch(session, signal, unknown.slice(start, start + BATCH_LIMIT))
+        await this.#takeBatch(unknown.slice(start, start + BATCH_LIMIT))
       }
       if (signal.aborted) return
     }
   }
 
-  async #takeBatch(session: Session, signal: AbortSignal, ids: readonly string[]): Promise<void> {
-    const { dealer, deliveries, taker } = this.#context
-    for await (const entries of dealer.readable(session, ids)) {
-      const taken = await taker.acquire(session, entries)
+  async #takeBatch(ids: readonly string[]): Promise<void> {
+    const { dealer, deliveries, signal, taker } = this.#context
+    for await (const entries of dealer.readable(ids)) {
+      const taken = await taker.acquire(entries)
       for (const stream of taken) await deliveries.streamAdded(stream, signal)
     }
   }
 
   /** Compares the lock table with what is owned, and a share of what is owned with the LBS. */
-  async #confirmOwned(session: Session, signal: AbortSignal): Promise<void> {
-    const streams = [...this.#context.ownership.streams.values()].filter(
-      (stream) => stream.session === session,
-    )
+  async #confirmOwned(): Promise<void> {
+    const { ownership, session, signal } = this.#context
+    const streams = [...ownership.streams.values()].filter((stream) => stream.session === session)
     const suspects = new Set(this.#nextShare(streams))
     for (let start = 0; start < streams.length && !signal.aborted; start += PAGE) {
-      for (const stream of await this.#differing(session, streams.slice(start, start + PAGE)))
-        suspects.add(stream)
+      for (const stream of await this.#differing(streams.slice(start, start + PAGE))) suspects.add(stream)
     }
     const bytesOfName = (stream: StreamHandle): number => Buffer.byteLength(stream.dataStreamName)
     for (const batch of batchesOf([...suspects], BATCH_LIMIT, bytesOfName)) {
       if (signal.aborted) return
       const quiet = batch.filter((stream) => !stream.isBusy && !stream.hasEnded)
-      if (quiet.length > 0) await this.#confirm(session, quiet)
+      if (quiet.length > 0) await this.#confirm(quiet)
     }
   }
 
@@ -123,8 +121,8 @@ export class Reconciler implements Agent {
   }
 
   /** Those of the streams of which the lock table says something else. */
-  async #differing(session: Session, streams: readonly StreamHandle[]): Promise<StreamHandle[]> {
-    const { retries, records } = this.#context
+  async #differing(streams: readonly StreamHandle[]): Promise<StreamHandle[]> {
+    const { records, retries, session } = this.#context
     const names = streams.map((stream) => stream.dataStreamName)
     const found = await retries.send('read lock records', session, () => records.of(names))
     return streams.filter((stream, index) => {
@@ -134,18 +132,18 @@ export class Reconciler implements Agent {
   }
 
   /** A damaged record must not keep the others from being looked at. */
-  async #confirm(session: Session, streams: readonly StreamHandle[]): Promise<void> {
+  async #confirm(streams: readonly StreamHandle[]): Promise<void> {
     try {
-      await this.#confirmBatch(session, streams)
+      await this.#confirmBatch(streams)
     } catch (error) {
-      if (!session.isHeld()) throw error
+      if (!this.#context.session.isHeld()) throw error
       if (streams.length === 1) return reportFailure('reconciliation', error, this.#context.logger)
-      for (const stream of streams) await this.#confirm(session, [stream])
+      for (const stream of streams) await this.#confirm([stream])
     }
   }
 
-  async #confirmBatch(session: Session, streams: readonly StreamHandle[]): Promise<void> {
-    const { ownership, retries, scripts, taker } = this.#context
+  async #confirmBatch(streams: readonly StreamHandle[]): Promise<void> {
+    const { ownership, retries, scripts, session, taker } = this.#context
     const answers = await retries.send('confirm owned streams', session, () =>
       scripts.confirm(session, streams),
     )
@@ -161,6 +159,6 @@ export class Reconciler implements Agent {
       ownership.disown(stream, 'entry-gone')
       gone.push(stream)
     })
-    await taker.free(session, gone)
+    await taker.free(gone)
   }
 }

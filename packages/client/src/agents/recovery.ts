@@ -5,32 +5,39 @@
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { Session } from '../session/session.js'
-import { reportFailure } from './agent.js'
+import { type Agent, type AgentContext, reportFailure } from './agent.js'
 import type { Dealer } from './dealer.js'
 
-export interface RecoveryContext {
+export interface RecoveryContext extends AgentContext {
   readonly dealer: Dealer
+  /** Consumers of the client's earlier sessions. */
+  readonly former: readonly string[]
   readonly lbsRecoveryCount: number
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
 }
 
-export class Recovery {
+export class Recovery implements Agent {
   readonly #context: RecoveryContext
+  #running: Promise<void> | undefined
 
   constructor(context: RecoveryContext) {
     this.#context = context
   }
 
-  /** `former`: consumers of the client's earlier sessions. Never rejects. */
-  async run(session: Session, signal: AbortSignal, former: readonly string[]): Promise<void> {
-    const { clock, logger, recorder } = this.#context
+  /** Resolves when what was left is taken. Never rejects. A second call waits for the first. */
+  run(): Promise<void> {
+    this.#running ??= this.#recoverAll()
+    return this.#running
+  }
+
+  async #recoverAll(): Promise<void> {
+    const { clock, former, logger, recorder, signal } = this.#context
     const startMs = clock.now().monotonicMs
     let taken = 0
     try {
-      for (const consumer of former) taken += await this.#recover(session, signal, consumer)
+      for (const consumer of former) taken += await this.#recover(consumer)
     } catch (error) {
       if (!signal.aborted) reportFailure('recovery', error, logger)
     }
@@ -40,12 +47,12 @@ export class Recovery {
       logger.info({ taken, durationMs }, 'took over what earlier sessions of this client had left')
   }
 
-  async #recover(session: Session, signal: AbortSignal, consumer: string): Promise<number> {
-    const { dealer, lbsRecoveryCount } = this.#context
+  async #recover(consumer: string): Promise<number> {
+    const { dealer, lbsRecoveryCount, signal } = this.#context
     let taken = 0
     while (!signal.aborted && dealer.room > 0) {
       const count = Math.min(dealer.room, lbsRecoveryCount)
-      const { mayBeMore, won } = await dealer.take(session, signal, { from: consumer, count })
+      const { mayBeMore, won } = await dealer.take({ from: consumer, count })
       taken += won
       if (!mayBeMore) break
     }

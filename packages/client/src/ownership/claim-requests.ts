@@ -1,4 +1,4 @@
-/** Carries out the application's `claim` calls: those of the same turn travel together. */
+/** Carries out the application's `claim` calls of a session: those of the same turn travel together. */
 import { type LbsInfo, StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
 import type { Clock } from '../decisions/clock.js'
@@ -17,6 +17,7 @@ const ENTRY_ID = /^(\d{1,20})-(\d{1,20})$/
 const GREATEST_ID_PART = 2n ** 64n - 1n
 
 export interface ClaimRequestsContext {
+  readonly session: Session
   readonly lbs: Lbs
   readonly retries: Retries
   readonly taker: StreamTaker
@@ -26,24 +27,19 @@ export interface ClaimRequestsContext {
   readonly recorder: SafeRecorder
 }
 
-interface Request {
-  readonly session: Session
-  readonly payload: LbsInfo
-}
-
 /** What became of one request, or why it could not be sent. */
 type Result = Taken | StreamClientError
 
 export class ClaimRequests {
   readonly #context: ClaimRequestsContext
-  readonly #batch = new MicroBatch<Request, Result>(BATCH_LIMIT, (requests) => this.#claim(requests))
+  readonly #batch = new MicroBatch<LbsInfo, Result>(BATCH_LIMIT, (payloads) => this.#claim(payloads))
 
   constructor(context: ClaimRequestsContext) {
     this.#context = context
   }
 
-  /** Claims one stream for a session that is held. Rejects as RedisStreamClient.claim does. */
-  async claim(session: Session, payload: LbsInfo): Promise<StreamHandle> {
+  /** Claims one stream. Rejects as RedisStreamClient.claim does. */
+  async claim(payload: LbsInfo): Promise<StreamHandle> {
     const { clock, ownership, recorder } = this.#context
     const { dataStreamName, idInLbs } = payload
     const known = ownership.streams.get(dataStreamName)
@@ -65,7 +61,7 @@ export class ClaimRequests {
     const startMs = clock.now().monotonicMs
     let outcome: TakeOutcome = 'failed'
     try {
-      const taken = await this.#batch.add({ session, payload })
+      const taken = await this.#batch.add(payload)
       if (taken instanceof StreamClientError) throw taken
       outcome = taken.outcome
       if (taken.outcome === 'failed') throw taken.error
@@ -78,31 +74,26 @@ export class ClaimRequests {
   }
 
   /** An error applies only to the requests it has hit: what was taken before it stays taken. */
-  async #claim(requests: readonly Request[]): Promise<Result[]> {
-    const session = (requests.at(-1) as Request).session
-    const ids = requests.map(({ payload }) => payload.idInLbs)
+  async #claim(payloads: readonly LbsInfo[]): Promise<Result[]> {
+    const ids = payloads.map(({ idInLbs }) => idInLbs)
     const results: Result[] = []
     try {
-      for await (const part of entryParts(this.#context, session, ids)) {
-        const asked = requests.slice(results.length, results.length + part.length)
-        results.push(...(await this.#claimPart(session, asked, part)))
+      for await (const part of entryParts(this.#context, this.#context.session, ids)) {
+        const asked = payloads.slice(results.length, results.length + part.length)
+        results.push(...(await this.#claimPart(asked, part)))
       }
     } catch (error) {
       if (!(error instanceof StreamClientError)) throw error
-      while (results.length < requests.length) results.push(error)
+      while (results.length < payloads.length) results.push(error)
     }
     return results
   }
 
-  async #claimPart(
-    session: Session,
-    requests: readonly Request[],
-    found: readonly FoundEntry[],
-  ): Promise<Taken[]> {
-    const { deadLetters, taker } = this.#context
+  async #claimPart(payloads: readonly LbsInfo[], found: readonly FoundEntry[]): Promise<Taken[]> {
+    const { deadLetters, session, taker } = this.#context
     const results: (Taken | null)[] = []
     const entries: ReadableEntry[] = []
-    for (const [index, { payload }] of requests.entries()) {
+    for (const [index, payload] of payloads.entries()) {
       const entry = found[index]?.entry ?? null
       if (entry !== null && 'problem' in entry) {
         await deadLetters.buryUnreadable(session, [entry])
@@ -115,7 +106,7 @@ export class ClaimRequests {
         results.push(null)
       }
     }
-    const taken = await taker.take(session, entries, 'claim')
+    const taken = await taker.take(entries, 'claim')
     let next = 0
     return results.map((result) => result ?? (taken[next++] as Taken))
   }

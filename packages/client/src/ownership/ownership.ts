@@ -33,8 +33,6 @@ export class Ownership {
   readonly #streams = new Map<string, StreamHandle>()
   /** What others may look at, the application among them. */
   readonly streams: ReadonlyMap<string, StreamHandle> = new ReadOnlyMap(this.#streams)
-  /** LBS ids of streams that are disowned and will be given back: nothing in this client takes them before. */
-  readonly givingBack: Set<string> = new Set()
   /** Places for streams that are being taken. */
   #reserved = 0
   #onChange: (() => void)[] = []

@@ -1,4 +1,4 @@
-/** Carries out `commit`, `done` and `release` of owned streams: calls of the same turn travel together. */
+/** Carries out `commit`, `done` and `release` of the streams of a session: calls of the same turn travel together. */
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
 import { POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
@@ -16,6 +16,9 @@ import type { Ownership } from './ownership.js'
 import type { StreamHandle, StreamOperations } from './stream-handle.js'
 
 export interface StreamChangesContext {
+  readonly session: Session
+  /** Aborts when the client closes: from then on it is not given anything any more. */
+  readonly closing: AbortSignal
   readonly scripts: ServiceScripts
   readonly retries: Retries
   readonly ownership: Ownership
@@ -47,9 +50,9 @@ export class StreamChanges implements StreamOperations {
   readonly #commits = new MicroBatch<Commit, Result>(
     BATCH_LIMIT,
     (items) =>
-      this.#send('commit', items, (session, part) =>
+      this.#send('commit', items, (part) =>
         this.#context.scripts.commit(
-          session,
+          this.#context.session,
           part.map(({ stream, number, checkpoint }) => ({ tenure: stream, number, checkpoint })),
         ),
       ),
@@ -58,9 +61,9 @@ export class StreamChanges implements StreamOperations {
   readonly #finishes = new MicroBatch<Finish, Result>(
     BATCH_LIMIT,
     (items) =>
-      this.#send('done', items, (session, part) =>
+      this.#send('done', items, (part) =>
         this.#context.scripts.finish(
-          session,
+          this.#context.session,
           part.map(({ stream, keepCheckpoint }) => ({
             dataStreamName: stream.dataStreamName,
             idInLbs: stream.idInLbs,
@@ -94,9 +97,6 @@ export class StreamChanges implements StreamOperations {
   /** What the others are told of streams that owners were asked to give back. */
   levelOfPlan: FleetLevel | null = null
 
-  /** True once the client leaves: it is not given anything any more. */
-  isLeaving = false
-
   constructor(context: StreamChangesContext) {
     this.#context = context
   }
@@ -111,15 +111,15 @@ export class StreamChanges implements StreamOperations {
   }
 
   async release(stream: StreamHandle): Promise<void> {
-    const isHandover = this.isLeaving || stream.isPassedOn
+    const isHandover = this.#context.closing.aborted || stream.isPassedOn
     const batch = isHandover ? this.#handovers : stream.isAskedToStop ? this.#moves : this.#releases
     await this.#leave(stream, 'release', () => batch.add({ stream }))
   }
 
   #release(items: readonly Release[], rules: ReleaseRules): Promise<Result[]> {
-    return this.#send('release', items, (session, part) =>
+    return this.#send('release', items, (part) =>
       this.#context.scripts.release(
-        session,
+        this.#context.session,
         part.map(({ stream }) => stream),
         rules,
       ),
@@ -173,34 +173,20 @@ export class StreamChanges implements StreamOperations {
     }
   }
 
-  /** Sends a batch in the name of the session that owns its streams; those of sessions that are over fail alone. */
-  async #send<T extends { readonly stream: StreamHandle }>(
+  /** When Redis refuses a batch, each of it is sent alone: one damaged stream must not fail the others. */
+  async #send<T>(
     operation: string,
     items: readonly T[],
-    send: (session: Session, part: readonly T[]) => Promise<ChangeAnswer[]>,
+    send: (part: readonly T[]) => Promise<ChangeAnswer[]>,
   ): Promise<Result[]> {
-    const session = items.find(({ stream }) => stream.session.isHeld())?.stream.session
-    if (session === undefined) return items.map(() => 'SESSION_LOST')
-    const part = items.filter(({ stream }) => stream.session === session)
-    const results = await this.#sendPart(operation, session, part, send)
-    const resultOf = new Map(part.map((item, index) => [item.stream, results[index] as Result]))
-    return items.map(({ stream }) => resultOf.get(stream) ?? 'SESSION_LOST')
-  }
-
-  /** When Redis refuses a batch, each of it is sent alone: one damaged stream must not fail the others. */
-  async #sendPart<T extends { readonly stream: StreamHandle }>(
-    operation: string,
-    session: Session,
-    part: readonly T[],
-    send: (session: Session, part: readonly T[]) => Promise<ChangeAnswer[]>,
-  ): Promise<Result[]> {
+    const { retries, session } = this.#context
     try {
-      return await this.#context.retries.send(operation, session, () => send(session, part))
+      return await retries.send(operation, session, () => send(items))
     } catch (error) {
       if (!(error instanceof StreamClientError)) throw error
-      if (part.length === 1 || error.code !== 'REDIS_ERROR') return part.map(() => error)
+      if (items.length === 1 || error.code !== 'REDIS_ERROR') return items.map(() => error)
       const results: Result[] = []
-      for (const item of part) results.push(...(await this.#sendPart(operation, session, [item], send)))
+      for (const item of items) results.push(...(await this.#send(operation, [item], send)))
       return results
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Takes data streams: entries this session has read (`acquire`), entries of others (`claim`).
+ * Takes data streams for a session: entries this session has read (`acquire`), entries of others (`claim`).
  * The decision is take.lua's; this sends it, enters what was taken, and keeps one bad entry from holding up the rest.
  */
 import { StreamClientError } from '@redis-stream-client/notifs'
@@ -21,11 +21,8 @@ import { endLost, type Retries, sessionLost } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
-import { Refusals } from './refusals.js'
+import type { Refusals } from './refusals.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
-
-/** How many earlier sessions of this process are remembered for the crash rule. */
-const FORMER_TOKENS = 16
 
 interface UnderWay {
   calls: number
@@ -41,6 +38,10 @@ export type Taken =
   | { readonly outcome: Exclude<TakeOutcome, 'taken' | 'failed'> }
 
 export interface StreamTakerContext {
+  readonly session: Session
+  /** Aborts when the client closes: from then on nothing is taken. */
+  readonly closing: AbortSignal
+  readonly refusals: Refusals
   readonly scripts: ServiceScripts
   readonly retries: Retries
   readonly ownership: Ownership
@@ -60,25 +61,11 @@ export class StreamTaker {
   readonly #context: StreamTakerContext
   readonly #underWay = new Map<string, UnderWay>()
   readonly #calls = new Set<Promise<unknown>>()
-  readonly #refusals: Refusals
-  #formerTokens: readonly string[] = []
   /** Of all that were answered. */
   #greatestFence = 0
-  #isClosing = false
 
   constructor(context: StreamTakerContext) {
     this.#context = context
-    this.#refusals = new Refusals(context.clock)
-  }
-
-  /** From now on nothing is taken; what an answer under way brings is given back at once. */
-  close(): void {
-    this.#isClosing = true
-  }
-
-  /** Remembers a session of this process that is over. */
-  addFormer(session: Session): void {
-    this.#formerTokens = [session.token, ...this.#formerTokens].slice(0, FORMER_TOKENS)
   }
 
   /** True while an entry is being taken: nobody else in this client should look after it. */
@@ -90,8 +77,8 @@ export class StreamTaker {
    * Takes entries in their order; answers what became of each. Rejects with SESSION_LOST when the session ends
    * first, with CLOSED when the client closes, with REDIS_ERROR when Redis refuses for a reason that is not an entry's.
    */
-  async take(session: Session, entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
-    return await this.#track(() => this.#take(session, entries, mode, true))
+  async take(entries: readonly ReadableEntry[], mode: TakeMode): Promise<Taken[]> {
+    return await this.#track(() => this.#take(entries, mode, true))
   }
 
   /**
@@ -99,8 +86,8 @@ export class StreamTaker {
    * they were read for. The rest is passed on to the others. Resolves with the streams that are new; rejects as
    * `take` does.
    */
-  async acquire(session: Session, entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
-    return await this.#track(() => this.#acquire(session, entries))
+  async acquire(entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
+    return await this.#track(() => this.#acquire(entries))
   }
 
   /** Resolves when nothing is being taken. */
@@ -119,14 +106,14 @@ export class StreamTaker {
     }
   }
 
-  async #acquire(session: Session, entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
+  async #acquire(entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
     const { ownership } = this.#context
     ownership.reserve(entries.length)
     const count = entries.length - Math.min(entries.length, ownership.excess)
     ownership.unreserve(entries.length - count)
     try {
-      const taken = newStreams(await this.#take(session, entries.slice(0, count), 'acquire', true))
-      if (count < entries.length) await this.#passOn(session, entries.slice(count))
+      const taken = newStreams(await this.#take(entries.slice(0, count), 'acquire', true))
+      if (count < entries.length) await this.#passOn(entries.slice(count))
       return taken
     } finally {
       ownership.unreserve(count)
@@ -134,10 +121,10 @@ export class StreamTaker {
   }
 
   /** Never rejects: an entry that could not be passed on stays pending, and the reconciler finds it. */
-  async #passOn(session: Session, entries: readonly ReadableEntry[]): Promise<void> {
+  async #passOn(entries: readonly ReadableEntry[]): Promise<void> {
     try {
       await this.#whileUnderWay(entries, async () => {
-        const passedOn = newStreams(await this.#take(session, entries, 'acquire', false))
+        const passedOn = newStreams(await this.#take(entries, 'acquire', false))
         for (const stream of passedOn) stream.markPassedOn()
         await Promise.all(passedOn.map((stream) => stream.release()))
       })
@@ -146,18 +133,13 @@ export class StreamTaker {
     }
   }
 
-  async #take(
-    session: Session,
-    entries: readonly ReadableEntry[],
-    mode: TakeMode,
-    isKept: boolean,
-  ): Promise<Taken[]> {
+  async #take(entries: readonly ReadableEntry[], mode: TakeMode, isKept: boolean): Promise<Taken[]> {
     return await this.#whileUnderWay(entries, async () => {
       const taken: Taken[] = []
       while (taken.length < entries.length) {
         const rest = entries.slice(taken.length, taken.length + BATCH_LIMIT)
         const batch = rest.slice(0, batchLength(rest, BATCH_LIMIT, bytesOfName))
-        taken.push(...(await this.#takeBatch(session, batch, mode, isKept)))
+        taken.push(...(await this.#takeBatch(batch, mode, isKept)))
       }
       return taken
     })
@@ -190,13 +172,8 @@ export class StreamTaker {
    * next call where entries are large. What is not kept is taken without being entered among the owned streams: it is
    * about to be released.
    */
-  async #takeBatch(
-    session: Session,
-    entries: readonly ReadableEntry[],
-    mode: TakeMode,
-    isKept: boolean,
-  ): Promise<Taken[]> {
-    const { clock, retries, recorder, scripts } = this.#context
+  async #takeBatch(entries: readonly ReadableEntry[], mode: TakeMode, isKept: boolean): Promise<Taken[]> {
+    const { clock, recorder, retries, scripts, session } = this.#context
     const rules = this.#rules(mode)
     const assignments = entries.map(({ id, message }) => {
       const knownFence = this.#underWay.get(id)?.knownFence ?? 0
@@ -211,13 +188,11 @@ export class StreamTaker {
       })
     } catch (error) {
       if (!(error instanceof StreamClientError) || error.code !== 'REDIS_ERROR') throw error
-      return await this.#takeOneByOne(session, entries, mode, isKept, error)
+      return await this.#takeOneByOne(entries, mode, isKept, error)
     }
     if (answers === 'SESSION_LOST') throw endLost('take streams', session)
-    const taken = answers.map((answer, index) =>
-      this.#enter(session, entries[index] as ReadableEntry, answer, isKept),
-    )
-    await this.#freeGone(session, entries, answers)
+    const taken = answers.map((answer, index) => this.#enter(entries[index] as ReadableEntry, answer, isKept))
+    await this.#freeGone(entries, answers)
     const durationMs = clock.now().monotonicMs - startMs
     const count = taken.filter((each) => each.outcome === 'taken').length
     recorder.lockAcquisition({ mode, entries: taken.length, taken: count, durationMs })
@@ -229,16 +204,15 @@ export class StreamTaker {
    * with REDIS_ERROR where no entry is to blame; then all that are left stay pending.
    */
   async #takeOneByOne(
-    session: Session,
     entries: readonly ReadableEntry[],
     mode: TakeMode,
     isKept: boolean,
     error: StreamClientError,
   ): Promise<Taken[]> {
     const [first] = entries
-    if (first !== undefined && entries.length === 1) return [await this.#judge(session, first, error)]
+    if (first !== undefined && entries.length === 1) return [await this.#judge(first, error)]
     const taken: Taken[] = []
-    for (const entry of entries) taken.push(...(await this.#takeBatch(session, [entry], mode, isKept)))
+    for (const entry of entries) taken.push(...(await this.#takeBatch([entry], mode, isKept)))
     return taken
   }
 
@@ -247,8 +221,8 @@ export class StreamTaker {
    * own, or if it is refused again and again, over some time, while Redis is willing to take others. Else it stays
    * pending and is tried again soon.
    */
-  async #judge(session: Session, entry: ReadableEntry, error: StreamClientError): Promise<Taken> {
-    const { deadLetters, logger, onRefused, retries, scripts } = this.#context
+  async #judge(entry: ReadableEntry, error: StreamClientError): Promise<Taken> {
+    const { deadLetters, logger, onRefused, refusals, retries, scripts, session } = this.#context
     const { dataStreamName } = entry.message
     if (isForbidden(error.cause)) throw error
     await retries.send('look for foreign keys', session, () => scripts.readShared())
@@ -256,27 +230,27 @@ export class StreamTaker {
     if (!isDamaged) {
       // Of no entries at all: rejects where Redis refuses whatever is to be taken.
       await retries.send('take nothing', session, () => scripts.take(session, [], this.#rules('acquire')))
-      if (!this.#refusals.add(entry.id)) {
+      if (!refusals.add(entry.id)) {
         const facts = { idInLbs: entry.id, dataStreamName, error: error.message }
         logger.warn(facts, 'Redis refuses to have this entry taken: it stays pending and is tried again')
         onRefused()
         return { outcome: 'failed', error }
       }
     }
-    this.#refusals.forget(entry.id)
+    refusals.forget(entry.id)
     const letter = { idInLbs: entry.id, dataStreamName, reason: 'unserviceable', error: error.message }
     const [answer] = await deadLetters.bury(session, [letter])
     return { outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }
   }
 
   #rules(mode: TakeMode): TakeRules {
-    const { crashWindowMs, lbsIdleTimeMs, maxCrashes } = this.#context
-    return { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: this.#formerTokens }
+    const { crashWindowMs, lbsIdleTimeMs, maxCrashes, session } = this.#context
+    return { mode, maxCrashes, crashWindowMs, lbsIdleTimeMs, formerTokens: session.formerTokens }
   }
 
   /** Frees streams whose entry has left the LBS. Their owner has been told first, so two owners cannot overlap. */
-  async free(session: Session, tenures: readonly Tenure[]): Promise<void> {
-    const { retries, scripts } = this.#context
+  async free(tenures: readonly Tenure[]): Promise<void> {
+    const { retries, scripts, session } = this.#context
     if (tenures.length === 0) return
     await retries.send('free streams whose entries are gone', session, () =>
       scripts.finish(
@@ -289,11 +263,7 @@ export class StreamTaker {
   }
 
   /** Streams with a call under way are left to the reconciler. */
-  async #freeGone(
-    session: Session,
-    entries: readonly ReadableEntry[],
-    answers: readonly TakeAnswer[],
-  ): Promise<void> {
+  async #freeGone(entries: readonly ReadableEntry[], answers: readonly TakeAnswer[]): Promise<void> {
     const { ownership } = this.#context
     const gone = entries.flatMap(({ id, message: { dataStreamName } }, index): Tenure[] => {
       const answer = answers[index]
@@ -301,21 +271,21 @@ export class StreamTaker {
       if (ownership.streams.get(dataStreamName)?.idInLbs === id) return []
       return [{ idInLbs: id, dataStreamName, fencingToken: answer.fencingToken }]
     })
-    await this.free(session, gone)
+    await this.free(gone)
   }
 
-  #enter(session: Session, entry: ReadableEntry, answer: TakeAnswer, isKept: boolean): Taken {
+  #enter(entry: ReadableEntry, answer: TakeAnswer, isKept: boolean): Taken {
     const { ownership } = this.#context
     const { dataStreamName } = entry.message
     const known = ownership.streams.get(dataStreamName)
-    this.#refusals.forget(entry.id)
+    this.#context.refusals.forget(entry.id)
     switch (answer.status) {
       case 'TAKEN':
         this.#greatestFence = Math.max(this.#greatestFence, answer.fencingToken)
         if (known?.idInLbs === entry.id && known.fencingToken === answer.fencingToken) {
           return { outcome: 'taken', stream: known, isNew: false }
         }
-        return { outcome: 'taken', stream: this.#addStream(session, entry, answer, isKept), isNew: true }
+        return { outcome: 'taken', stream: this.#addStream(entry, answer, isKept), isNew: true }
       case 'GONE':
         if (known?.idInLbs === entry.id && !known.isBusy) ownership.disown(known, 'entry-gone')
         return { outcome: 'gone' }
@@ -339,12 +309,11 @@ export class StreamTaker {
   }
 
   #addStream(
-    session: Session,
     { id, message }: ReadableEntry,
     answer: Extract<TakeAnswer, { status: 'TAKEN' }>,
     isKept: boolean,
   ): StreamHandle {
-    const { clock, operations, ownership, recorder } = this.#context
+    const { clock, operations, ownership, recorder, session } = this.#context
     const facts: StreamFacts = {
       dataStreamName: message.dataStreamName,
       idInLbs: id,
@@ -363,7 +332,7 @@ export class StreamTaker {
   }
 
   #refuseIfClosing(): void {
-    if (this.#isClosing)
+    if (this.#context.closing.aborted)
       throw new StreamClientError('CLOSED', 'the client is closing: it takes no more streams')
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Entries the application has been told of (StreamExpired) and may be about to claim. Each reserves a place for a while,
+ * Entries the application was told of (StreamExpired) in the name of a session and may be about to claim. Each reserves a place for a while,
  * so that the application is not told of more streams than the client may own. No entry is told again while its
  * StreamExpired has not been read, while it is being claimed, or while the stream is owned: the application would begin
  * its work twice.
@@ -32,9 +32,17 @@ export class ToldEntries {
   /** Places for entries that are being dealt. */
   #reserved = 0
 
-  constructor(context: ToldEntriesContext) {
+  /** `unread`: what the application was told of in an earlier session, and has not read. */
+  constructor(context: ToldEntriesContext, unread: readonly StreamExpired[] = []) {
     this.#context = context
     this.#repeats = new KeyedBackoff(context.heartbeatTtlMs, context.lbsIdleTimeMs)
+    for (const notification of unread) this.add(notification)
+  }
+
+  /** What the application has not read. */
+  get unread(): StreamExpired[] {
+    const told = [...this.#told.values()].map(({ notification }) => notification)
+    return told.filter((notification) => isExpiredUnread(this.#context.broker, notification))
   }
 
   /** How many the application may be about to claim. */
@@ -89,15 +97,6 @@ export class ToldEntries {
       const left = (this.#claiming.get(idInLbs) ?? 1) - 1
       if (left > 0) this.#claiming.set(idInLbs, left)
       else this.#claiming.delete(idInLbs)
-    }
-  }
-
-  /** The session is over: what was told in its name is told anew in the next one, unless it is unread. */
-  clear(): void {
-    for (const [id, { notification }] of this.#told) {
-      if (isExpiredUnread(this.#context.broker, notification)) continue
-      this.#told.delete(id)
-      this.#repeats.forget(id)
     }
   }
 }

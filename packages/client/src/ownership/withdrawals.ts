@@ -4,6 +4,8 @@
  *   owned ──> disowned ── Redis has answered ──> released
  *
  * Disowned comes first: from then on this client does nothing in the stream's name, so there are never two owners.
+ * What Redis has not taken back when the session ends is found like the streams of the dead.
+ *
  * Until Redis has answered, nothing else in this client may take the stream, or its own application would get it back
  * before any other.
  */
@@ -23,9 +25,15 @@ export class Withdrawals {
   readonly #context: WithdrawalsContext
   /** Disowned, and not yet given back. */
   readonly #disowned = new Set<StreamHandle>()
+  readonly #ids = new Set<string>()
 
   constructor(context: WithdrawalsContext) {
     this.#context = context
+  }
+
+  /** Whether the stream of this entry is disowned and not yet given back. */
+  has(idInLbs: string): boolean {
+    return this.#ids.has(idInLbs)
   }
 
   /** How many are disowned and not yet given back. */
@@ -35,20 +43,14 @@ export class Withdrawals {
 
   /** Disowns a stream. What follows is `giveBack`. */
   disown(stream: StreamHandle, reason: DisownReason): void {
-    const { ownership } = this.#context
-    ownership.givingBack.add(stream.idInLbs)
+    this.#ids.add(stream.idInLbs)
     this.#disowned.add(stream)
-    ownership.disown(stream, reason)
+    this.#context.ownership.disown(stream, reason)
   }
 
   /** Gives back what was disowned. Never rejects: what Redis refuses is tried again at the next call. */
   async giveBack(): Promise<void> {
     await Promise.all([...this.#disowned].map((stream) => this.#giveBack(stream)))
-  }
-
-  /** The session is over: its streams are found like those of the dead. */
-  clear(): void {
-    for (const stream of this.#disowned) this.#forget(stream)
   }
 
   async #giveBack(stream: StreamHandle): Promise<void> {
@@ -66,6 +68,6 @@ export class Withdrawals {
 
   #forget(stream: StreamHandle): void {
     this.#disowned.delete(stream)
-    this.#context.ownership.givingBack.delete(stream.idInLbs)
+    this.#ids.delete(stream.idInLbs)
   }
 }

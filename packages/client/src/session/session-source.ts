@@ -12,11 +12,13 @@ import { Session, type SessionContext } from './session.js'
 const GRACE_MS = 1000
 /** How long a first session is sought at least while Redis does not answer. */
 const LEAST_PATIENCE_MS = 5000
+/** How many earlier sessions are remembered. */
+const FORMER_TOKENS = 16
 const TRIES_PER_TTL = 20
 const LEAST_PAUSE_MS = 20
 const GREATEST_PAUSE_MS = 2000
 
-export interface SessionSourceContext extends Omit<SessionContext, 'extend' | 'problem'> {
+export interface SessionSourceContext extends Omit<SessionContext, 'extend' | 'problem' | 'formerTokens'> {
   readonly clientId: string
   readonly heartbeatKey: string
   readonly connection: Connection
@@ -24,6 +26,7 @@ export interface SessionSourceContext extends Omit<SessionContext, 'extend' | 'p
 
 export class SessionSource {
   readonly #context: SessionSourceContext
+  #formerTokens: readonly string[] = []
 
   constructor(context: SessionSourceContext) {
     this.#context = context
@@ -97,8 +100,11 @@ export class SessionSource {
     const beganAt = clock.now()
     const token = await connection.run(() => lock.acquire())
     if (token === null) return null
+    const formerTokens = this.#formerTokens
+    this.#formerTokens = [token, ...formerTokens].slice(0, FORMER_TOKENS)
     return new Session({ clientId, token }, beganAt, {
       ...this.#context,
+      formerTokens,
       extend: (deadline) => connection.run(() => lock.extend(), deadline),
       problem: () => connection.problem?.message ?? null,
     })

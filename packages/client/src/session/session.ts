@@ -38,6 +38,8 @@ export interface SessionContext {
   readonly logger: SafeLogger
   /** What keeps the connection away, null if nothing does. */
   readonly problem: () => string | null
+  /** See Session. */
+  readonly formerTokens?: readonly string[]
 }
 
 export class Session implements ConsumerName {
@@ -45,6 +47,8 @@ export class Session implements ConsumerName {
   readonly token: string
   /** The session's name in the group. */
   readonly consumer: string
+  /** Tokens of earlier sessions of this process: their streams were not left by a crash. */
+  readonly formerTokens: readonly string[]
   readonly trust: Trust
   readonly #context: SessionContext
   readonly #beganAt: Instant
@@ -57,6 +61,7 @@ export class Session implements ConsumerName {
     this.clientId = name.clientId
     this.token = name.token
     this.consumer = formatConsumer(name)
+    this.formerTokens = context.formerTokens ?? []
     this.#context = context
     this.#beganAt = beganAt
     this.trust = new Trust(context.heartbeatTtlMs, context.clock, beganAt)
