@@ -1,6 +1,5 @@
 /** Builds what works for a session. The agents do not know each other: what connects them is here. */
 import type { AgentContext } from './agents/agent.js'
-import { Dealer } from './agents/dealer.js'
 import { Failover } from './agents/failover.js'
 import { LbsReader } from './agents/lbs-reader.js'
 import { Probe } from './agents/probe.js'
@@ -9,6 +8,7 @@ import { Rebalancer } from './agents/rebalancer.js'
 import { Reconciler } from './agents/reconciler.js'
 import { Recovery } from './agents/recovery.js'
 import type { ClientContext, ClientParts } from './client-parts.js'
+import { StreamOffers } from './ownership/stream-offers.js'
 import { Withdrawals } from './ownership/withdrawals.js'
 import type { SessionStreams } from './session-streams.js'
 
@@ -34,20 +34,15 @@ export function sessionAgents(
   streams: SessionStreams,
   start: AgentsStart,
 ): SessionAgents {
-  const { commands, hints, housekeeping, ownership, reconciliation, unreadWatch, view } = parts
+  const { commands, hints, housekeeping, ownership, reconciliation, unreadWatch } = parts
   const below = { ...options, ...parts, ...streams, ...start, broker, keys, logger, recorder }
   const [forNoProgress, forRebalancing] = [0, 1].map(
     () => new Withdrawals({ ownership, operations: streams.streamChanges, logger }),
   ) as [Withdrawals, Withdrawals]
 
-  const dealer = new Dealer({
-    ...below,
-    onGone: () => housekeeping.requestSweep(),
-    onNotTaken: () => reconciliation.fire(),
-    onMoved: (moves) => onRebalance({ role: 'received', moves, level: view.facts?.level ?? Number.NaN }),
-  })
-  const recovery = new Recovery({ ...below, dealer })
-  const failover = new Failover({ ...below, dealer, whenRecovered: () => recovery.run() })
+  const recovery = new Recovery(below)
+  const offers = new StreamOffers(below)
+  const failover = new Failover({ ...below, offers, whenRecovered: () => recovery.run() })
   const rebalancer = new Rebalancer({ ...below, withdrawals: forRebalancing, onEvent: onRebalance })
   const probe = new Probe({
     ...below,
@@ -77,7 +72,6 @@ export function sessionAgents(
     rebalancer,
     reconciler: new Reconciler({
       ...below,
-      dealer,
       trigger: reconciliation,
       isGivingBack: (id) => forNoProgress.has(id) || forRebalancing.has(id),
       onRound: () => void hints.refresh(),

@@ -26,9 +26,9 @@ export class SessionRun {
   #agents: SessionAgents | null = null
   #begun: Promise<SessionAgents> | undefined
 
-  constructor(context: ClientContext, parts: ClientParts, start: SessionStart) {
+  constructor(context: ClientContext, parts: ClientParts, start: Omit<SessionStart, 'signal'>) {
     this.session = start.session
-    this.streams = sessionStreams(context, parts, start)
+    this.streams = sessionStreams(context, parts, { ...start, signal: this.#stop.signal })
     this.#context = context
     this.#parts = parts
     this.#closing = start.closing

@@ -1,8 +1,9 @@
 /** Having entries dealt on a real server, with what the client does with them made up. */
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
-import { Dealer, type DealerContext } from '../src/agents/dealer.js'
 import { systemClock } from '../src/decisions/clock.js'
 import { formatConsumer } from '../src/decisions/consumer-name.js'
+import { Dealer, type DealerContext } from '../src/ownership/dealer.js'
+import { StreamIntake, type StreamIntakeContext } from '../src/ownership/stream-intake.js'
 import type { ReadableEntry } from '../src/redis/lbs.js'
 import { Retries } from '../src/session/retries.js'
 import type { Session } from '../src/session/session.js'
@@ -35,17 +36,17 @@ async function leave(...messages: string[]): Promise<string[]> {
   return ids
 }
 
-function dealer(
+function intake(
   take: (entries: readonly ReadableEntry[]) => Promise<[]>,
-  onNotTaken = (): void => undefined,
+  onLeftPending = (): void => undefined,
 ) {
-  return new Dealer({
+  const context = {
     session,
     signal,
     scripts: service.scripts,
     lbs: service.lbs,
     retries: new Retries(service.lbs, silentLogger),
-    ownership: { capacity: 1000, reserve: () => undefined, unreserve: () => undefined },
+    ownership: { capacity: 1000, whileReserved: (_places: number, act: () => Promise<unknown>) => act() },
     deliveries: { room: 1000 },
     taker: { take },
     deadLetters: { buryUnreadable: () => Promise.resolve() },
@@ -54,18 +55,20 @@ function dealer(
     heartbeatTtlMs: 2000,
     lbsIdleTimeMs: 40_000,
     onGone: () => undefined,
-    onNotTaken,
-  } as unknown as DealerContext)
+    onLeftPending,
+  }
+  const dealer = new Dealer(context as unknown as DealerContext)
+  return new StreamIntake({ ...context, dealer } as unknown as StreamIntakeContext)
 }
 
 it('counts entries that cannot be taken among those that do not wait any more', async () => {
   const ids = await leave('nonsense', '{"DataStreamName":"gone"}', '{"DataStreamName":"s"}')
   await service.redis.xdel(service.keys.lbs, ids[1] as string)
   const given: string[] = []
-  const taken = await dealer((entries) => {
+  const taken = await intake((entries) => {
     given.push(...entries.map(({ id }) => id))
     return Promise.resolve([])
-  }).take({ from, count: 10 })
+  }).takeDealt({ from, count: 10 })
   expect(given).toEqual([ids[2]])
   expect(taken).toMatchObject({ handled: 3, mayBeMore: false })
 })
@@ -74,10 +77,10 @@ it('says that something is left over when what it was dealt cannot be taken', as
   await leave('{"DataStreamName":"s"}')
   let leftOver = 0
   const refused = new Error('refused')
-  const taking = dealer(
+  const taking = intake(
     () => Promise.reject(refused),
     () => leftOver++,
-  ).take({ from, count: 10 })
+  ).takeDealt({ from, count: 10 })
   await expect(taking).rejects.toBe(refused)
   expect((await service.pending()).map(([, consumer]) => consumer)).toEqual([session.consumer])
   expect(leftOver).toBe(1)
@@ -86,14 +89,14 @@ it('says that something is left over when what it was dealt cannot be taken', as
 it('has fewer dealt at once when that takes long, since the heartbeats of all wait as long', async () => {
   await leave('{"DataStreamName":"s"}', '{"DataStreamName":"t"}')
   let tookMs = 500
-  const slow = dealer(() => {
+  const slow = intake(() => {
     nowMs += tookMs
     return Promise.resolve([])
   })
-  expect(slow.room).toBe(50)
-  await slow.take({ from, count: 1 })
-  expect(slow.room).toBe(25)
+  expect(slow.dealRoom).toBe(50)
+  await slow.takeDealt({ from, count: 1 })
+  expect(slow.dealRoom).toBe(25)
   tookMs = 1
-  await slow.take({ from, count: 1 })
-  expect(slow.room).toBe(50)
+  await slow.takeDealt({ from, count: 1 })
+  expect(slow.dealRoom).toBe(50)
 })

@@ -1,18 +1,19 @@
 /** What a client does about entries that are said to wait, with everything it asks made up. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import type { Dealer, Portion, TakenEntries } from '../src/agents/dealer.js'
 import { Failover, type FailoverContext } from '../src/agents/failover.js'
 import { systemClock } from '../src/decisions/clock.js'
+import type { Portion } from '../src/ownership/dealer.js'
+import type { StreamIntake, TakenPortion } from '../src/ownership/stream-intake.js'
 import { silentLogger } from './support/silent-logger.js'
 
 const POOL = 'pool:0'
 const LIMIT = 5
-const NOTHING: TakenEntries = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 }
+const NOTHING: TakenPortion = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 }
 
 let held: number
 let claimStaggerMs: number
 let recovered: Promise<void>
-let answers: (TakenEntries | Promise<TakenEntries>)[]
+let answers: (TakenPortion | Promise<TakenPortion>)[]
 let portions: Portion[]
 let stop: AbortController
 let running: Promise<void>
@@ -26,11 +27,11 @@ beforeEach(() => {
   answers = []
   portions = []
   stop = new AbortController()
-  const dealer = {
-    get room() {
+  const intake = {
+    get dealRoom() {
       return LIMIT - held
     },
-    take: (portion: Portion) => {
+    takeDealt: (portion: Portion) => {
       portions.push(portion)
       return Promise.resolve(answers.shift() ?? NOTHING)
     },
@@ -44,7 +45,7 @@ beforeEach(() => {
     },
   }
   failover = new Failover({
-    dealer: dealer as unknown as Dealer,
+    intake: intake as unknown as StreamIntake,
     ownership,
     told: { count: 0 },
     session: { consumer: 'redis-consumer-a:t', isHeld: () => true },
@@ -99,7 +100,7 @@ it('a client asks no more where it was given nothing', async () => {
 })
 
 it('a client that hears of more while it has entries dealt asks again at once', async () => {
-  let answer: (taken: TakenEntries) => void = () => undefined
+  let answer: (taken: TakenPortion) => void = () => undefined
   answers = [new Promise((resolve) => (answer = resolve))]
   for (const level of [1, 3]) failover.hearWaiting({ consumer: POOL, level, living: 100 })
   await new Promise(setImmediate)

@@ -70,9 +70,7 @@ describe('an application', () => {
     expect(told.count).toBe(2)
     await told.whileClaiming('2-0', () => Promise.resolve())
     expect(told.count).toBe(1)
-    told.reserve(5)
-    expect(told.count).toBe(6)
-    told.unreserve(5)
+    await told.whileReserved(5, () => Promise.resolve(expect(told.count).toBe(6)))
     expect(told.count).toBe(1)
   })
 

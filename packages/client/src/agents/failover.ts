@@ -6,24 +6,19 @@
  * chosen clients, however many streams they own; and it is announced again as long as it waits.
  * In auto mode what is dealt is taken. In manual mode the application is told (StreamExpired) and claims.
  */
-
-import type { StreamExpired } from '@redis-stream-client/notifs'
 import { aborted, sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
-import { clientIdOf, isPool } from '../decisions/consumer-name.js'
+import { isPool } from '../decisions/consumer-name.js'
 import type { WaitingMessage } from '../decisions/failover-message.js'
 import { shareAt, wantedAt } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
-import type { Deliveries } from '../ownership/deliveries.js'
-import { expired } from '../ownership/notices.js'
+import type { DealtPortion, Portion } from '../ownership/dealer.js'
 import type { Ownership } from '../ownership/ownership.js'
-import type { StreamTaker } from '../ownership/stream-taker.js'
+import type { StreamIntake } from '../ownership/stream-intake.js'
+import type { StreamOffers } from '../ownership/stream-offers.js'
 import type { ToldEntries } from '../ownership/told-entries.js'
-import type { ReadableEntry } from '../redis/lbs.js'
-import type { LockRecords } from '../redis/lock-records.js'
 import { type Agent, type AgentContext, reportFailure } from './agent.js'
-import type { Dealer, DealtEntries, Portion } from './dealer.js'
 
 /** After so many staggers, entries that no client below the level has taken may be taken by any client. */
 const LATE_STAGGERS = 3
@@ -35,12 +30,10 @@ const GREATEST_CONSUMERS = 1000
 const YOUNG_ROUNDS = 4
 
 export interface FailoverContext extends AgentContext {
-  readonly dealer: Dealer
+  readonly intake: StreamIntake
+  readonly offers: StreamOffers
   readonly told: ToldEntries
-  readonly records: LockRecords
   readonly ownership: Ownership
-  readonly taker: StreamTaker
-  readonly deliveries: Deliveries
   readonly claimMode: 'manual' | 'auto'
   readonly claimStaggerMs: number
   readonly probeIntervalMs: number
@@ -143,13 +136,13 @@ export class Failover implements Agent {
 
   /** In manual mode a young session takes, without asking the application, entries that nobody has claimed for long. */
   async #takeUnclaimed(consumer: string): Promise<void> {
-    const { claimMode, dealer, lbsIdleTimeMs, recorder, signal } = this.#context
+    const { claimMode, intake, lbsIdleTimeMs, recorder, signal } = this.#context
     if (claimMode === 'auto' || isPool(consumer)) return
     const startMs = this.#nowMs()
     let taken = 0
     while (this.#nowMs() < this.#youngUntilMs && this.#room > 0 && !signal.aborted) {
       const portion = { from: consumer, count: this.#room, idleMs: lbsIdleTimeMs }
-      const { handled, mayBeMore, won } = await dealer.take(portion)
+      const { handled, mayBeMore, won } = await intake.takeDealt(portion)
       taken += won
       if (handled === 0 || !mayBeMore) break
     }
@@ -175,9 +168,9 @@ export class Failover implements Agent {
     return { isLeft: false }
   }
 
-  #act(portion: Portion) {
-    const { claimMode, dealer } = this.#context
-    return claimMode === 'auto' ? dealer.take(portion) : this.#tell(portion)
+  #act(portion: Portion): Promise<DealtPortion> {
+    const { claimMode, intake, offers } = this.#context
+    return claimMode === 'auto' ? intake.takeDealt(portion) : offers.offer(portion)
   }
 
   /** What is left is taken by some, whatever they have: of the pool only what those with room have left for a while. */
@@ -222,45 +215,8 @@ export class Failover implements Agent {
 
   /** How many entries may be acted on now. */
   get #room(): number {
-    const { dealer, ownership, told } = this.#context
-    return Math.max(0, Math.min(dealer.room, ownership.capacity - told.count))
-  }
-
-  async #tell(portion: Portion) {
-    const { dealer, deliveries, signal, told } = this.#context
-    told.reserve(portion.count)
-    let dealt: DealtEntries
-    let notifications: readonly StreamExpired[]
-    try {
-      dealt = await dealer.deal(portion, 'tell')
-      notifications = await this.#notificationsOf(portion.from, dealt.entries)
-      for (const notification of notifications) told.add(notification)
-    } finally {
-      told.unreserve(portion.count)
-    }
-    await Promise.all(notifications.map((notification) => deliveries.streamExpired(notification, signal)))
-    return dealt
-  }
-
-  /** Without those that have an owner, and those the application knows of already. */
-  async #notificationsOf(from: string, entries: readonly ReadableEntry[]): Promise<StreamExpired[]> {
-    const { ownership, records, session, taker, told } = this.#context
-    const found = await records.of(entries.map(({ message }) => message.dataStreamName))
-    return entries.flatMap(({ id, message }, index): StreamExpired[] => {
-      const { dataStreamName } = message
-      const record = found[index]?.idInLbs === id ? found[index] : null
-      const isOwn =
-        record?.consumer === session.consumer || ownership.streams.get(dataStreamName)?.idInLbs === id
-      if (isOwn || taker.isUnderWay(id) || !told.isDue(id)) return []
-      const owner = record?.consumer ?? (record === null && !isPool(from) ? from : null)
-      return [
-        expired({
-          payload: { dataStreamName, idInLbs: id },
-          message,
-          previousOwner: owner === null ? null : clientIdOf(owner),
-        }),
-      ]
-    })
+    const { intake, ownership, told } = this.#context
+    return Math.max(0, Math.min(intake.dealRoom, ownership.capacity - told.count))
   }
 
   #track(work: () => Promise<void>): void {

@@ -6,24 +6,17 @@
  * notification queue can hold, and no more bytes at a time than can be foreseen to be harmless: see BatchSize.
  */
 
-import type { NotificationBroker } from '@redis-stream-client/notifs'
-import { roomAvailable } from '@redis-stream-client/notifs/internal'
 import { sleep } from '../async/sleep.js'
 import { backoffMs } from '../decisions/backoff.js'
 import { BatchSize } from '../decisions/batch-size.js'
 import type { SafeLogger } from '../logger.js'
-import type { DeadLetters } from '../ownership/dead-letters.js'
-import type { Deliveries } from '../ownership/deliveries.js'
-import type { Ownership } from '../ownership/ownership.js'
-import type { StreamHandle } from '../ownership/stream-handle.js'
-import type { StreamTaker } from '../ownership/stream-taker.js'
-import { bytesOf, isReadable, isUnreadable, type Lbs, type LbsEntry, READ_BYTES } from '../redis/lbs.js'
+import type { StreamIntake } from '../ownership/stream-intake.js'
+import { bytesOf, type Lbs, type LbsEntry, READ_BYTES } from '../redis/lbs.js'
 import type { LbsFeed } from '../redis/lbs-feed.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { Agent, AgentContext } from './agent.js'
 
-const IN_HAND_POLL_MS = 5
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
 /**
@@ -43,11 +36,7 @@ const SHARE_ALONE = 5
 export interface LbsReaderContext extends AgentContext {
   readonly feed: LbsFeed
   readonly lbs: Lbs
-  readonly taker: StreamTaker
-  readonly deadLetters: DeadLetters
-  readonly ownership: Ownership
-  readonly broker: NotificationBroker
-  readonly deliveries: Deliveries
+  readonly intake: StreamIntake
   readonly readCount: number
   /** Whether no other client of the service is known to be alive. */
   readonly isAlone: () => boolean
@@ -65,8 +54,6 @@ export interface LbsReaderContext extends AgentContext {
 
 export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
-  /** Entries that were read and are not queued as notifications yet. */
-  #inHand = 0
   /** Reads in a row that brought as many entries as were asked for. */
   #fullReads = 0
   readonly #youngUntilMs = performance.now() + YOUNG_MS
@@ -116,7 +103,7 @@ export class LbsReader implements Agent {
 
   async #readNext(): Promise<LbsEntry[]> {
     const { feed, lbs, session, signal } = this.#context
-    const room = await this.#awaitRoom()
+    const room = Math.min(await this.#context.intake.awaitRoom(), this.#greatestCount())
     if (room === 0) return []
     await feed.open(signal)
     const count = this.#size.count(room)
@@ -132,19 +119,6 @@ export class LbsReader implements Agent {
     }
   }
 
-  /** Waits until something may be read; answers how much, 0 when the signal aborts. */
-  async #awaitRoom(): Promise<number> {
-    const { broker, ownership, signal } = this.#context
-    while (!signal.aborted) {
-      const room = broker.room - this.#inHand
-      if (ownership.capacity === 0) await ownership.changed(signal)
-      else if (room > 0) return Math.min(this.#greatestCount(), ownership.capacity, room)
-      else if (broker.room > 0) await sleep(IN_HAND_POLL_MS, signal)
-      else await roomAvailable(broker, signal)
-    }
-    return 0
-  }
-
   #greatestCount(): number {
     const { isAlone, readCount } = this.#context
     return isAlone() && !this.#isYoung
@@ -152,31 +126,14 @@ export class LbsReader implements Agent {
       : readCount
   }
 
-  /** Has a batch taken at once, and delivers it after the one before. Resolves with what went wrong, or null. */
+  /** Has a batch taken at once, and delivered after the one before. Resolves with what went wrong, or null. */
   async #serve(entries: readonly LbsEntry[], before: Promise<unknown> | undefined): Promise<Error | null> {
-    this.#inHand += entries.length
     try {
-      const taken = await this.#take(entries)
-      await before
-      for (const stream of taken) await this.#context.deliveries.streamAdded(stream, this.#context.signal)
+      await this.#context.intake.takeOwn(entries, before)
       return null
     } catch (error) {
-      this.#context.onAbandonedRead() // what was not taken is pending: the reconciler finds it
       return error instanceof Error ? error : new Error(messageOf(error))
-    } finally {
-      this.#inHand -= entries.length
     }
-  }
-
-  async #take(entries: readonly LbsEntry[]): Promise<StreamHandle[]> {
-    const { deadLetters, session, taker } = this.#context
-    const readable = taker.acquire(entries.filter(isReadable))
-    const unreadable = entries.filter(isUnreadable)
-    const [taken] = await Promise.all([
-      readable,
-      unreadable.length > 0 ? deadLetters.buryUnreadable(session, unreadable) : undefined,
-    ])
-    return taken
   }
 
   /** After a failure: false if the reader has to give up. */

@@ -9,9 +9,9 @@
 import type { Trigger } from '../async/trigger.js'
 import { batchesOf } from '../decisions/batches.js'
 import type { SafeLogger } from '../logger.js'
-import type { Deliveries } from '../ownership/deliveries.js'
 import type { Ownership } from '../ownership/ownership.js'
 import type { StreamHandle } from '../ownership/stream-handle.js'
+import type { StreamIntake } from '../ownership/stream-intake.js'
 import type { StreamTaker } from '../ownership/stream-taker.js'
 import type { Lbs } from '../redis/lbs.js'
 import type { LockRecords } from '../redis/lock-records.js'
@@ -19,7 +19,6 @@ import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
 import type { Retries } from '../session/retries.js'
 import { KEY_LOST } from '../session/session.js'
 import { type Agent, type AgentContext, repeat, reportFailure } from './agent.js'
-import type { Dealer } from './dealer.js'
 import { pendingPages } from './pending-pages.js'
 
 const PAGE = 1000
@@ -33,10 +32,9 @@ export interface ReconcilerContext extends AgentContext {
   readonly retries: Retries
   readonly taker: StreamTaker
   readonly ownership: Ownership
-  readonly dealer: Dealer
+  readonly intake: StreamIntake
   /** Whether the stream of an entry is about to be given back: nothing in this client takes it before. */
   readonly isGivingBack: (idInLbs: string) => boolean
-  readonly deliveries: Deliveries
   readonly lbsIdleTimeMs: number
   readonly logger: SafeLogger
   /** Fired when an answer may have been lost. */
@@ -75,7 +73,7 @@ export class Reconciler implements Agent {
   }
 
   async #takeUnknown(): Promise<void> {
-    const { isGivingBack, ownership, session, signal, taker } = this.#context
+    const { intake, isGivingBack, ownership, session, signal, taker } = this.#context
     const known = new Set([...ownership.streams.values()].map((stream) => stream.idInLbs))
     for await (const ids of pendingPages(this.#context, session, {
       consumer: session.consumer,
@@ -83,17 +81,9 @@ export class Reconciler implements Agent {
     })) {
       const unknown = ids.filter((id) => !known.has(id) && !taker.isUnderWay(id) && !isGivingBack(id))
       for (let start = 0; start < unknown.length; start += BATCH_LIMIT) {
-        await this.#takeBatch(unknown.slice(start, start + BATCH_LIMIT))
+        await intake.takeOwnById(unknown.slice(start, start + BATCH_LIMIT))
       }
       if (signal.aborted) return
-    }
-  }
-
-  async #takeBatch(ids: readonly string[]): Promise<void> {
-    const { dealer, deliveries, signal, taker } = this.#context
-    for await (const entries of dealer.readable(ids)) {
-      const taken = await taker.acquire(entries)
-      for (const stream of taken) await deliveries.streamAdded(stream, signal)
     }
   }
 

@@ -5,11 +5,11 @@
 import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
+import type { StreamIntake } from '../ownership/stream-intake.js'
 import { type Agent, type AgentContext, reportFailure } from './agent.js'
-import type { Dealer } from './dealer.js'
 
 export interface RecoveryContext extends AgentContext {
-  readonly dealer: Dealer
+  readonly intake: StreamIntake
   /** Consumers of the client's earlier sessions. */
   readonly former: readonly string[]
   readonly lbsRecoveryCount: number
@@ -48,11 +48,11 @@ export class Recovery implements Agent {
   }
 
   async #recover(consumer: string): Promise<number> {
-    const { dealer, lbsRecoveryCount, signal } = this.#context
+    const { intake, lbsRecoveryCount, signal } = this.#context
     let taken = 0
-    while (!signal.aborted && dealer.room > 0) {
-      const count = Math.min(dealer.room, lbsRecoveryCount)
-      const { mayBeMore, won } = await dealer.take({ from: consumer, count })
+    while (!signal.aborted && intake.dealRoom > 0) {
+      const count = Math.min(intake.dealRoom, lbsRecoveryCount)
+      const { mayBeMore, won } = await intake.takeDealt({ from: consumer, count })
       taken += won
       if (!mayBeMore) break
     }

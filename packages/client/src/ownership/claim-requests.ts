@@ -40,7 +40,7 @@ export class ClaimRequests {
 
   /** Claims one stream. Rejects as RedisStreamClient.claim does. */
   async claim(payload: LbsInfo): Promise<StreamHandle> {
-    const { clock, ownership, recorder } = this.#context
+    const { ownership } = this.#context
     const { dataStreamName, idInLbs } = payload
     const known = ownership.streams.get(dataStreamName)
     if (known?.idInLbs === idInLbs && known.owned) return known
@@ -57,7 +57,11 @@ export class ClaimRequests {
         },
       )
     }
-    ownership.reserve(1)
+    return await ownership.whileReserved(1, () => this.#send(payload))
+  }
+
+  async #send(payload: LbsInfo): Promise<StreamHandle> {
+    const { clock, recorder } = this.#context
     const startMs = clock.now().monotonicMs
     let outcome: TakeOutcome = 'failed'
     try {
@@ -68,7 +72,6 @@ export class ClaimRequests {
       if (taken.outcome !== 'taken') throw refusal(taken.outcome, payload)
       return taken.stream
     } finally {
-      ownership.unreserve(1)
       recorder.claimAttempt({ outcome, durationMs: clock.now().monotonicMs - startMs })
     }
   }

@@ -1,6 +1,6 @@
 /** Hands notifications to the broker and measures how long they wait for room. */
 import type { Notification, NotificationBroker, StreamExpired } from '@redis-stream-client/notifs'
-import { isUnread, oldestUnreadMs, retract } from '@redis-stream-client/notifs/internal'
+import { isUnread, oldestUnreadMs, retract, roomAvailable } from '@redis-stream-client/notifs/internal'
 import type { Clock } from '../decisions/clock.js'
 import type { SafeRecorder } from '../metrics.js'
 import { added } from './notices.js'
@@ -20,6 +20,11 @@ export class Deliveries {
   /** Notifications that can be queued without waiting. */
   get room(): number {
     return this.#broker.room
+  }
+
+  /** Resolves when there may be room, or the signal aborts. */
+  roomAvailable(signal: AbortSignal): Promise<void> {
+    return roomAvailable(this.#broker, signal)
   }
 
   /** Milliseconds since the oldest notification was sent that nobody has read; 0 if there is none. */

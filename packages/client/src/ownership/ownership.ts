@@ -70,6 +70,16 @@ export class Ownership {
     this.#changed()
   }
 
+  /** Keeps places for streams while they are asked for. */
+  async whileReserved<T>(places: number, act: () => Promise<T>): Promise<T> {
+    this.reserve(places)
+    try {
+      return await act()
+    } finally {
+      this.unreserve(places)
+    }
+  }
+
   /** Resolves when a place has become free, a stream has left, or the signal aborts. */
   changed(signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {

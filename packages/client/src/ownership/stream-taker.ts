@@ -8,7 +8,7 @@ import type { Clock } from '../decisions/clock.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder, TakeOutcome } from '../metrics.js'
 import type { ReadableEntry } from '../redis/lbs.js'
-import { isForbidden, messageOf } from '../redis/redis-errors.js'
+import { messageOf } from '../redis/redis-errors.js'
 import {
   BATCH_LIMIT,
   type ServiceScripts,
@@ -21,7 +21,7 @@ import { endLost, type Retries, sessionLost } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { Ownership } from './ownership.js'
-import type { Refusals } from './refusals.js'
+import type { RefusedEntries } from './refused-entries.js'
 import { type StreamFacts, StreamHandle, type StreamOperations } from './stream-handle.js'
 
 interface UnderWay {
@@ -30,7 +30,7 @@ interface UnderWay {
   readonly knownFence: number
 }
 
-/** What became of one entry. `isNew` is false if the client owned the stream already. */
+/** What became of one entry that was to be taken. `isNew` is false if the client owned the stream already. */
 export type Taken =
   | { readonly outcome: 'taken'; readonly stream: StreamHandle; readonly isNew: boolean }
   /** Redis has refused to take it, for now. */
@@ -41,7 +41,7 @@ export interface StreamTakerContext {
   readonly session: Session
   /** Aborts when the client closes: from then on nothing is taken. */
   readonly closing: AbortSignal
-  readonly refusals: Refusals
+  readonly refusedEntries: RefusedEntries
   readonly scripts: ServiceScripts
   readonly retries: Retries
   readonly ownership: Ownership
@@ -53,8 +53,6 @@ export interface StreamTakerContext {
   readonly clock: Clock
   readonly recorder: SafeRecorder
   readonly logger: SafeLogger
-  /** An entry was refused and stays pending: it should be tried again soon. */
-  readonly onRefused: () => void
 }
 
 export class StreamTaker {
@@ -82,12 +80,15 @@ export class StreamTaker {
   }
 
   /**
-   * Takes entries that are pending under this session, as many as the client may own: a claim may have used the room
-   * they were read for. The rest is passed on to the others. Resolves with the streams that are new; rejects as
-   * `take` does.
+   * Takes entries for which there is no room any more and gives their streams back at once, so that other clients have
+   * them. Never rejects: an entry that could not be passed on stays pending, and the reconciler finds it.
    */
-  async acquire(entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
-    return await this.#track(() => this.#acquire(entries))
+  async passOn(entries: readonly ReadableEntry[]): Promise<void> {
+    try {
+      await this.#track(() => this.#passOn(entries))
+    } catch (error) {
+      this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
+    }
   }
 
   /** Resolves when nothing is being taken. */
@@ -106,31 +107,12 @@ export class StreamTaker {
     }
   }
 
-  async #acquire(entries: readonly ReadableEntry[]): Promise<StreamHandle[]> {
-    const { ownership } = this.#context
-    ownership.reserve(entries.length)
-    const count = entries.length - Math.min(entries.length, ownership.excess)
-    ownership.unreserve(entries.length - count)
-    try {
-      const taken = newStreams(await this.#take(entries.slice(0, count), 'acquire', true))
-      if (count < entries.length) await this.#passOn(entries.slice(count))
-      return taken
-    } finally {
-      ownership.unreserve(count)
-    }
-  }
-
-  /** Never rejects: an entry that could not be passed on stays pending, and the reconciler finds it. */
   async #passOn(entries: readonly ReadableEntry[]): Promise<void> {
-    try {
-      await this.#whileUnderWay(entries, async () => {
-        const passedOn = newStreams(await this.#take(entries, 'acquire', false))
-        for (const stream of passedOn) stream.markPassedOn()
-        await Promise.all(passedOn.map((stream) => stream.release()))
-      })
-    } catch (error) {
-      this.#context.logger.debug({ entries: entries.length, error: messageOf(error) }, 'not passed on')
-    }
+    await this.#whileUnderWay(entries, async () => {
+      const streams = newStreams(await this.#take(entries, 'acquire', false))
+      for (const stream of streams) stream.markPassedOn()
+      await Promise.all(streams.map((stream) => stream.release()))
+    })
   }
 
   async #take(entries: readonly ReadableEntry[], mode: TakeMode, isKept: boolean): Promise<Taken[]> {
@@ -216,31 +198,12 @@ export class StreamTaker {
     return taken
   }
 
-  /**
-   * Redis refuses to take an entry that was sent alone. The entry goes to the dead letters if the cause is known to be its
-   * own, or if it is refused again and again, over some time, while Redis is willing to take others. Else it stays
-   * pending and is tried again soon.
-   */
   async #judge(entry: ReadableEntry, error: StreamClientError): Promise<Taken> {
-    const { deadLetters, logger, onRefused, refusals, retries, scripts, session } = this.#context
-    const { dataStreamName } = entry.message
-    if (isForbidden(error.cause)) throw error
-    await retries.send('look for foreign keys', session, () => scripts.readShared())
-    const isDamaged = await retries.send('look for damage', session, () => scripts.isDamaged(dataStreamName))
-    if (!isDamaged) {
+    const { refusedEntries, retries, scripts, session } = this.#context
+    return await refusedEntries.judge(session, entry, error, async () => {
       // Of no entries at all: rejects where Redis refuses whatever is to be taken.
       await retries.send('take nothing', session, () => scripts.take(session, [], this.#rules('acquire')))
-      if (!refusals.add(entry.id)) {
-        const facts = { idInLbs: entry.id, dataStreamName, error: error.message }
-        logger.warn(facts, 'Redis refuses to have this entry taken: it stays pending and is tried again')
-        onRefused()
-        return { outcome: 'failed', error }
-      }
-    }
-    refusals.forget(entry.id)
-    const letter = { idInLbs: entry.id, dataStreamName, reason: 'unserviceable', error: error.message }
-    const [answer] = await deadLetters.bury(session, [letter])
-    return { outcome: answer === 'BURIED' ? 'dead-lettered' : answer === 'LEFT' ? 'left' : 'gone' }
+    })
   }
 
   #rules(mode: TakeMode): TakeRules {
@@ -278,7 +241,7 @@ export class StreamTaker {
     const { ownership } = this.#context
     const { dataStreamName } = entry.message
     const known = ownership.streams.get(dataStreamName)
-    this.#context.refusals.forget(entry.id)
+    this.#context.refusedEntries.forget(entry.id)
     switch (answer.status) {
       case 'TAKEN':
         this.#greatestFence = Math.max(this.#greatestFence, answer.fencingToken)
@@ -341,6 +304,7 @@ function bytesOfName({ message }: ReadableEntry): number {
   return Buffer.byteLength(message.dataStreamName)
 }
 
-function newStreams(taken: readonly Taken[]): StreamHandle[] {
+/** The streams that were not owned before. */
+export function newStreams(taken: readonly Taken[]): StreamHandle[] {
   return taken.flatMap((each) => (each.outcome === 'taken' && each.isNew ? [each.stream] : []))
 }

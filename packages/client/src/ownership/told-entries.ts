@@ -55,12 +55,14 @@ export class ToldEntries {
     return this.#told.size + this.#reserved
   }
 
-  reserve(places: number): void {
+  /** Keeps places for entries while they are dealt. */
+  async whileReserved<T>(places: number, act: () => Promise<T>): Promise<T> {
     this.#reserved += places
-  }
-
-  unreserve(places: number): void {
-    this.#reserved -= places
+    try {
+      return await act()
+    } finally {
+      this.#reserved -= places
+    }
   }
 
   /**
