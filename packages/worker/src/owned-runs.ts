@@ -6,6 +6,7 @@ import { WorkerError } from './contract/worker-error.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import type { HaltReason, SafeWorkerRecorder, StreamEnd } from './contract/worker-metrics.js'
 import type { StreamEndings } from './ending/stream-endings.js'
+import type { Pauses } from './handling/pauses.js'
 import type { SlowHandlers } from './handling/slow-handlers.js'
 import { isLoss } from './handling/turns.js'
 import { CheckpointWriter } from './progress/checkpoint-writer.js'
@@ -20,6 +21,7 @@ export interface OwnedRunsContext {
   readonly scripts: WorkerScripts
   readonly readers: readonly StreamReader[]
   readonly endings: StreamEndings
+  readonly pauses: Pauses
   readonly commitIntervalMs: number
   readonly idleMs: number
   /** Looks at a stream before it is read. Never rejects. */
@@ -81,6 +83,7 @@ export class OwnedRuns {
     this.#readerOf.delete(run)
     if (this.#runs.get(run.name) === run) this.#runs.delete(run.name)
     if (run.isBusy) this.#awaitHandler(run)
+    this.#context.pauses.end(run)
     this.#context.recorder.streamEnded({ how })
     this.#context.emit('streamEnded', { dataStreamName: run.name, position: run.position, how })
   }
@@ -156,7 +159,7 @@ export class OwnedRuns {
   }
 
   #start(stream: OwnedStream): void {
-    const { emit, recorder, run: shared, scripts } = this.#context
+    const { emit, pauses, recorder, run: shared, scripts } = this.#context
     const fence = fenceOf(stream)
     const writer = new CheckpointWriter(stream, fence, scripts)
     const run = new StreamRun(stream, fence, writer, {
@@ -170,6 +173,7 @@ export class OwnedRuns {
     this.#listen(run)
     if (run.state !== 'active') return
     run.isForeign = problem !== null
+    pauses.begin(run)
     if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
     else if (run.progress.checkpoint.isHalted)
       this.halt(run, 'exhausted', new Error(run.failure?.error ?? 'halted'))
@@ -228,7 +232,7 @@ export class OwnedRuns {
   async resume(run: StreamRun, skip: boolean): Promise<void> {
     const found = run.isForeign ? await this.#context.scripts.checkpoint(run.name) : undefined
     if (run.state !== 'halted') {
-      throw new WorkerError('STREAM_NOT_HALTED', `${run.name} is not halted but ${run.state}`)
+      throw new WorkerError('STREAM_NOT_HALTED', `${run.name} is neither halted nor paused but ${run.state}`)
     }
     if (found !== undefined) run.restore(decodeCheckpoint(found))
     run.isForeign = false

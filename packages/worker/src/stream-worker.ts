@@ -30,11 +30,17 @@ import {
   type WorkerOptions,
 } from './contract/worker-options.js'
 import { DeadLetters } from './failing/dead-letters.js'
+import type { StreamRun } from './progress/stream-run.js'
 import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from './redis/worker-keys.js'
 import { describeRun, type WorkerHealth, type WorkerStatus } from './watching/worker-status.js'
 import { makeClient, WorkerParts } from './worker-parts.js'
 
 const CONNECT_TIMEOUT_MS = 5000
+
+export interface PauseOptions {
+  /** True: for every later owner of the stream too. Default false. */
+  readonly keep?: boolean | undefined
+}
 
 type Phase = 'new' | 'running' | 'closing'
 
@@ -156,7 +162,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   health(): WorkerHealth {
     const health = this.#client.health()
     const connectionProblems = [...health.connectionProblems, ...this.#parts.connectionProblems]
-    return withJsonForm({ ...health, connectionProblems })
+    return withJsonForm({ ...health, connectionProblems, paused: this.#parts.pauses.status })
   }
 
   /** What this worker does now, with the lag of its streams. Never rejects: without Redis, lag is null. */
@@ -166,6 +172,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
     return {
       client: this.#client.health(),
       breaker: this.#parts.breaker?.state ?? 'off',
+      paused: this.#parts.pauses.status,
       running: this.#parts.scheduler.running,
       waiting: this.#parts.scheduler.waiting,
       buffered: this.#parts.bufferUse.records,
@@ -175,22 +182,53 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
   }
 
   /**
-   * Lets a halted stream go on: with the record it was halted at, which gets all its attempts again, or, with
-   * `skip`, with the one after it; if there is none because it was the last record, the stream is finished. A stream that
-   * was halted because of its checkpoint goes on from the checkpoint as it is now: correct that first.
+   * Begins no more records of a stream, or of any stream this worker owns or takes from now on. Handlers that run go on to
+   * their end; nothing is read. A stream that is paused counts as neither stuck nor idle.
    *
-   * Resolves when that is committed. Rejects with STREAM_NOT_OWNED (ask the worker that owns it), STREAM_NOT_HALTED,
-   * CHECKPOINT_FOREIGN (it is not set right; the stream stays halted), SESSION_LOST, REDIS_ERROR.
+   * Without `keep` the pause ends with this ownership. With it the pause is committed, and every later owner keeps it
+   * until somebody resumes the stream; so does `pause({ keep: true })` for each stream this worker owns or takes meanwhile.
+   *
+   * Resolves when that is so, with `keep` when it is committed. Safe twice. Rejects with STREAM_NOT_OWNED (ask the worker
+   * that owns it) and, with `keep`, CHECKPOINT_FOREIGN, SESSION_LOST, REDIS_ERROR.
    */
-  async resume(dataStreamName: string, { skip = false }: { skip?: boolean } = {}): Promise<void> {
-    const run = this.#parts.runs.all.get(dataStreamName)
-    if (run === undefined) {
-      throw new StreamClientError('STREAM_NOT_OWNED', `this worker does not own ${dataStreamName}`, {
-        dataStreamName,
-      })
+  async pause(dataStreamName: string, options?: PauseOptions): Promise<void>
+  async pause(options?: PauseOptions): Promise<void>
+  async pause(target: string | PauseOptions = {}, options: PauseOptions = {}): Promise<void> {
+    const { pauses, runs } = this.#parts
+    if (typeof target === 'string') return await pauses.pause(this.#runOf(target), options.keep === true)
+    await pauses.pauseAll(runs.all.values(), target.keep === true)
+  }
+
+  /**
+   * Lets a stream go on that is paused or halted, or, without a name, all that are paused, and those this worker takes.
+   *
+   * A halted stream goes on with the record it was halted at, which gets all its attempts again, or, with `skip`, with the
+   * one after it; if there is none because it was the last record, the stream is finished. A stream that was halted because
+   * of its checkpoint goes on from the checkpoint as it is now: correct that first.
+   *
+   * Resolves when that is committed. Rejects with STREAM_NOT_OWNED (ask the worker that owns it), STREAM_NOT_HALTED (it is
+   * neither halted nor paused), CHECKPOINT_FOREIGN (it is not set right; the stream stays halted), SESSION_LOST, REDIS_ERROR.
+   */
+  async resume(
+    dataStreamName?: string,
+    { skip = false }: { readonly skip?: boolean | undefined } = {},
+  ): Promise<void> {
+    const { pauses, runs } = this.#parts
+    if (dataStreamName === undefined) return await pauses.resumeAll(runs.all.values())
+    const run = this.#runOf(dataStreamName)
+    if (run.state === 'halted' || skip || run.paused === null) {
+      await runs.resume(run, skip)
+      if (run.paused === null) this.emit('streamResumed', { dataStreamName })
     }
-    await this.#parts.runs.resume(run, skip)
-    this.emit('streamResumed', { dataStreamName })
+    await pauses.resume(run)
+  }
+
+  #runOf(dataStreamName: string): StreamRun {
+    const run = this.#parts.runs.all.get(dataStreamName)
+    if (run !== undefined) return run
+    throw new StreamClientError('STREAM_NOT_OWNED', `this worker does not own ${dataStreamName}`, {
+      dataStreamName,
+    })
   }
 
   async #work(): Promise<void> {

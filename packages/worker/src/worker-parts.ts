@@ -15,6 +15,7 @@ import type { SafeWorkerRecorder } from './contract/worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './contract/worker-options.js'
 import { StreamEndings } from './ending/stream-endings.js'
 import { RecordFailures } from './failing/record-failures.js'
+import { Pauses } from './handling/pauses.js'
 import { Scheduler } from './handling/scheduler.js'
 import { SlowHandlers } from './handling/slow-handlers.js'
 import { Turns } from './handling/turns.js'
@@ -75,6 +76,7 @@ export class WorkerParts {
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
   readonly scheduler: Scheduler
+  readonly pauses: Pauses
   readonly runs: OwnedRuns
   readonly lag: LagMonitor
   readonly bufferUse: BufferUse = { records: 0 }
@@ -93,6 +95,7 @@ export class WorkerParts {
     const scripts = new WorkerScripts(this.commands, keys)
     this.breaker = this.#makeBreaker()
     this.rateLimit = this.#makeRateLimit()
+    this.pauses = new Pauses(context)
     this.runs = this.#makeRuns(scripts)
     const turns = this.#makeTurns()
     this.scheduler = new Scheduler({
@@ -181,6 +184,7 @@ export class WorkerParts {
       scripts,
       readers: this.readers,
       endings,
+      pauses: this.pauses,
       lookFirst: (run) => this.lag.lookFirst(run),
       slowHandlers: this.#slowHandlers,
       run: {

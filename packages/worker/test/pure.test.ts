@@ -37,6 +37,7 @@ describe('checkpoints', () => {
           accounted: fc.option(fc.integer()),
           failure: fc.option(failure),
           isHalted: fc.boolean(),
+          isPaused: fc.boolean(),
           finished: fc.option(fc.record({ idInLbs: position, isCertain: fc.boolean() })),
         }),
         (checkpoint) => {

@@ -15,6 +15,8 @@ export interface WorkerEvents {
     recordId: string | null
     error: unknown
   }) => void
+  /** No record of the stream begins until it is resumed; `isKept`: whoever owns it. */
+  streamPaused: (event: { dataStreamName: string; isKept: boolean }) => void
   streamResumed: (event: { dataStreamName: string }) => void
   /** A record failed and will be tried again. */
   retry: (event: {

@@ -21,6 +21,8 @@ export interface WorkerMetricsRecorder {
   streamStarted?(event: { recovered: boolean }): void
   streamEnded?(event: { how: StreamEnd }): void
   streamHalted?(event: { reason: HaltReason }): void
+  /** So many of the owned streams are paused now. */
+  paused?(event: { streams: number }): void
   /** Records were trimmed or deleted before they were read. */
   recordsLost?(event: { records: number }): void
   /** A stream was deleted and begun anew; `isBehind`: with ids before the position, which are not read. */
@@ -29,9 +31,9 @@ export interface WorkerMetricsRecorder {
   breaker?(event: { state: BreakerState }): void
   /** A record waited for the rate limit. */
   rateLimited?(event: { scope: 'process' | 'service'; waitMs: number }): void
-  /** Lag of one of the streams furthest behind: at most 20 per sample, to bound the number of labels. */
+  /** Lag of one of the streams furthest behind that are not paused: at most 20 per sample, to bound the number of labels. */
   lag?(event: { dataStreamName: string; records: number; lagMs: number }): void
-  /** Lag of all owned streams together. */
+  /** Lag of all owned streams together; `greatestLagMs`: of those that are not paused. */
   totalLag?(event: { streams: number; records: number; greatestLagMs: number }): void
 }
 
@@ -51,6 +53,7 @@ const METHODS = [
   'streamStarted',
   'streamEnded',
   'streamHalted',
+  'paused',
   'recordsLost',
   'streamReset',
   'breaker',

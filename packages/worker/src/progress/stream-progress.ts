@@ -28,6 +28,7 @@ export class StreamProgress {
   #accounted: number | null = FRESH.accounted
   #failure: RecordFailure | null = null
   #isHalted = false
+  #isPaused = false
   #finished: Finish | null = null
   #committed: string = FRESH.position
   #uncommitted = 0
@@ -40,11 +41,12 @@ export class StreamProgress {
   }
 
   /** Goes on where the last owner has committed. */
-  restore({ accounted, failure, finished, isHalted, position }: WorkerCheckpoint): void {
+  restore({ accounted, failure, finished, isHalted, isPaused, position }: WorkerCheckpoint): void {
     this.#position = position
     this.#accounted = accounted
     this.#failure = failure
     this.#isHalted = isHalted
+    this.#isPaused = isPaused
     this.#finished = finished
     this.#committed = position
   }
@@ -75,12 +77,18 @@ export class StreamProgress {
     return this.#finished
   }
 
+  /** True if no record is to begin, under this owner or the next, until that is taken back. */
+  get isPaused(): boolean {
+    return this.#isPaused
+  }
+
   get checkpoint(): WorkerCheckpoint {
     return {
       position: this.#position,
       accounted: this.#accounted,
       failure: this.#failure,
       isHalted: this.#isHalted,
+      isPaused: this.#isPaused && this.#finished === null, // a later assignment begins anew
       finished: this.#finished,
     }
   }
@@ -116,6 +124,13 @@ export class StreamProgress {
   /** The assignment is finished as far as its records go, or, with null, is not after all. */
   finish(finished: Finish | null): void {
     this.#finished = finished
+    this.#touch()
+  }
+
+  /** What `isPaused` says. */
+  setPaused(isPaused: boolean): void {
+    if (isPaused === this.#isPaused) return
+    this.#isPaused = isPaused
     this.#touch()
   }
 
@@ -156,6 +171,7 @@ export class StreamProgress {
         position,
         accounted: plus(this.#accounted, records),
         failure: null,
+        isPaused: this.#isPaused && finished === null && this.#finished === null,
         finished: finished ?? this.#finished,
       },
       stored: () => {

@@ -18,6 +18,9 @@ import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
 import { type CommitFacts, StreamProgress } from './stream-progress.js'
 import type { Finish, RecordFailure, WorkerCheckpoint } from './worker-checkpoint.js'
 
+/** Why no record begins: until the end of this ownership, or for whoever owns the stream. */
+export type Pause = 'local' | 'kept'
+
 export type RunState = 'active' | 'retrying' | 'halted' | 'ending' | 'ended'
 
 export interface RunContext {
@@ -68,6 +71,7 @@ export class StreamRun {
   #singlyThrough: string | null = null
   /** The first record has failed for good and has to go to the dead letters. */
   #isDoomed = false
+  #isPausedHere = false
   #retryTimer: NodeJS.Timeout | undefined
   /** While it is set, the stream is not read. */
   #readTimer: NodeJS.Timeout | undefined
@@ -130,13 +134,19 @@ export class StreamRun {
     return this.progress.finished?.isCertain === true
   }
 
+  /** Set while the stream is paused by hand. */
+  get paused(): Pause | null {
+    if (this.progress.isPaused) return 'kept'
+    return this.#isPausedHere ? 'local' : null
+  }
+
   get isRunnable(): boolean {
-    return this.#state === 'active' && this.buffer.length > 0 && !this.isLastDone
+    return this.#state === 'active' && this.paused === null && this.buffer.length > 0 && !this.isLastDone
   }
 
   /** True if the stream should be read. */
   get isHungry(): boolean {
-    if (this.#state !== 'active' || this.#readTimer !== undefined) return false
+    if (this.#state !== 'active' || this.#readTimer !== undefined || this.paused !== null) return false
     return this.buffer.length <= this.#context.readCount
   }
 
@@ -146,7 +156,8 @@ export class StreamRun {
 
   /** True if nothing is to be done for the stream but to wait for its next record. */
   get isIdle(): boolean {
-    return this.#state === 'active' && !this.isBusy && this.isEmpty && this.#readTimer === undefined
+    const isWaiting = this.#readTimer !== undefined || this.paused !== null
+    return this.#state === 'active' && !this.isBusy && this.isEmpty && !isWaiting
   }
 
   get isDoomed(): boolean {
@@ -156,7 +167,7 @@ export class StreamRun {
   /** Takes what was read after `after`, unless that is not where reading goes on. */
   accept(after: string, raw: readonly RawRecord[]): void {
     const last = raw.at(-1)
-    if (after !== this.#readPosition || last === undefined) return
+    if (after !== this.#readPosition || last === undefined || this.paused !== null) return
     if (this.#state !== 'active' && this.#state !== 'retrying') return
     for (const each of raw) this.buffer.push(new StreamRecord(this.name, each))
     this.#readPosition = last[0]
@@ -244,6 +255,21 @@ export class StreamRun {
       this.lastActivityMs = this.#context.nowMs()
       if (this.isHungry) this.#context.onHungry(this)
     }, delayMs)
+  }
+
+  /** No record begins any more until `unhold`. What was read is dropped. `keeps`: under the next owner neither. */
+  hold(keeps: boolean): void {
+    if (keeps) this.progress.setPaused(true)
+    else this.#isPausedHere = true
+    if (this.#state === 'active' || this.#state === 'retrying') this.#forgetRead()
+  }
+
+  /** Records begin again, at once if one is due. */
+  unhold(): void {
+    this.#isPausedHere = false
+    this.progress.setPaused(false)
+    this.lastActivityMs = this.#context.nowMs()
+    if (this.isHungry) this.#context.onHungry(this)
   }
 
   /** Nothing more happens until `resume`. What was read is dropped. The next owner finds out by itself. */

@@ -26,6 +26,8 @@ export interface WorkerCheckpoint {
   readonly failure: RecordFailure | null
   /** The stream does not go on until somebody resumes it. */
   readonly isHalted: boolean
+  /** No record begins until somebody resumes it, whoever owns the stream. */
+  readonly isPaused: boolean
   /** Null while there is work. */
   readonly finished: Finish | null
 }
@@ -42,6 +44,7 @@ export const FRESH: WorkerCheckpoint = {
   accounted: 0,
   failure: null,
   isHalted: false,
+  isPaused: false,
   finished: null,
 }
 
@@ -50,9 +53,10 @@ export function encodeCheckpoint({
   failure,
   finished,
   isHalted,
+  isPaused,
   position,
 }: WorkerCheckpoint): string {
-  if (failure === null && !isHalted && finished === null) {
+  if (failure === null && !isHalted && !isPaused && finished === null) {
     return accounted === null ? `{"id":"${position}"}` : `{"id":"${position}","n":${accounted}}`
   }
   return JSON.stringify({
@@ -60,6 +64,7 @@ export function encodeCheckpoint({
     ...(accounted === null ? {} : { n: accounted }),
     ...(failure === null ? {} : { failed: encodeFailure(failure) }),
     ...(isHalted ? { halted: true } : {}),
+    ...(isPaused ? { paused: true } : {}),
     ...(finished === null ? {} : { finished: finished.idInLbs }),
     ...(finished?.isCertain === false ? { idle: true } : {}),
   })
@@ -73,13 +78,14 @@ export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
   if (text === null) return FRESH
   if (isPosition(text)) return { ...FRESH, position: text, accounted: null }
   const value = parseObject(text)
-  const { id, failed, finished, halted, idle, n } = value
+  const { id, failed, finished, halted, idle, n, paused } = value
   if (typeof id !== 'string' || !isPosition(id)) throw foreign(text)
   return {
     position: id,
     accounted: Number.isSafeInteger(n) ? (n as number) : null,
     failure: failed === undefined ? null : readFailure(failed, text),
     isHalted: halted === true,
+    isPaused: paused === true,
     finished: typeof finished === 'string' ? { idInLbs: finished, isCertain: idle !== true } : null,
   }
 }

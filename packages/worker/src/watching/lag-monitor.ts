@@ -94,13 +94,15 @@ export class LagMonitor {
   async #sample(): Promise<void> {
     const { recorder, runs } = this.#context
     const lags = await this.measure([...runs()])
-    const sorted = [...lags].sort(([, a], [, b]) => b.lagMs - a.lagMs || b.records - a.records)
+    const sorted = [...lags]
+      .filter(([{ paused }]) => paused === null)
+      .sort(([, a], [, b]) => b.lagMs - a.lagMs || b.records - a.records)
     for (const [run, { records, lagMs }] of sorted.slice(0, REPORTED_STREAMS)) {
       recorder.lag({ dataStreamName: run.name, records, lagMs })
     }
     recorder.totalLag({
       streams: lags.size,
-      records: sorted.reduce((sum, [, { records }]) => sum + records, 0),
+      records: [...lags.values()].reduce((sum, { records }) => sum + records, 0),
       greatestLagMs: sorted[0]?.[1].lagMs ?? 0,
     })
   }

@@ -1,7 +1,7 @@
 /** What a worker reports about itself when it is asked. */
 import type { ClientHealth } from '@redis-stream-client/client'
 import { type BreakerState, positionTimeMs } from '@redis-stream-client/handling'
-import type { RunState, StreamRun } from '../progress/stream-run.js'
+import type { Pause, RunState, StreamRun } from '../progress/stream-run.js'
 import type { RecordFailure } from '../progress/worker-checkpoint.js'
 import { countAfter, type StreamLook } from '../redis/stream-look.js'
 import type { ReadMark } from './lost-records.js'
@@ -17,12 +17,21 @@ export interface WorkerConnectionProblem extends Omit<ClientProblem, 'connection
 export interface WorkerHealth extends Omit<ClientHealth, 'connectionProblems'> {
   /** The last problem of each connection that has not answered since. Empty while all is well. */
   readonly connectionProblems: readonly (ClientProblem | WorkerConnectionProblem)[]
+  readonly paused: PauseStatus
+}
+
+export interface PauseStatus {
+  /** True if the whole worker is paused, and with it every stream that it takes. */
+  readonly isPaused: boolean
+  /** How many of the owned streams are paused. */
+  readonly streams: number
 }
 
 export interface WorkerStatus {
   readonly client: ClientHealth
   /** `off` if there is none. */
   readonly breaker: BreakerState | 'off'
+  readonly paused: PauseStatus
   /** Streams whose handler runs now. */
   readonly running: number
   /** Streams that have records and wait for a place. */
@@ -37,6 +46,8 @@ export interface WorkerStatus {
 export interface StreamStatus {
   readonly dataStreamName: string
   readonly state: RunState
+  /** Set while it is paused: `local` under this owner, `kept` under every owner. */
+  readonly paused: Pause | null
   /** Id of the last record that is done with. */
   readonly position: string
   /** Id up to which the next owner would not see records again. */
@@ -64,6 +75,7 @@ export function describeRun(run: StreamRun, lag: LagStatus | null): StreamStatus
   return {
     dataStreamName: run.name,
     state: run.state,
+    paused: run.paused,
     position: run.position,
     committed: run.committed,
     uncommitted: run.progress.uncommitted,

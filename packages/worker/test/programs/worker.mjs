@@ -18,7 +18,15 @@ local now = redis.call('TIME')
 redis.call('RPUSH', KEYS[1], table.concat({ id, fence, attempt, committed, math.floor(now[1] * 1000 + now[2] / 1000) }, ' '))
 return 1`
 
-const { client, failEvery = 0, handlerMs = 0, options = {}, service, url } = JSON.parse(process.argv[2])
+const {
+  client,
+  failEvery = 0,
+  handlerMs = 0,
+  options = {},
+  pausesAll = false,
+  service,
+  url,
+} = JSON.parse(process.argv[2])
 const redis = new Redis(url)
 redis.on('error', () => undefined)
 const stop = new AbortController()
@@ -42,9 +50,12 @@ function say(line) {
 }
 
 let isReady = false
-worker.on('streamStarted', () => {
+worker.on('streamStarted', async ({ dataStreamName }) => {
   if (!isReady) say({ type: 'ready' })
   isReady = true
+  if (!pausesAll) return
+  await worker.pause(dataStreamName, { keep: true })
+  say({ type: 'paused' })
 })
 process.once('SIGTERM', () => stop.abort())
 process.stdin.resume().once('end', () => process.exit())

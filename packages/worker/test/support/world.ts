@@ -14,6 +14,7 @@ const EVENTS = [
   'streamStarted',
   'streamEnded',
   'streamHalted',
+  'streamPaused',
   'streamResumed',
   'retry',
   'deadLetter',
