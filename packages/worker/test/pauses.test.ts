@@ -99,13 +99,15 @@ describe('a stream that is paused', () => {
     await world.redis.xadd('s', '1-0', 'a', 'b')
     await world.redis.xadd('s', '5000000000000-0', 'a', 'b')
     await world.assign('s')
+    await world.assign('empty')
     await owns(started, 's')
+    await owns(started, 'empty')
     const until = Date.now() + 500
     await eventually('some lags', () => lags.length > 5 && Date.now() > until)
     expect(new Set(lags.map(({ name }) => name))).toEqual(new Set(['all']))
     expect(lags.every(({ greatestLagMs }) => greatestLagMs === 0)).toBe(true)
     expect(started.events.map(({ event }) => event)).not.toContain('streamEnded')
-    expect(await world.redis.hlen('orders-locks')).toBe(1)
+    expect(await world.redis.hlen('orders-locks')).toBe(2)
   })
 
   test('goes on under the next owner, unless the pause is to be kept', async () => {
@@ -130,12 +132,9 @@ describe('a stream that is paused', () => {
 
   test('stays paused for whoever comes when its owner is killed', async () => {
     const client = { consumerId: 'a', heartbeatTtlMs: 600, lbsIdleTimeMs: 1200 }
-    const argument = JSON.stringify({
-      url: world.server.url,
-      service: world.service,
-      client,
-      pausesAll: true,
-    })
+    const options = { commitIntervalMs: 60_000 }
+    const where = { url: world.server.url, service: world.service }
+    const argument = JSON.stringify({ ...where, client, options, pausesAll: true })
     const program = Program.start(PROGRAM, { args: [argument] })
     try {
       await world.assign('s')
