@@ -18,9 +18,27 @@ export {
 } from './failures.js'
 export { callThrough, type Middleware } from './middleware.js'
 export { plainAnswer } from './plain-answer.js'
+
 export type { Rate } from './rate.js'
 export { type Permit, RateLimit, type RateLimitOptions } from './rate-limit.js'
+export { RecordValueError, resolveValues } from './record-values.js'
+
 export { isExhausted, type RetryOptions, type RetryPolicy, retryDelayMs } from './retry-policy.js'
 export { Room } from './room.js'
+export {
+  describeIssues,
+  isStandardSchema,
+  type StandardSchema,
+  type StandardSchemaIssue,
+  type StandardSchemaResult,
+  type ValueIssue,
+  valueIssues,
+} from './standard-schema.js'
 export { afterPosition, comparePositions, isPosition, positionTimeMs, START } from './stream-position.js'
-export { type RawRecord, RecordFormatError, StreamRecord } from './stream-record.js'
+export {
+  type RawRecord,
+  RecordFormatError,
+  StreamRecord,
+  type ValueOutcome,
+  type ValueReader,
+} from './stream-record.js'

@@ -1,9 +1,27 @@
 /** One record of a data stream, as a handler sees it. */
-import { NonRetryableError } from './failures.js'
+import { isNonRetryable, NonRetryableError } from './failures.js'
 import { positionTimeMs } from './stream-position.js'
 
 /** An entry as Redis answers it: id, then names and values in turn. */
 export type RawRecord = readonly [id: string, fields: readonly string[]]
+
+/** The value of a record, or why there is none. */
+export type ValueOutcome = { readonly value: unknown } | { readonly error: unknown }
+
+/** Makes the value of a record; neither throws nor rejects. */
+export interface ValueReader {
+  read(record: StreamRecord): ValueOutcome | Promise<ValueOutcome>
+}
+
+const JSON_VALUES: ValueReader = {
+  read: (record) => {
+    try {
+      return { value: record.json() }
+    } catch (error) {
+      return { error }
+    }
+  },
+}
 
 /** What a record says is not what was asked for. Not retried: the record will not get better. */
 export class RecordFormatError extends NonRetryableError {
@@ -26,13 +44,17 @@ export class RecordFormatError extends NonRetryableError {
 const JSON_FIELD = 'data'
 const SHOWN_CHARS = 60
 
-export class StreamRecord {
+/** `Value` is what its handler works with: its JSON, or what `decode` and the schema of the worker make of it. */
+export class StreamRecord<Value = unknown> {
   readonly id: string
   readonly dataStreamName: string
   readonly #raw: readonly string[]
+  readonly #values: ValueReader
+  #outcome: ValueOutcome | Promise<ValueOutcome> | undefined
   #fields: Readonly<Record<string, string>> | undefined
 
-  constructor(dataStreamName: string, [id, raw]: RawRecord) {
+  constructor(dataStreamName: string, [id, raw]: RawRecord, values: ValueReader = JSON_VALUES) {
+    this.#values = values
     this.id = id
     this.dataStreamName = dataStreamName
     this.#raw = raw
@@ -57,6 +79,39 @@ export class StreamRecord {
   /** When Redis added it, by the server's clock, unless the producer chose the id. */
   get time(): Date {
     return new Date(positionTimeMs(this.id))
+  }
+
+  /**
+   * What the record says, as `decode` and the schema of the worker make of it. Without them it is `json()`.
+   * @throws RecordValueError, RecordFormatError: it cannot be read; then no handler is called with the record. TypeError: it
+   * is read asynchronously and not there yet, which happens in `isLast` alone.
+   */
+  get value(): Value {
+    this.#outcome ??= this.#values.read(this)
+    if (this.#outcome instanceof Promise) {
+      throw new TypeError(
+        'the value of a record that is read asynchronously is there when its handler is called',
+      )
+    }
+    if ('error' in this.#outcome) throw this.#outcome.error
+    return this.#outcome.value as Value
+  }
+
+  /** Reads the value; answers a promise if there is something to wait for. It does not reject. */
+  readValue(): Promise<void> | undefined {
+    this.#outcome ??= this.#values.read(this)
+    if (!(this.#outcome instanceof Promise)) return undefined
+    return this.#outcome.then((outcome) => {
+      this.#outcome = outcome
+    })
+  }
+
+  /** Why there is no value; null if there is one, or nobody has asked. What may get better is read again the next time. */
+  takeValueError(): { readonly error: unknown } | null {
+    const outcome = this.#outcome
+    if (outcome === undefined || outcome instanceof Promise || !('error' in outcome)) return null
+    if (!isNonRetryable(outcome.error)) this.#outcome = undefined
+    return outcome
   }
 
   /**

@@ -64,6 +64,7 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
   const run = new StreamRun(stream, context.fence, writer, {
     bufferUse: { records: 0 },
     readCount: options.readCount,
+    values: options.values,
     nowMs: () => performance.now(),
     startTimer: (act) => {
       goOn = act

@@ -10,10 +10,15 @@ export {
   type Rate,
   type RateLimitOptions,
   RecordFormatError,
+  RecordValueError,
   RetryAfterError,
   type RetryOptions,
   retryAfter,
+  type StandardSchema,
+  type StandardSchemaIssue,
+  type StandardSchemaResult,
   type StreamRecord,
+  type ValueIssue,
 } from '@redis-stream-client/handling'
 export type {
   RecordContext,

@@ -44,7 +44,13 @@ export interface PauseOptions {
 
 type Phase = 'new' | 'running' | 'closing'
 
-export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisposable {
+/**
+ * `Value` is the type of `record.value`, inferred from the options: what `schema` answers, else what `decode` does.
+ */
+export class StreamWorker<Decoded = unknown, Value = Decoded>
+  extends SafeEmitter<WorkerEvents>
+  implements AsyncDisposable
+{
   /** Records that could not be handled: look at them, try them again, drop them. */
   readonly deadLetters: DeadLetters
   readonly #redis: RedisLike
@@ -66,7 +72,7 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
    *
    * @throws StreamClientError SERVICE_NAME_INVALID, OPTION_INVALID, CONSUMER_ID_MISSING.
    */
-  constructor(redis: RedisLike, service: string, options: WorkerOptions) {
+  constructor(redis: RedisLike, service: string, options: WorkerOptions<Decoded, Value>) {
     const resolved = resolveWorkerOptions(options)
     const logger = options.logger ?? defaultLogger()
     const failures = logFailures(() => this.#logger)
@@ -105,9 +111,9 @@ export class StreamWorker extends SafeEmitter<WorkerEvents> implements AsyncDisp
    *
    * @throws StreamClientError OPTION_INVALID: it is no function.
    */
-  use(middleware: WorkerMiddleware): this {
+  use(middleware: WorkerMiddleware<Value>): this {
     if (typeof middleware !== 'function') throw invalidOption('use', middleware, 'must be given a function')
-    this.#middleware.push(middleware)
+    this.#middleware.push(middleware as WorkerMiddleware)
     return this
   }
 

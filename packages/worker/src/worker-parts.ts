@@ -190,6 +190,7 @@ export class WorkerParts {
       run: {
         bufferUse: this.bufferUse,
         readCount: options.readCount,
+        values: options.values,
         nowMs: () => performance.now(),
         onReady: (run) => this.scheduler.offer(run),
         onCommitted: (run, facts) => {

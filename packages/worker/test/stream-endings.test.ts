@@ -27,6 +27,7 @@ beforeEach(() => {
   run = new StreamRun(stream, {} as never, writer, {
     bufferUse: { records: 0 },
     readCount: 100,
+    values: null,
     nowMs: () => performance.now(),
     onHungry: () => calls.push('hungry'),
     onReady: () => undefined,

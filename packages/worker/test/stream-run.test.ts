@@ -29,6 +29,7 @@ function start(
   const run = new StreamRun(stream, {} as never, { save, ...writer } as unknown as CheckpointWriter, {
     bufferUse: { records: 0 },
     readCount: 100,
+    values: null,
     nowMs: () => performance.now(),
     onHungry: () => undefined,
     onReady: () => undefined,

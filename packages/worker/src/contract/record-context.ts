@@ -23,11 +23,11 @@ export interface WorkedStream {
  * A function around each call of the handler. `record` is the one that is handled; for a batch the first of
  * `context.records`. See {@link Middleware} for `next`.
  */
-export type WorkerMiddleware = Middleware<StreamRecord, RecordContext>
+export type WorkerMiddleware<Value = unknown> = Middleware<StreamRecord<Value>, RecordContext<Value>>
 
-export interface RecordContext {
+export interface RecordContext<Value = unknown> {
   /** What the handler was called with: one record, or the batch. */
-  readonly records: readonly StreamRecord[]
+  readonly records: readonly StreamRecord<Value>[]
   readonly stream: WorkedStream
   /** Aborts when the record has to be given up: its time is over, the worker's drain time is, or ownership. */
   readonly signal: AbortSignal

@@ -1,24 +1,42 @@
 /** The options of a worker: what they are, their defaults, and one pure function that checks them. */
 import { type ClientOptions, StreamClientError } from '@redis-stream-client/client'
 import { explainIssue, GREATEST_TIMER_MS, invalidOption } from '@redis-stream-client/client/internal'
-import type {
-  CircuitBreakerOptions,
-  RateLimitOptions,
-  RetryOptions,
-  RetryPolicy,
-  StreamRecord,
+import {
+  type CircuitBreakerOptions,
+  type RateLimitOptions,
+  type RetryOptions,
+  type RetryPolicy,
+  resolveValues,
+  type StandardSchema,
+  type StreamRecord,
+  type ValueReader,
 } from '@redis-stream-client/handling'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import type { RecordContext } from './record-context.js'
 import type { WorkerMetricsRecorder } from './worker-metrics.js'
 
-/** All durations are milliseconds. Exactly one of `process` and `processBatch` has to be given. */
-export interface WorkerOptions {
+/**
+ * All durations are milliseconds. Exactly one of `process` and `processBatch` has to be given. `Value` is the type of
+ * `record.value`: of what the schema answers, else of what `decode` does.
+ */
+export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   /** Handles one record. When it resolves, the record is done with; what it throws decides what happens next. */
-  readonly process?: ((record: StreamRecord, context: RecordContext) => unknown) | undefined
+  readonly process?: ((record: StreamRecord<Value>, context: RecordContext<Value>) => unknown) | undefined
   /** Handles several records of one stream, in order, all or none of them. */
-  readonly processBatch?: ((records: readonly StreamRecord[], context: RecordContext) => unknown) | undefined
+  readonly processBatch?:
+    | ((records: readonly StreamRecord<Value>[], context: RecordContext<Value>) => unknown)
+    | undefined
+  /**
+   * Makes the value of a record from its bytes, for formats other than JSON. Default: `record.json()`. What it throws is not
+   * retried, unless it is what `retryAfter` makes.
+   */
+  readonly decode?: ((record: StreamRecord) => Decoded | PromiseLike<Decoded>) | undefined
+  /**
+   * Any Standard Schema (zod, valibot, arktype, ...). A record whose value does not fit is not handled and not retried; its
+   * dead letter names what does not fit. `record.value` is what the schema answers.
+   */
+  readonly schema?: StandardSchema<unknown, Value> | undefined
   /** Records a batch has at most. Default 100; never more than may be uncommitted. */
   readonly batchSize?: number | undefined
   /** How many streams are worked on at once. Default 100. */
@@ -44,7 +62,7 @@ export interface WorkerOptions {
    * True for the last record of a stream: the stream is finished with it, also if it goes to the dead letters. Asked before
    * the handler is called; what it throws counts as if the handler had thrown it.
    */
-  readonly isLast?: ((record: StreamRecord) => boolean) | undefined
+  readonly isLast?: ((record: StreamRecord<Value>) => boolean) | undefined
   /** A stream without a record for so long is finished. Default: never. */
   readonly idleMs?: number | undefined
   /** What becomes of the data stream when it is finished. Default `keep`. */
@@ -79,6 +97,8 @@ export interface WorkerOptions {
 export interface ResolvedWorkerOptions {
   readonly process: ((record: StreamRecord, context: RecordContext) => unknown) | null
   readonly processBatch: ((records: readonly StreamRecord[], context: RecordContext) => unknown) | null
+  /** Null if the value of a record is its JSON, read when the handler asks for it. */
+  readonly values: ValueReader | null
   readonly batchSize: number
   readonly concurrency: number
   readonly maxOwnedStreams: number
@@ -130,6 +150,8 @@ const rate = z.strictObject(
 const schema = z.strictObject({
   process: callable.optional(),
   processBatch: callable.optional(),
+  decode: z.unknown().optional(),
+  schema: z.unknown().optional(),
   batchSize: whole(1, 10_000).optional(),
   concurrency: whole(1, 100_000).optional(),
   maxOwnedStreams: limit(1).optional(),
@@ -185,7 +207,9 @@ const schema = z.strictObject({
  * Checks the options and fills in the defaults; nothing is corrected in silence.
  * @throws StreamClientError OPTION_INVALID, naming option, value and rule.
  */
-export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOptions {
+export function resolveWorkerOptions<Decoded, Value>(
+  options: WorkerOptions<Decoded, Value>,
+): ResolvedWorkerOptions {
   const parsed = schema.safeParse(options)
   if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)
   const { process, processBatch, retry = {} } = options
@@ -205,8 +229,9 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
   }
   const commitEvery = options.commitEvery ?? 100
   return {
-    process: process ?? null,
-    processBatch: processBatch ?? null,
+    process: (process as ResolvedWorkerOptions['process'] | undefined) ?? null,
+    processBatch: (processBatch as ResolvedWorkerOptions['processBatch'] | undefined) ?? null,
+    values: resolveValues(options),
     batchSize: Math.min(options.batchSize ?? 100, commitEvery),
     concurrency: options.concurrency ?? 100,
     maxOwnedStreams: options.maxOwnedStreams ?? Infinity,
@@ -224,7 +249,7 @@ export function resolveWorkerOptions(options: WorkerOptions): ResolvedWorkerOpti
     warnAfterMs: options.warnAfterMs ?? 30_000,
     abandonAfterMs: options.abandonAfterMs ?? 1000,
     drainMs: options.drainMs ?? 10_000,
-    isLast: options.isLast ?? null,
+    isLast: (options.isLast as ResolvedWorkerOptions['isLast'] | undefined) ?? null,
     idleMs: options.idleMs ?? Infinity,
     onDone: options.onDone ?? 'keep',
     trim: options.trim ?? 'none',

@@ -25,7 +25,8 @@ import type { ResolvedWorkerOptions } from '../contract/worker-options.js'
 import type { RecordFailures } from '../failing/record-failures.js'
 import type { StreamRun } from '../progress/stream-run.js'
 import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
-import { choosePortion, type Portion } from './portion.js'
+import { choosePortion, type Portion, refuse } from './portion.js'
+import { readValues } from './read-values.js'
 import type { SlowHandlers } from './slow-handlers.js'
 
 export interface TurnsContext extends AttemptSurroundings {
@@ -101,11 +102,10 @@ export class Turns {
         nowMs = performance.now()
       }
       const permit = rateLimit === null ? null : await rateLimit.enter(run.stream.signal)
-      if (!run.isRunnable || this.#context.isClosing()) {
-        permit?.giveBack()
-        break
-      }
-      const portion = choosePortion(this.#next(run), options.isLast)
+      const choice = this.#choose(run)
+      const portion = choice instanceof Promise ? await choice : choice
+      if (portion === null || portion.refusal !== null) permit?.giveBack()
+      if (portion === null) break
       const attempt = new Attempt(portion, attemptNumber(run, portion), this.#limits)
       const context = new AttemptContext(run, attempt, this.#context)
       const call = (): Promise<AttemptOutcome> => this.#attempt(run, attempt, context)
@@ -120,6 +120,20 @@ export class Turns {
       if (nowMs >= endsAtMs) break
     }
     if (run.progress.uncommitted >= commitEvery) await run.commit()
+  }
+
+  /** What the handler gets now; null if it may not get anything any more. Answers a promise only if it has to wait. */
+  #choose(run: StreamRun): Portion | null | Promise<Portion | null> {
+    const { options } = this.#context
+    if (!run.isRunnable || this.#context.isClosing()) return null
+    const records = this.#next(run)
+    const reading = options.values === null || readValues(records, options.timeoutMs, run.stream.signal)
+    if (reading === true) return choosePortion(records, options)
+    return reading.then((isInTime) => {
+      if (!run.isRunnable || this.#context.isClosing()) return null
+      if (isInTime) return choosePortion(records, options)
+      return refuse(records[0] as StreamRecord, timedOut(records, options.timeoutMs), true)
+    })
   }
 
   /** What the handler may get: one record, or a batch. */

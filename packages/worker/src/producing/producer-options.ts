@@ -1,7 +1,21 @@
 /** The options of a producer: what they are, their defaults, and one pure function that checks them. */
-import { GREATEST_TIMER_MS, invalidOption, unknownOption } from '@redis-stream-client/client/internal'
 
-export interface ProducerOptions {
+import { GREATEST_TIMER_MS, invalidOption, unknownOption } from '@redis-stream-client/client/internal'
+import {
+  resolveValues,
+  type StandardSchema,
+  type StreamRecord,
+  type ValueReader,
+} from '@redis-stream-client/handling'
+
+export interface ProducerOptions<Input = unknown> {
+  /**
+   * The schema of the worker, any Standard Schema: a record whose value does not fit is refused with RECORD_INVALID, before
+   * anything is sent. The value is what the worker will find: the JSON of the record, or what `decode` makes of it.
+   */
+  readonly schema?: StandardSchema<Input, unknown> | undefined
+  /** The `decode` of the worker. A record that cannot be decoded is refused. */
+  readonly decode?: ((record: StreamRecord) => unknown) | undefined
   /**
    * `needed` (default): the first record assigns the stream, and a later one does if the stream was finished. `never`:
    * only `announce` assigns it.
@@ -24,6 +38,8 @@ export interface ProducerOptions {
 }
 
 export interface ResolvedProducerOptions {
+  /** Null if records may have any value. */
+  readonly values: ValueReader | null
   readonly announce: 'needed' | 'never'
   readonly maxRecordBytes: number
   readonly maxLen: number | null
@@ -38,6 +54,8 @@ export interface ResolvedProducerOptions {
 const GREATEST_RECORD_BYTES = 512 * 1024 * 1024
 
 const KNOWN: ReadonlySet<string> = new Set([
+  'schema',
+  'decode',
   'announce',
   'maxRecordBytes',
   'maxLen',
@@ -49,7 +67,7 @@ const KNOWN: ReadonlySet<string> = new Set([
 ])
 
 /** @throws StreamClientError OPTION_INVALID, naming option, value and rule. */
-export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
+export function resolveProducerOptions<Input>(options: ProducerOptions<Input>): ResolvedProducerOptions {
   for (const name of Object.keys(options)) {
     if (!KNOWN.has(name)) throw unknownOption(name)
   }
@@ -60,7 +78,7 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   if (typeof mayCutUncommitted !== 'boolean') {
     throw invalidOption('mayCutUncommitted', mayCutUncommitted, 'must be true or false')
   }
-  const whole = (name: keyof ProducerOptions, byDefault: number, greatest: number): number => {
+  const whole = (name: keyof ProducerOptions<Input>, byDefault: number, greatest: number): number => {
     const value = options[name] ?? byDefault
     if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > greatest) {
       throw invalidOption(name, value, `must be a whole number from 1 to ${greatest}`)
@@ -70,6 +88,7 @@ export function resolveProducerOptions(options: ProducerOptions): ResolvedProduc
   return {
     announce,
     mayCutUncommitted,
+    values: resolveValues(options),
     maxRecordBytes: whole('maxRecordBytes', 1024 * 1024, GREATEST_RECORD_BYTES),
     maxLen: options.maxLen === undefined ? null : whole('maxLen', 1, Number.MAX_SAFE_INTEGER),
     idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_TIMER_MS),

@@ -17,6 +17,7 @@ import { Room } from '@redis-stream-client/handling'
 import { WorkerError } from '../contract/worker-error.js'
 import { addRecordsLua, announceLua } from '../redis/lua.generated.js'
 import { resolveWorkerKeys, sharesHashTag, type WorkerKeys } from '../redis/worker-keys.js'
+import { FittingRecords } from './fitting-records.js'
 import { type AddedRecord, Outbox, type RecordSequence, type WaitingRecord } from './outbox.js'
 import {
   type ProducerOptions,
@@ -42,12 +43,14 @@ export interface AddOptions {
 const addRecords = new Script(addRecordsLua)
 const announce = new Script(announceLua)
 
-export class RecordProducer {
+/** `Input` is what the schema takes, where one is given. */
+export class RecordProducer<Input = unknown> {
   readonly #redis: RedisLike
   readonly #keys: WorkerKeys
   readonly #options: ResolvedProducerOptions
   readonly #outboxes = new Map<string, Outbox>()
   readonly #room: Room
+  readonly #fitting: FittingRecords | null
   /** Commands whose deadline has passed and that ioredis still keeps. */
   #overdue = 0
 
@@ -55,12 +58,13 @@ export class RecordProducer {
    * Works on the connection it is given, which stays the caller's: it is never closed here.
    * @throws StreamClientError SERVICE_NAME_INVALID, OPTION_INVALID (also for a connection with a keyPrefix).
    */
-  constructor(redis: RedisLike, service: string, options: ProducerOptions = {}) {
+  constructor(redis: RedisLike, service: string, options: ProducerOptions<Input> = {}) {
     refuseKeyPrefix(redis)
     this.#redis = redis
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
     this.#options = resolveProducerOptions(options)
-    const { maxInFlight, maxInFlightBytes } = this.#options
+    const { maxInFlight, maxInFlightBytes, values } = this.#options
+    this.#fitting = values === null ? null : new FittingRecords(values)
     this.#room = new Room({ records: maxInFlight, bytes: maxInFlightBytes })
   }
 
@@ -80,12 +84,14 @@ export class RecordProducer {
     const { idempotencyKey, info, signal } = options
     this.#checkStream(dataStreamName)
     const record = checkRecord({ fields, idempotencyKey }, this.#options.maxRecordBytes)
+    const fitting = this.#fitting?.check(dataStreamName, [record])
+    if (fitting !== undefined) await fitting
     await this.#enter(record, signal)
     return await this.#enqueue(dataStreamName, record, info, null)
   }
 
   /** As `add`, with the value as JSON in the field `data`, where `record.json()` finds it. */
-  addJson(dataStreamName: string, value: unknown, options: AddOptions = {}): Promise<AddedRecord> {
+  addJson(dataStreamName: string, value: Input, options: AddOptions = {}): Promise<AddedRecord> {
     const text = JSON.stringify(value) as string | undefined
     if (text === undefined) {
       return Promise.reject(new WorkerError('RECORD_INVALID', 'this value has no JSON form'))
@@ -107,6 +113,8 @@ export class RecordProducer {
   ): Promise<AddedRecord[]> {
     this.#checkStream(dataStreamName)
     const checked = records.map((record) => checkRecord(record, this.#options.maxRecordBytes))
+    const fitting = this.#fitting?.check(dataStreamName, checked)
+    if (fitting !== undefined) await fitting
     const sequence: RecordSequence = { failure: null, unsure: 0 }
     const adding: Promise<AddedRecord>[] = []
     for (const record of checked) {

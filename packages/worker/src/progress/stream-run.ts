@@ -12,7 +12,13 @@
  */
 import type { OwnedStream } from '@redis-stream-client/client'
 import { type Fence, GREATEST_TIMER_MS } from '@redis-stream-client/client/internal'
-import { type Attempt, comparePositions, type RawRecord, StreamRecord } from '@redis-stream-client/handling'
+import {
+  type Attempt,
+  comparePositions,
+  type RawRecord,
+  StreamRecord,
+  type ValueReader,
+} from '@redis-stream-client/handling'
 import { type BufferUse, RecordBuffer } from '../reading/record-buffer.js'
 import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
 import { type CommitFacts, StreamProgress } from './stream-progress.js'
@@ -27,6 +33,8 @@ export interface RunContext {
   readonly bufferUse: BufferUse
   /** Records of one read; a stream with more than that in its buffer is not read. */
   readonly readCount: number
+  /** Makes the values of records; null if those are their JSON. */
+  readonly values: ValueReader | null
   readonly nowMs: () => number
   /** As setTimeout, for the time before the next attempt; tests of handlers do not wait for it. */
   readonly startTimer?: ((act: () => void, delayMs: number) => NodeJS.Timeout | undefined) | undefined
@@ -169,7 +177,8 @@ export class StreamRun {
     const last = raw.at(-1)
     if (after !== this.#readPosition || last === undefined || this.paused !== null) return
     if (this.#state !== 'active' && this.#state !== 'retrying') return
-    for (const each of raw) this.buffer.push(new StreamRecord(this.name, each))
+    const values = this.#context.values ?? undefined
+    for (const each of raw) this.buffer.push(new StreamRecord(this.name, each, values))
     this.#readPosition = last[0]
     this.refusedReads = 0
     this.lastActivityMs = this.#context.nowMs()
