@@ -4,7 +4,7 @@
  */
 import { type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
 import { StreamHandle } from './ownership/stream-handle.js'
-import type { Tenure } from './redis/service-scripts.js'
+import type { Tenure } from './redis/stream-scripts.js'
 
 export { MicroBatch } from './async/micro-batch.js'
 export { sleep } from './async/sleep.js'

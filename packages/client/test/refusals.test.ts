@@ -6,7 +6,8 @@ import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type DeadLetter, LbsProducer, RedisStreamClient } from '../src/index.js'
 import { Refusals } from '../src/ownership/refusals.js'
-import { type Assignment, ServiceScripts } from '../src/redis/service-scripts.js'
+import { ServiceScripts } from '../src/redis/service-scripts.js'
+import type { Assignment } from '../src/redis/stream-scripts.js'
 
 const OPTIONS = {
   consumerId: 'a',

@@ -1,7 +1,8 @@
 /** What a script does must not grow with what has piled up, in number or in bytes. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ConsumerName, formatConsumer } from '../src/decisions/consumer-name.js'
-import { ServiceScripts, type TakeRules, type Tenure } from '../src/redis/service-scripts.js'
+import { ServiceScripts } from '../src/redis/service-scripts.js'
+import type { TakeRules, Tenure } from '../src/redis/stream-scripts.js'
 import { ScriptedService } from './support/scripted-service.js'
 
 const FEW = 10

@@ -4,12 +4,8 @@ import { MicroBatch } from '../async/micro-batch.js'
 import { POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
 import type { FleetLevel } from '../decisions/water-level.js'
 import type { SafeRecorder } from '../metrics.js'
-import {
-  BATCH_LIMIT,
-  type ChangeAnswer,
-  type ReleaseRules,
-  type ServiceScripts,
-} from '../redis/service-scripts.js'
+import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
+import type { ChangeAnswer, ReleaseRules } from '../redis/stream-scripts.js'
 import { endLost, type Retries } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { Ownership } from './ownership.js'

@@ -7,7 +7,7 @@ import {
   StreamClientError,
 } from '@redis-stream-client/notifs'
 import { freezeJson } from '@redis-stream-client/notifs/internal'
-import type { Tenure } from '../redis/service-scripts.js'
+import type { Tenure } from '../redis/stream-scripts.js'
 import type { Session } from '../session/session.js'
 
 const GREATEST_CHECKPOINT_BYTES = 64 * 1024

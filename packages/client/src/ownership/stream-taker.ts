@@ -9,14 +9,8 @@ import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder, TakeOutcome } from '../metrics.js'
 import type { ReadableEntry } from '../redis/lbs.js'
 import { messageOf } from '../redis/redis-errors.js'
-import {
-  BATCH_LIMIT,
-  type ServiceScripts,
-  type TakeAnswer,
-  type TakeMode,
-  type TakeRules,
-  type Tenure,
-} from '../redis/service-scripts.js'
+import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
+import type { TakeAnswer, TakeMode, TakeRules, Tenure } from '../redis/stream-scripts.js'
 import { endLost, type Retries, sessionLost } from '../session/retries.js'
 import type { Session } from '../session/session.js'
 import type { DeadLetters } from './dead-letters.js'

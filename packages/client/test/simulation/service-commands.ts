@@ -7,13 +7,8 @@ import { type ConsumerName, formatConsumer } from '../../src/decisions/consumer-
 import type { Connection } from '../../src/redis/connection.js'
 import { type FoundEntry, Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'
-import {
-  type DealRules,
-  type RosterLine,
-  ServiceScripts,
-  type TakeAnswer,
-  type TakeRules,
-} from '../../src/redis/service-scripts.js'
+import { type DealRules, type RosterLine, ServiceScripts } from '../../src/redis/service-scripts.js'
+import type { TakeAnswer, TakeRules } from '../../src/redis/stream-scripts.js'
 import { LBS_FIELD, type ServiceKeys } from '../../src/service-keys.js'
 import { numberOf } from './ledger.js'
 import type { Random } from './random.js'

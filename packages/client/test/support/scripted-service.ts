@@ -6,13 +6,8 @@ import { type ConsumerName, formatConsumer } from '../../src/decisions/consumer-
 import { Connection } from '../../src/redis/connection.js'
 import { Lbs } from '../../src/redis/lbs.js'
 import { LockRecords } from '../../src/redis/lock-records.js'
-import {
-  ServiceScripts,
-  type TakeAnswer,
-  type TakeMode,
-  type TakeRules,
-  type Tenure,
-} from '../../src/redis/service-scripts.js'
+import { ServiceScripts } from '../../src/redis/service-scripts.js'
+import type { TakeAnswer, TakeMode, TakeRules, Tenure } from '../../src/redis/stream-scripts.js'
 import { resolveServiceKeys, type ServiceKeys } from '../../src/service-keys.js'
 
 const RULES: TakeRules = {
