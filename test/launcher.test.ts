@@ -89,8 +89,9 @@ describe('a machine', () => {
     await program('valkey-server', '#!/bin/sh\necho "Server v=8.1.0 sha=0"')
     const { output } = await find({ options: { version: '8' } })
     expect(output).toContain(join(machine, 'bin/valkey-server'))
-    expect((await find({ options: { version: '7.20' } })).output).toContain(
-      `redis-server is version 7.2.4, and 7.20 is wanted`,
+    await program('redis-server', '#!/bin/sh\necho "Redis server v=7.20.1 sha=0"')
+    expect((await find({ options: { version: '7.2' } })).output).toContain(
+      'redis-server is version 7.20.1, and 7.2 is wanted',
     )
   })
 
