@@ -73,19 +73,19 @@ export interface HandlerResult {
   readonly errors: readonly Error[]
 }
 
-type Process = NonNullable<WorkerOptions['process']>
+type Process<Value> = (record: StreamRecord<Value>, context: RecordContext<Value>) => unknown
 type Handled = { -readonly [Name in keyof HandlerCall]: HandlerCall[Name] }
 
 /**
  * Hands the records to a handler, in order, as a worker does that owns their stream. `handler` is a `process` function, or
- * the options of a worker: retries, timeouts, batches, `isLast` and `onExhausted` are kept to; what needs Redis or several
+ * the options of a worker: retries, timeouts, batches, `schema`, `decode`, `isLast` and `onExhausted` are kept to; what needs Redis or several
  * streams (rate limits, the circuit breaker, concurrency) is not.
  *
  * Resolves when all records are done with or in the dead letters, or the stream does not go on. Rejects with a
  * StreamClientError OPTION_INVALID for options that a worker refuses, and with a TestingError OPTION_INVALID for others.
  */
-export async function runHandler(
-  handler: Process | WorkerOptions,
+export async function runHandler<Decoded = unknown, Value = Decoded>(
+  handler: Process<Value> | WorkerOptions<Decoded, Value>,
   records: readonly TestRecord[],
   options: RunHandlerOptions = {},
 ): Promise<HandlerResult> {
@@ -94,7 +94,7 @@ export async function runHandler(
   const stream = options.stream ?? makeStream(raw, options)
   const seen = new Seen(options.reply)
   const { position, state, isFinished } = await runAlone({
-    options: seen.watch(workerOptions),
+    options: seen.watch(workerOptions as WorkerOptions),
     stream,
     fence: fenceOf(stream),
     read: (after, count) => raw.filter(([id]) => comparePositions(id, after) > 0).slice(0, count),

@@ -5,6 +5,7 @@ import {
   NonRetryableError,
   RecordProducer,
   retryAfter,
+  type StreamRecord,
   StreamWorker,
   type WorkerOptions,
 } from '@redis-stream-client/worker'
@@ -201,6 +202,25 @@ describe('runHandler', () => {
     ])
     expect(result.calls[1]?.error).toMatchObject({ code: 'TRANSACTION_FAILED' })
     expect(result.calls[2]?.error).toMatchObject({ code: 'TRANSACTION_INVALID' })
+  })
+
+  test('gives typed values, and buries records whose value cannot be read', async () => {
+    const seen: number[] = []
+    const options = {
+      decode: (record: StreamRecord): { n: number } => {
+        if (record.id === '2-0') throw new Error('no such format')
+        return { n: Number(record.fields['n']) }
+      },
+      process: (record: StreamRecord<{ n: number }>): void => void seen.push(record.value.n),
+    }
+    const result = await runHandler(options, [
+      { fields: { n: 1 } },
+      { fields: { n: 2 } },
+      { fields: { n: 3 } },
+    ])
+    expect(seen).toEqual([1, 3])
+    expect(result.deadLetters).toMatchObject([{ recordId: '2-0', attempts: 1 }])
+    expect(result.calls).toHaveLength(2)
   })
 
   test('stops at the end of the stream', async () => {
