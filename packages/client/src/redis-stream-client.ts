@@ -233,7 +233,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     const roster = await retries.send('read the roster', session, () => scripts.roster({ withEnds: true }))
     view.read(roster)
     const { rebalancer } = await run.begun
-    return await rebalancer.plan(roster, { isForced: true })
+    return await retries.send('publish a plan', session, () => rebalancer.plan(roster, { isForced: true }))
   }
 
   /**
