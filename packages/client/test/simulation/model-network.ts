@@ -2,7 +2,8 @@
  * The network between processes and the server. A connection keeps the order of what it carries and takes as long as
  * chance wants, seldom very long; it may be cut, with or without its ends noticing, and a process may be cut off.
  */
-import type { ModelServer, Peer, Reply } from './model-server.js'
+import { type ModelServer, nameOf, type Peer, type Reply } from './model-server.js'
+import type { Random } from './random.js'
 import type { Process, VirtualTime } from './virtual-time.js'
 
 const USUAL_LATENCY_MS = 1
@@ -21,12 +22,21 @@ export class ModelNetwork {
   greatestSlowMs = 0
   /** Messages of channels are lost with this probability. */
   hintLoss = 0
+  /** They arrive twice with this one. */
+  hintDoubles = 0
+  /** The connection breaks when a command was carried out, before it is answered, with this one. */
+  answerLoss = 0
+  /** Decides the last two. */
+  readonly #misfortune: Random
+  /** Hears what processes send. */
+  onCommand: (process: Process, name: string) => void = () => undefined
   #serverDownUntilMs = 0
   #serverStuckUntilMs = 0
 
-  constructor(time: VirtualTime, server: ModelServer) {
+  constructor(time: VirtualTime, server: ModelServer, misfortune: Random = time.random) {
     this.time = time
     this.server = server
+    this.#misfortune = misfortune
   }
 
   get isServerUp(): boolean {
@@ -78,6 +88,8 @@ export class ModelNetwork {
     this.#isHealed = true
     this.slowShare = 0
     this.hintLoss = 0
+    this.hintDoubles = 0
+    this.answerLoss = 0
     this.#slowAnswers.clear()
     this.#cutOffUntilMs.clear()
     this.#serverStuckUntilMs = 0
@@ -92,6 +104,14 @@ export class ModelNetwork {
   close(link: Link): void {
     this.#links.delete(link)
     this.server.forget(link)
+  }
+
+  get losesAnswer(): boolean {
+    return this.answerLoss > 0 && this.#misfortune.chance(this.answerLoss)
+  }
+
+  get doublesHint(): boolean {
+    return this.hintDoubles > 0 && this.#misfortune.chance(this.hintDoubles)
   }
 
   /** When something that would arrive at `atMs` arrives: later, while its process is cut off or the server is stuck. */
@@ -126,16 +146,20 @@ export class Link implements Peer {
 
   call(name: string, args: readonly string[], reply: Reply): void {
     if (this.#isDead) return
+    this.#network.onCommand(this.process, nameOf(name, args))
     this.#up(() => {
       this.#network.server.call(this, name, args, (error, answer) => {
-        this.#down(() => reply(error, answer))
+        if (this.#network.losesAnswer) this.cut(true, false)
+        else this.#down(() => reply(error, answer))
       })
     })
   }
 
   push(event: 'message' | 'pmessage', ...texts: string[]): void {
     if (this.#network.time.random.chance(this.#network.hintLoss)) return
-    this.#down(() => this.#onPush(event, texts))
+    for (let times = this.#network.doublesHint ? 2 : 1; times > 0; times--) {
+      this.#down(() => this.#onPush(event, texts))
+    }
   }
 
   /** The process closes it: what it has sent still arrives. */

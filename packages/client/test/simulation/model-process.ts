@@ -19,6 +19,9 @@ export interface Habits {
   readonly listens: number
   /** How probable it leaves notifications unread for a while. */
   readonly dozes: number
+  /** What it does with a stream whose signal aborts, and how long it takes. */
+  readonly waysToLeave: readonly ('release' | 'done')[]
+  readonly greatestLeaveMs: number
 }
 
 export interface ModelProcessContext {
@@ -99,6 +102,16 @@ export class ModelProcess implements Process {
     this.isDead = true
     this.diedAtMs = network.time.nowMs
     for (const link of network.linksOf(this)) link.cut(true)
+  }
+
+  /** Somebody asks for streams to be moved at once. */
+  rebalance(): void {
+    const { network, onProblem } = this.#context
+    network.time.at(network.time.nowMs, this, () => {
+      this.#client?.rebalance().catch((error: unknown) => {
+        if (!(error instanceof StreamClientError)) onProblem(`rebalancing: ${String(error)}`)
+      })
+    })
   }
 
   /** Leaves in good order. */
@@ -219,8 +232,10 @@ export class ModelProcess implements Process {
   }
 
   async #leaveStream(stream: OwnedStream): Promise<void> {
+    const { habits, random } = this.#context
     try {
-      await this.#give(stream, this.#context.random.pick(['release', 'done']))
+      if (habits.greatestLeaveMs > 0) await sleep(random.between(0, habits.greatestLeaveMs))
+      await this.#give(stream, random.pick(habits.waysToLeave))
     } catch (error) {
       if (!(error instanceof StreamClientError)) this.#context.onProblem(`leaving: ${String(error)}`)
     }

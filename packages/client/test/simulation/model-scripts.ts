@@ -28,11 +28,16 @@ export interface ScriptWatch {
   queued?(stream: string, id: string): void
   /** An entry has been moved from one pending list to another without having been taken. */
   moved?(id: string, from: string, to: string, by: string): void
+  /** A plan was published that says how many streams some clients keep. */
+  planned?(keep: Readonly<Record<string, number>>): void
+  /** A client has given streams back because others have fewer; how many it has left. */
+  gaveBack?(consumer: string, left: number): void
   /** A waiting entry is in the LBS again, under a new id. */
   readded?(stream: string, originalId: string, id: string): void
 }
 
 const POOL = 'pool:0'
+const POOL_OF_REBALANCED = 'pool:1'
 const NAMES_AT_A_TIME = 4
 const FORGOTTEN_AFTER_MS = 60_000
 const FIRST_PLAN_PAUSE_MS = 1000
@@ -183,6 +188,7 @@ export class ModelScripts {
     const pauseMs = Math.min(FIRST_PLAN_PAUSE_MS * 2 ** Math.min(times, 10), GREATEST_PLAN_PAUSE_MS)
     const fields = { plan, moves, times: String(times), next: String(data.nowMs + pauseMs) }
     for (const [field, value] of Object.entries(fields)) data.hset(key, field, value)
+    this.#watch.planned?.((JSON.parse(plan) as { keep: Record<string, number> }).keep)
     this.#publish(channel, message)
     return 0
   }
@@ -275,7 +281,11 @@ export class ModelScripts {
 
   #hasPending(lbs: string, group: string, consumer: string): boolean {
     if (!this.#data.hasGroup(lbs, group)) return false
-    return this.#data.xpending(lbs, group).some((row) => row.consumer === consumer)
+    return this.#countPending(lbs, group, consumer) > 0
+  }
+
+  #countPending(lbs: string, group: string, consumer: string): number {
+    return this.#data.xpending(lbs, group).filter((row) => row.consumer === consumer).length
   }
 
   #removeIfEmpty(lbs: string, group: string, consumer: string): void {
@@ -493,6 +503,10 @@ export class ModelScripts {
       // The owner may: after the group was made anew another one may have read the entry.
       const isOwner = freeable.has(id)
       if (from !== undefined && !isOwner) this.#watch.moved?.(id, from, pool, `${clientId}:${token}`)
+    }
+    if (pool === POOL_OF_REBALANCED) {
+      const consumer = `${clientId}:${token}`
+      this.#watch.gaveBack?.(consumer, this.#countPending(lbs, group, consumer))
     }
     this.#publish(channel, waitingMessage(pool, level === '' ? (data.get(levelKey) ?? '') : level))
     return answers

@@ -313,7 +313,8 @@ export class ModelServer {
   }
 }
 
-function nameOf(command: string, [hash]: readonly string[]): string {
+/** A command, or the script that it runs. */
+export function nameOf(command: string, [hash]: readonly string[]): string {
   return command === 'evalsha' ? (SCRIPTS.get(hash ?? '') ?? command) : command
 }
 

@@ -26,6 +26,8 @@ const GREATEST_PAUSE_MS = 2.5 * TTL_MS
 const REST_SHARE = 0.2
 const REST_MS = 1500
 const LEAST_BOUND_MS = 4000
+/** Makes another seed of a seed. */
+const MISFORTUNE = 1_000_003
 
 /** What may go wrong, or just happen, in the first part of a schedule. */
 const EVENTS = [
@@ -129,7 +131,10 @@ class Schedule {
       afterWrite: () => this.#ledger.check(),
       log: options.onLog === undefined ? undefined : (text) => this.#log(text),
     })
-    this.#network = new ModelNetwork(time, this.#server)
+    const misfortune = new Random(seed + MISFORTUNE)
+    this.#network = new ModelNetwork(time, this.#server, misfortune)
+    this.#network.answerLoss = misfortune.pick([0, 0, 0, 0.02])
+    this.#network.hintDoubles = misfortune.pick([0, 0, 0.3])
     // Each schedule has a choice of the events: with all of them in each, some would hide others.
     this.#events = EVENTS.filter(
       (event) => ALWAYS.includes(event) || random.chance(LOSING.includes(event) ? 0.1 : 0.3),
@@ -144,6 +149,8 @@ class Schedule {
       dawdles: random.pick([0, 0.3]),
       listens: random.pick([0, 0.5]),
       dozes: random.pick([0, 0, 0.3]),
+      waysToLeave: ['release', 'done'],
+      greatestLeaveMs: 0,
     }
     this.#clientOptions = {
       heartbeatTtlMs: TTL_MS,

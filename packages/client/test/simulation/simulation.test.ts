@@ -6,11 +6,13 @@
 import { describe, expect, it, vi } from 'vitest'
 import { PAST_SEEDS } from './past-seeds.js'
 import { type Outcome, type PlayOptions, play } from './schedule.js'
+import { playSharing } from './sharing-schedule.js'
 import { withVirtualTime } from './virtual-time.js'
 import { WEAKENINGS } from './weakenings.js'
 
 const { SIMULATION_SEED: givenSeed, SIMULATION_SECONDS: seconds } = process.env
 const SCHEDULES = 100
+const SHARING_SCHEDULES = 25
 const WEAK_SCHEDULES = 600
 const LONG_MS = 86_400_000
 
@@ -18,10 +20,14 @@ const LONG_MS = 86_400_000
 vi.setConfig({ testTimeout: 120_000 })
 
 /** Plays seeds until one fails or there are no more. */
-async function firstFailure(seeds: Iterable<number>, options: PlayOptions = {}): Promise<Outcome | null> {
+async function firstFailure(
+  seeds: Iterable<number>,
+  options: PlayOptions = {},
+  playOne: typeof play = play,
+): Promise<Outcome | null> {
   return await withVirtualTime(async () => {
     for (const seed of seeds) {
-      const outcome = await play(seed, options)
+      const outcome = await playOne(seed, options)
       if (outcome.violations.length > 0) return outcome
     }
     return null
@@ -59,19 +65,31 @@ describe('whole clients', () => {
     },
   )
 
-  it.runIf(seconds !== undefined)(
-    'keep what SPEC.md promises for as long as asked',
-    async () => {
+  it.runIf(seconds !== undefined).each([
+    ['keep what SPEC.md promises', play],
+    ['come to their shares and then move nothing', playSharing],
+  ])(
+    '%s, for half as long as asked',
+    async (_, playOne) => {
       const first = Number(givenSeed ?? Math.floor(Math.random() * 2 ** 31))
-      expect(explain(await firstFailure(seedsFor(first, Number(seconds))))).toBeNull()
+      const seeds = seedsFor(first, Number(seconds) / 2)
+      expect(explain(await firstFailure(seeds, {}, playOne))).toBeNull()
     },
     LONG_MS,
   )
 
-  it.runIf(givenSeed !== undefined && seconds === undefined)(
-    'keep what SPEC.md promises with one seed',
+  it.runIf(givenSeed !== undefined && seconds === undefined).each([
+    ['keep what SPEC.md promises', play],
+    ['come to their shares and then move nothing', playSharing],
+  ])('%s, with one seed', async (_, playOne) => {
+    const onLog = (text: string): void => console.log(text)
+    expect(explain(await firstFailure([Number(givenSeed)], { onLog }, playOne))).toBeNull()
+  })
+
+  it.runIf(givenSeed === undefined && seconds === undefined)(
+    'come to their shares and then move nothing, whatever happens while they do',
     async () => {
-      const failure = await firstFailure([Number(givenSeed)], { onLog: (text) => console.log(text) })
+      const failure = await firstFailure(seedsFrom(1, SHARING_SCHEDULES), {}, playSharing)
       expect(explain(failure)).toBeNull()
     },
   )
@@ -88,10 +106,12 @@ describe('whole clients', () => {
 })
 
 describe('a weakened client', () => {
-  it.each(WEAKENINGS)('is noticed with $name', async ({ apply, firstSeed = 1, noticed, options }) => {
+  it.each(WEAKENINGS)('is noticed with $name', async (weakening) => {
+    const { apply, firstSeed = 1, isOfSharing = false, noticed, options } = weakening
     const restore = apply?.()
     try {
-      const failure = await firstFailure(seedsFrom(firstSeed, WEAK_SCHEDULES), options)
+      const seeds = seedsFrom(firstSeed, WEAK_SCHEDULES)
+      const failure = await firstFailure(seeds, options, isOfSharing ? playSharing : play)
       expect(explain(failure)).toMatch(noticed)
     } finally {
       restore?.()

@@ -3,8 +3,10 @@ import { Failover } from '../../src/agents/failover.js'
 import { Probe } from '../../src/agents/probe.js'
 import { Reconciler } from '../../src/agents/reconciler.js'
 import { type Instant, systemClock } from '../../src/decisions/clock.js'
+import type { RebalancePlan } from '../../src/decisions/rebalance-plan.js'
 import { Trust } from '../../src/decisions/trust.js'
 import { Ownership } from '../../src/ownership/ownership.js'
+import { ServiceScripts } from '../../src/redis/service-scripts.js'
 import type { PlayOptions } from './schedule.js'
 
 export interface Weakening {
@@ -14,6 +16,8 @@ export interface Weakening {
   readonly options?: PlayOptions
   /** Where to begin, for one that shows in few schedules. */
   readonly firstSeed?: number
+  /** In schedules of clients that share streams. */
+  readonly isOfSharing?: boolean
   /** Puts something else in the place of a method; answers how to take it back. */
   readonly apply?: () => () => void
 }
@@ -80,7 +84,64 @@ export const WEAKENINGS: readonly Weakening[] = [
       }
     },
   },
+  {
+    name: 'streams dealt to whoever asks, without a look at its heartbeat',
+    isOfSharing: true,
+    noticed: /was dealt to .*, whose session is over/,
+    options: { weakness: 'deal-to-the-dead' },
+  },
+  {
+    name: 'streams of a living client dealt to others',
+    isOfSharing: true,
+    noticed: /was moved from .*, who is alive|owned it/,
+    options: { weakness: 'deal-from-the-living' },
+  },
+  {
+    name: 'plans that say how many streams to give, not how many to keep',
+    isOfSharing: true,
+    noticed: /gave back|not shared evenly|go on moving/,
+    apply: giveInsteadOfKeep,
+  },
+  {
+    name: 'a plan that is carried out after it was replaced',
+    isOfSharing: true,
+    noticed: /gave back|not shared evenly|go on moving/,
+    apply: () => {
+      const read = ServiceScripts.prototype.plan
+      const first = new WeakMap<ServiceScripts, RebalancePlan>()
+      return replace(ServiceScripts.prototype, 'plan', async function (this: ServiceScripts) {
+        const plan = first.get(this) ?? (await read.call(this))
+        if (plan !== null) first.set(this, plan)
+        return plan
+      })
+    },
+  },
 ]
+
+function giveInsteadOfKeep(): () => void {
+  const { plan: read, publishPlan: publish } = ServiceScripts.prototype
+  const ownedNow = async (scripts: ServiceScripts): Promise<Map<string, number>> =>
+    new Map((await scripts.roster()).map(({ consumer, pending }) => [consumer, pending]))
+  const lessOf = (keep: RebalancePlan['keep'], owned: Map<string, number>): RebalancePlan['keep'] =>
+    Object.fromEntries(
+      Object.entries(keep).map(([consumer, count]) => [
+        consumer,
+        Math.max(0, (owned.get(consumer) ?? 0) - count),
+      ]),
+    )
+  const restores = [
+    replace(ServiceScripts.prototype, 'publishPlan', async function (this: ServiceScripts, plan, rules) {
+      return await publish.call(this, { ...plan, keep: lessOf(plan.keep, await ownedNow(this)) }, rules)
+    }),
+    replace(ServiceScripts.prototype, 'plan', async function (this: ServiceScripts) {
+      const plan = await read.call(this)
+      return plan === null ? null : { ...plan, keep: lessOf(plan.keep, await ownedNow(this)) }
+    }),
+  ]
+  return () => {
+    for (const restore of restores) restore()
+  }
+}
 
 function replace<T extends object, K extends keyof T>(target: T, key: K, value: T[K]): () => void {
   const original = target[key]
