@@ -23,6 +23,8 @@ import type { SessionRun } from './session-run.js'
 
 /** How long `close` waits to read which other clients are alive. */
 const LEVEL_MS = 250
+/** Among more clients the level of the last round is close enough: when all of them leave, each would read of all others. */
+const CLIENTS_READ = 50
 
 export interface Deadlines {
   /** For owners that were asked to stop, and for finishing. */
@@ -51,19 +53,26 @@ export async function giveBackStreams(
 }
 
 /** With it, what is given back goes to the clients that own least. Null if Redis does not answer in time. */
-async function levelWithout(
+export async function levelWithout(
   consumer: string,
   scripts: ServiceScripts,
   logger: SafeLogger,
 ): Promise<FleetLevel | null> {
   const deadline = new Deadline(LEVEL_MS)
-  const roster = scripts.roster().catch((error: unknown) => {
+  const reading = readLevel(consumer, scripts).catch((error: unknown) => {
     logger.debug({ error: messageOf(error) }, 'the level is not known')
     return null
   })
-  const lines = await Promise.race([roster, deadline.over])
+  const level = await Promise.race([reading, deadline.over])
   deadline.clear()
-  return lines ? levelOf(lines, consumer) : null
+  return level ?? null
+}
+
+async function readLevel(consumer: string, scripts: ServiceScripts): Promise<FleetLevel> {
+  const fleet = await scripts.lastLevel()
+  if (fleet === null || fleet.living <= CLIENTS_READ) return levelOf(await scripts.roster(), consumer)
+  const living = fleet.living - 1
+  return { level: (fleet.level * fleet.living) / living, living }
 }
 
 async function askOwnersToStop(ownership: Ownership): Promise<void> {

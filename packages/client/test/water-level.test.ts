@@ -4,8 +4,10 @@ import { describe, expect, it } from 'vitest'
 import { dampedForMs, formatMemberFacts, parseMember } from '../src/decisions/member-facts.js'
 import {
   fillLevelOf,
+  formatLevel,
   type LevelLine,
   levelOf,
+  parseLevel,
   shareAt,
   wantedAt,
   waterLevel,
@@ -56,6 +58,19 @@ describe('the level', () => {
 
   it('is higher for the others where one may own less', () => {
     expect(levelOf([line('a:1', 0, true, 2), line('b:1', 0, true), line('c:1', 12, false)]).level).toBe(10)
+  })
+})
+
+describe('the level key', () => {
+  it('is read as it was written', () => {
+    for (const fleet of [
+      { level: 12.5, living: 8 },
+      { level: Number.POSITIVE_INFINITY, living: 1 },
+      { level: 1e-7, living: 1000 },
+    ]) {
+      expect(parseLevel(formatLevel(fleet))).toEqual(fleet)
+    }
+    for (const text of [null, '', 'nonsense', '1']) expect(parseLevel(text)).toBeNull()
   })
 })
 

@@ -120,6 +120,13 @@ export function wantedAt(
   return chance < (2 * lack * pending) / waiting / Math.min(wanted, pending) ? wanted : 0
 }
 
+/** The level key's text, or null where there is none that can be read. */
+export function parseLevel(text: string | null): FleetLevel | null {
+  const [, level, living] = /^(-|[\d.e+-]+) (\d+)$/.exec(text ?? '') ?? []
+  if (level === undefined) return null
+  return { level: level === '-' ? Number.POSITIVE_INFINITY : Number(level), living: Number(living) }
+}
+
 /** As the level key and the scripts have it; '' for one that is not known. */
 export function formatLevel(fleet: FleetLevel | null): string {
   return fleet === null

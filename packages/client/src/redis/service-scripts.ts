@@ -8,7 +8,7 @@ import type { ConsumerName } from '../decisions/consumer-name.js'
 import { encodeFailoverMessage } from '../decisions/failover-message.js'
 import { formatMemberFacts, type Member, type MemberFacts, parseMember } from '../decisions/member-facts.js'
 import { decodePlan, encodePlan, type RebalancePlan } from '../decisions/rebalance-plan.js'
-import { type FleetLevel, formatLevel } from '../decisions/water-level.js'
+import { type FleetLevel, formatLevel, parseLevel } from '../decisions/water-level.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import type { RawEntry } from './lbs.js'
@@ -189,6 +189,11 @@ export class ServiceScripts extends StreamScripts {
     if (raw[0] === 'PROTOCOL') return { protocol: raw[1] }
     const [, restarts, clients, namesInExcess, ...former] = raw
     return { restarts, clients, namesInExcess, former }
+  }
+
+  /** The level that the winner of a round has written last, if that was not long ago. */
+  async lastLevel(): Promise<FleetLevel | null> {
+    return parseLevel(await this.#connection.run((redis) => redis.get(this.#keys.level)))
   }
 
   /**
