@@ -156,7 +156,6 @@ describe('as JSON', () => {
   it('a client that gave up says why', async () => {
     await using running = await start('giving-up', 'a', { retry: { maxRetries: 0 } })
     const redis = server.client()
-    await redis.del('giving-up-input')
     await redis.set('giving-up-input', 'something else')
     await expect.poll(() => running.heard.at(-1)?.type, waiting).toBe('StreamTerminated')
     expect(written(running.heard.at(-1))).toMatchObject({
@@ -164,7 +163,8 @@ describe('as JSON', () => {
       error: {
         name: 'StreamClientError',
         code: 'REDIS_ERROR',
-        cause: { message: expect.stringContaining('WRONGTYPE') },
+        // Which of them depends on what the reader is doing at that moment.
+        cause: { message: expect.stringMatching(/WRONGTYPE|NOGROUP|UNBLOCKED/) },
       },
     })
   })
