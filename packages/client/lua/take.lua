@@ -8,7 +8,8 @@
 --       8 tokens of this process's earlier sessions, separated by spaces  9 greatest number of dead letters, '': no limit
 --       10.. LBS id and data stream name of each entry, and the greatest fence the client knew before it asked for it
 -- Returns 'SESSION_LOST', or for each entry (only for the first of them once its budget of bytes is spent) one of
---   {'TAKEN', fence, commits, 1 if an owner went before, checkpoint or false}
+--   {'TAKEN', fence, commits, 1 if an owner went before, 2 if one fell that was no earlier session of this process,
+--    checkpoint or false}
 --   {'CLAIMED'}  another living session holds it     {'QUEUED'}  its stream is held for another entry: it waits
 --   {'GONE'}     not pending, or not in the LBS      {'LEFT'}    not pending under this session, and no claim
 --   {'GONE', fence}  not in the LBS, and the caller holds it under this fence. Nothing has changed: were the stream freed
@@ -50,12 +51,14 @@ local function next_fence()
   return string.format('%.0f', last_fence)
 end
 
+-- Whether its last owner crashed or hung. What is taken back after the loss of an own session was no crash.
+local function has_fallen(record)
+  return record.owner ~= '' and not former[string.match(record.owner, '[^:]*$')]
+end
+
 local function count_crashes(record)
-  if record.owner == '' then
+  if not has_fallen(record) then
     return record.crashes
-  end
-  if former[string.match(record.owner, '[^:]*$')] then
-    return record.crashes -- taken back after the loss of an own session
   end
   return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
 end
@@ -95,7 +98,7 @@ local function end_round()
 end
 
 local function answer_taken(stream, record, recovered)
-  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, round.checkpoints[stream] }
+  return { 'TAKEN', record.fence, record.commits, recovered, round.checkpoints[stream] }
 end
 
 local function take(id, stream, holder, crashes, recovered)
@@ -118,9 +121,10 @@ local function remove(id)
 end
 
 local function decide(id, stream, known_fence, waiting)
+  local recovered = mode == 'acquire' and 0 or 1
   local text = round.records[stream]
   if not text and round.own[id] then
-    return take(id, stream, consumer, 0, mode ~= 'acquire') -- the common case: just read, nobody has the stream
+    return take(id, stream, consumer, 0, recovered) -- the common case: just read, nobody has the stream
   end
   local record = text and parse_record(text) or nil
   if record and record.err then
@@ -151,7 +155,7 @@ local function decide(id, stream, known_fence, waiting)
     if pending and pending[2] ~= consumer then
       redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
     end
-    return answer_taken(stream, record, mode ~= 'acquire')
+    return answer_taken(stream, record, recovered)
   end
   if not pending then
     return { 'GONE' }
@@ -173,7 +177,7 @@ local function decide(id, stream, known_fence, waiting)
   end
 
   if not record then
-    return take(id, stream, holder, 0, mode ~= 'acquire')
+    return take(id, stream, holder, 0, recovered)
   end
   if record.id == id then
     if is_living(record.owner) then
@@ -190,7 +194,8 @@ local function decide(id, stream, known_fence, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
-    return take(id, stream, holder, crashes, mode ~= 'acquire' or record.fence ~= '0')
+    local had_owner = record.fence ~= '0' and 1 or recovered
+    return take(id, stream, holder, crashes, has_fallen(record) and 2 or had_owner)
   end
 
   if #entry[2] > MAX_QUEUED_VALUES then

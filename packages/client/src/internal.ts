@@ -36,6 +36,8 @@ export { Outage } from './session/outage.js'
 export interface Fence extends Tenure {
   readonly clientId: string
   readonly token: string
+  /** True if the owner before crashed or hung, and was no earlier session of this process. */
+  readonly ownerFell: boolean
   /** True while the owner may act. Reads the clock. */
   isHeld(): boolean
   /** Aborts when the session is over. */
@@ -59,6 +61,7 @@ export function fenceOf(stream: OwnedStream): Fence {
     dataStreamName: stream.dataStreamName,
     idInLbs: stream.idInLbs,
     fencingToken: stream.fencingToken,
+    ownerFell: stream.ownerFell,
     sessionSignal: stream.session.signal,
     isHeld: () => stream.owned,
     nextCommit: () => stream.nextCommit(),

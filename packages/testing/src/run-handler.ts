@@ -234,7 +234,7 @@ function fenceOf(stream: FakeStream): Fence {
   const { dataStreamName, fencingToken, idInLbs } = stream
   return {
     ...{ dataStreamName, fencingToken, idInLbs },
-    ...{ clientId: 'redis-consumer-test', token: 'test' },
+    ...{ clientId: 'redis-consumer-test', token: 'test', ownerFell: false },
     isHeld: () => stream.owned,
     sessionSignal: stream.signal,
     nextCommit: () => ++commits,

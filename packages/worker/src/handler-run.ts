@@ -9,6 +9,7 @@ import type { WorkerMiddleware } from './contract/record-context.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import { guardWorkerRecorder, type HandledOutcome } from './contract/worker-metrics.js'
 import { resolveWorkerOptions, type WorkerOptions } from './contract/worker-options.js'
+import { RecordCrashes } from './failing/record-crashes.js'
 import { RecordFailures } from './failing/record-failures.js'
 import { SlowHandlers } from './handling/slow-handlers.js'
 import { Turns } from './handling/turns.js'
@@ -83,7 +84,7 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
     onHalted: ignore,
   })
   const turns = new Turns({
-    ...{ options, failures, recorder, logger, emit },
+    ...{ options, failures, recorder, logger, emit, crashes: new RecordCrashes(options) },
     ...{ breaker: null, rateLimit: null, middleware: context.middleware },
     isClosing: () => context.signal?.aborted === true,
     slowHandlers: new SlowHandlers({ warnAfterMs: options.warnAfterMs, logger }),

@@ -6,6 +6,7 @@ import { WorkerError } from './contract/worker-error.js'
 import type { WorkerEvents } from './contract/worker-events.js'
 import type { HaltReason, SafeWorkerRecorder, StreamEnd } from './contract/worker-metrics.js'
 import type { StreamEndings } from './ending/stream-endings.js'
+import type { RecordCrashes } from './failing/record-crashes.js'
 import type { Pauses } from './handling/pauses.js'
 import type { SlowHandlers } from './handling/slow-handlers.js'
 import { isLoss } from './handling/turns.js'
@@ -22,6 +23,7 @@ export interface OwnedRunsContext {
   readonly readers: readonly StreamReader[]
   readonly endings: StreamEndings
   readonly pauses: Pauses
+  readonly crashes: RecordCrashes
   readonly commitIntervalMs: number
   readonly idleMs: number
   /** Looks at a stream before it is read. Never rejects. */
@@ -159,7 +161,7 @@ export class OwnedRuns {
   }
 
   #start(stream: OwnedStream): void {
-    const { emit, pauses, recorder, run: shared, scripts } = this.#context
+    const { crashes, emit, pauses, recorder, run: shared, scripts } = this.#context
     const fence = fenceOf(stream)
     const writer = new CheckpointWriter(stream, fence, scripts)
     const run = new StreamRun(stream, fence, writer, {
@@ -173,6 +175,7 @@ export class OwnedRuns {
     this.#listen(run)
     if (run.state !== 'active') return
     run.isForeign = problem !== null
+    crashes.begin(run)
     pauses.begin(run)
     if (problem !== null) this.halt(run, 'checkpoint-foreign', problem)
     else if (run.progress.checkpoint.isHalted)

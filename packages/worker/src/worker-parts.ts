@@ -14,6 +14,7 @@ import type { WorkerEvents } from './contract/worker-events.js'
 import type { SafeWorkerRecorder } from './contract/worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './contract/worker-options.js'
 import { StreamEndings } from './ending/stream-endings.js'
+import { RecordCrashes } from './failing/record-crashes.js'
 import { RecordFailures } from './failing/record-failures.js'
 import { Pauses } from './handling/pauses.js'
 import { Scheduler } from './handling/scheduler.js'
@@ -82,6 +83,7 @@ export class WorkerParts {
   readonly bufferUse: BufferUse = { records: 0 }
   readonly #context: PartsContext
   readonly #slowHandlers: SlowHandlers
+  readonly #crashes: RecordCrashes
 
   constructor(context: PartsContext) {
     this.#context = context
@@ -96,6 +98,7 @@ export class WorkerParts {
     this.breaker = this.#makeBreaker()
     this.rateLimit = this.#makeRateLimit()
     this.pauses = new Pauses(context)
+    this.#crashes = new RecordCrashes(options)
     this.runs = this.#makeRuns(scripts)
     const turns = this.#makeTurns()
     this.scheduler = new Scheduler({
@@ -185,6 +188,7 @@ export class WorkerParts {
       readers: this.readers,
       endings,
       pauses: this.pauses,
+      crashes: this.#crashes,
       lookFirst: (run) => this.lag.lookFirst(run),
       slowHandlers: this.#slowHandlers,
       run: {
@@ -213,6 +217,7 @@ export class WorkerParts {
     return new Turns({
       ...this.#context,
       failures,
+      crashes: this.#crashes,
       breaker: this.breaker,
       slowHandlers: this.#slowHandlers,
       rateLimit: this.rateLimit,

@@ -24,6 +24,8 @@ describe('checkpoints', () => {
     const failure = fc.record({
       id: position,
       attempts: fc.nat(),
+      crashes: fc.nat(),
+      isTrying: fc.boolean(),
       firstAtMs: fc.nat(),
       lastAtMs: fc.nat(),
       dueAtMs: fc.nat(),
@@ -38,6 +40,7 @@ describe('checkpoints', () => {
           failure: fc.option(failure),
           isHalted: fc.boolean(),
           isPaused: fc.boolean(),
+          unexplainedCrashes: fc.nat(),
           finished: fc.option(fc.record({ idInLbs: position, isCertain: fc.boolean() })),
         }),
         (checkpoint) => {

@@ -155,6 +155,8 @@ describe('a record that has failed under the last owner', () => {
     failure: {
       id: '1-0',
       attempts: 1,
+      crashes: 0,
+      isTrying: false,
       firstAtMs: 0,
       lastAtMs: Date.now(),
       dueAtMs: Date.now(),

@@ -12,6 +12,7 @@ const OWNER: Fence = {
   idInLbs: '5-0',
   fencingToken: 70,
   isHeld: () => true,
+  ownerFell: false,
   sessionSignal: new AbortController().signal,
   nextCommit: () => 1,
 }

@@ -25,6 +25,8 @@ export interface StreamFacts extends Tenure {
   readonly message: LbsMessage
   readonly checkpoint: string | null
   readonly recovered: boolean
+  /** The last owner crashed or hung. */
+  readonly ownerFell?: boolean
   readonly commits: number
   readonly takenAtMs: number
 }
@@ -42,6 +44,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly fencingToken: number
   readonly checkpoint: string | null
   readonly recovered: boolean
+  readonly #ownerFell: boolean
   readonly #message: LbsMessage
   readonly #takenAtMs: number
   readonly #session: Session
@@ -68,6 +71,7 @@ export class StreamHandle implements OwnedStream, Tenure {
     this.fencingToken = facts.fencingToken
     this.checkpoint = facts.checkpoint
     this.recovered = facts.recovered
+    this.#ownerFell = facts.ownerFell ?? false
     this.#message = facts.message
     this.#takenAtMs = facts.takenAtMs
     this.#commits = facts.commits
@@ -136,6 +140,11 @@ export class StreamHandle implements OwnedStream, Tenure {
   /** When its owner last did something for it; monotonic. */
   get progressAtMs(): number {
     return this.#progressAtMs
+  }
+
+  /** True if the last owner crashed or hung, and was no earlier session of this process. */
+  get ownerFell(): boolean {
+    return this.#ownerFell
   }
 
   /** Draws the number of the next commit. */

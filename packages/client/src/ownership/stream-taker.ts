@@ -278,6 +278,7 @@ export class StreamTaker {
       fencingToken: answer.fencingToken,
       checkpoint: answer.checkpoint,
       recovered: answer.recovered,
+      ownerFell: answer.ownerFell,
       commits: answer.commits,
       takenAtMs: clock.now().monotonicMs,
     }

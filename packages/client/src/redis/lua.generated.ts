@@ -1413,12 +1413,12 @@ local function next_fence()
   last_fence = last_fence + 1
   return string.format('%.0f', last_fence)
 end
+local function has_fallen(record)
+  return record.owner ~= '' and not former[string.match(record.owner, '[^:]*$')]
+end
 local function count_crashes(record)
-  if record.owner == '' then
+  if not has_fallen(record) then
     return record.crashes
-  end
-  if former[string.match(record.owner, '[^:]*$')] then
-    return record.crashes -- taken back after the loss of an own session
   end
   return tonumber(now_ms) - tonumber(record.since) < crash_window_ms and record.crashes + 1 or 0
 end
@@ -1452,7 +1452,7 @@ local function end_round()
   end
 end
 local function answer_taken(stream, record, recovered)
-  return { 'TAKEN', record.fence, record.commits, recovered and 1 or 0, round.checkpoints[stream] }
+  return { 'TAKEN', record.fence, record.commits, recovered, round.checkpoints[stream] }
 end
 local function take(id, stream, holder, crashes, recovered)
   local record =
@@ -1470,9 +1470,10 @@ local function remove(id)
   redis.call('XDEL', lbs, id)
 end
 local function decide(id, stream, known_fence, waiting)
+  local recovered = mode == 'acquire' and 0 or 1
   local text = round.records[stream]
   if not text and round.own[id] then
-    return take(id, stream, consumer, 0, mode ~= 'acquire') -- the common case: just read, nobody has the stream
+    return take(id, stream, consumer, 0, recovered) -- the common case: just read, nobody has the stream
   end
   local record = text and parse_record(text) or nil
   if record and record.err then
@@ -1500,7 +1501,7 @@ local function decide(id, stream, known_fence, waiting)
     if pending and pending[2] ~= consumer then
       redis.call('XCLAIM', lbs, group, consumer, 0, id, 'JUSTID')
     end
-    return answer_taken(stream, record, mode ~= 'acquire')
+    return answer_taken(stream, record, recovered)
   end
   if not pending then
     return { 'GONE' }
@@ -1520,7 +1521,7 @@ local function decide(id, stream, known_fence, waiting)
     end
   end
   if not record then
-    return take(id, stream, holder, 0, mode ~= 'acquire')
+    return take(id, stream, holder, 0, recovered)
   end
   if record.id == id then
     if is_living(record.owner) then
@@ -1537,7 +1538,8 @@ local function decide(id, stream, known_fence, waiting)
       remove(id)
       return { 'DEAD', 'max-crashes', problem }
     end
-    return take(id, stream, holder, crashes, mode ~= 'acquire' or record.fence ~= '0')
+    local had_owner = record.fence ~= '0' and 1 or recovered
+    return take(id, stream, holder, crashes, has_fallen(record) and 2 or had_owner)
   end
   if #entry[2] > MAX_QUEUED_VALUES then
     local problem = string.format('%d fields are too many to wait in a backlog', #entry[2] / 2)

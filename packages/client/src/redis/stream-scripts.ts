@@ -60,6 +60,8 @@ export type TakeAnswer =
       /** Number of the last commit under this fence: more than 0 only if an earlier answer was lost. */
       commits: number
       recovered: boolean
+      /** The last owner crashed or hung, and was no earlier session of this process. */
+      ownerFell: boolean
       checkpoint: string | null
     }
   | { status: 'DEAD'; reason: string; error: string }
@@ -327,7 +329,8 @@ function readTakeAnswer(raw: RawTakeAnswer): TakeAnswer {
     status: 'TAKEN',
     fencingToken: Number(raw[1]),
     commits: raw[2],
-    recovered: raw[3] === 1,
+    recovered: raw[3] > 0,
+    ownerFell: raw[3] === 2,
     checkpoint: raw[4],
   }
 }

@@ -329,22 +329,24 @@ export class ModelScripts {
       data.xdel(lbs, id)
     }
     const claim = (owner: string, id: string): void => data.xclaim(lbs, group, owner, id)
-    const answerTaken = (stream: string, { commits, fence }: LockRecord, isRecovered: boolean): Answer => [
+    const answerTaken = (stream: string, { commits, fence }: LockRecord, recovered: number): Answer => [
       'TAKEN',
       fence,
       commits,
-      isRecovered ? 1 : 0,
+      recovered,
       data.hget(checkpoints, stream),
     ]
-    const enter = (id: string, stream: string, holder: string, crashes: number, isRecovered: boolean) => {
+    const enter = (id: string, stream: string, holder: string, crashes: number, recovered: number) => {
       const record = { id, fence: nextFence(), since: nowMs, crashes, commits: 0, owner: consumer }
       this.#write(locks, stream, record)
       if (holder !== consumer) claim(consumer, id)
       this.#watch.taken?.(stream, id, Number(record.fence), consumer)
-      return answerTaken(stream, record, isRecovered)
+      return answerTaken(stream, record, recovered)
     }
+    const hasFallen = ({ owner }: LockRecord): boolean => owner !== '' && !former.has(tokenOf(owner))
+    const recoveredBy = mode === 'acquire' ? 0 : 1
     const crashesAfter = (record: LockRecord): number => {
-      if (record.owner === '' || former.has(tokenOf(record.owner))) return record.crashes
+      if (!hasFallen(record)) return record.crashes
       return nowMs - record.since < crashWindowMs ? record.crashes + 1 : 0
     }
 
@@ -370,7 +372,7 @@ export class ModelScripts {
           this.#watch.taken?.(stream, id, Number(record.fence), consumer)
         }
         if (pending !== null && pending.consumer !== consumer) claim(consumer, id)
-        return answerTaken(stream, record, mode !== 'acquire')
+        return answerTaken(stream, record, recoveredBy)
       }
       if (pending === null) return ['GONE']
       const holder = pending.consumer
@@ -383,7 +385,7 @@ export class ModelScripts {
           return ['CLAIMED']
         }
       }
-      if (record === null) return enter(id, stream, holder, 0, mode !== 'acquire')
+      if (record === null) return enter(id, stream, holder, 0, recoveredBy)
       if (isOf) {
         if (isLiving(record.owner) && this.#weakness !== 'no-owner-check') {
           if (holder !== record.owner) claim(record.owner, id)
@@ -397,7 +399,8 @@ export class ModelScripts {
           remove(id)
           return ['DEAD', 'max-crashes', problem]
         }
-        return enter(id, stream, holder, crashes, mode !== 'acquire' || record.fence !== '0')
+        const hadOwner = record.fence !== '0' ? 1 : recoveredBy
+        return enter(id, stream, holder, crashes, hasFallen(record) ? 2 : hadOwner)
       }
       const isStale = data.xget(lbs, record.id) === null && !isLiving(record.owner)
       if (this.#weakness !== 'no-backlog') this.#pushBacklog(waiting, id, fields as Fields)

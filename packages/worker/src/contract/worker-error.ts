@@ -5,6 +5,7 @@ import { errorJson } from '@redis-stream-client/notifs/internal'
 export const WORKER_ERROR_CODES = [
   'RECORD_INVALID',
   'RECORD_TIMEOUT',
+  'RECORD_CRASHED',
   'ATTEMPT_OVER',
   'BATCH_INVALID',
   'TRANSACTION_INVALID',

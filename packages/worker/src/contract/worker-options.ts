@@ -48,6 +48,11 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   /** How long a record may be done with and not committed. Default 1000. */
   readonly commitIntervalMs?: number | undefined
   readonly retry?: RetryOptions | undefined
+  /**
+   * A record that was in hand when so many of its owners crashed or hung goes to the dead letters. Default: no limit, and
+   * nothing is written to find out.
+   */
+  readonly maxRecordCrashes?: number | undefined
   /** After the last attempt and the dead letter: `skip` (default) goes on with the next record, `halt` stops the stream. */
   readonly onExhausted?: 'skip' | 'halt' | undefined
   /** How long the handler may take. Default: no limit. */
@@ -105,6 +110,7 @@ export interface ResolvedWorkerOptions {
   readonly commitEvery: number
   readonly commitIntervalMs: number
   readonly retry: RetryPolicy
+  readonly maxRecordCrashes: number
   readonly onExhausted: 'skip' | 'halt'
   readonly timeoutMs: number
   readonly warnAfterMs: number
@@ -169,6 +175,7 @@ const schema = z.strictObject({
       { error: 'must be an object with attempts, initialDelayMs, maxDelayMs, factor and jitter' },
     )
     .optional(),
+  maxRecordCrashes: limit(1).optional(),
   onExhausted: choice('skip', 'halt').optional(),
   timeoutMs: duration(1).optional(),
   warnAfterMs: duration(1).optional(),
@@ -227,6 +234,13 @@ export function resolveWorkerOptions<Decoded, Value>(
       `must be at least retry.initialDelayMs (${initialDelayMs})`,
     )
   }
+  if (options.client?.maxCrashes === 0 && (options.maxRecordCrashes ?? Infinity) < Infinity) {
+    throw invalidOption(
+      'client.maxCrashes',
+      0,
+      'must be at least 1 with maxRecordCrashes: the first crash would end the assignment',
+    )
+  }
   const commitEvery = options.commitEvery ?? 100
   return {
     process: (process as ResolvedWorkerOptions['process'] | undefined) ?? null,
@@ -244,6 +258,7 @@ export function resolveWorkerOptions<Decoded, Value>(
       factor: retry.factor ?? 2,
       jitter: retry.jitter ?? 0.5,
     },
+    maxRecordCrashes: options.maxRecordCrashes ?? Infinity,
     onExhausted: options.onExhausted ?? 'skip',
     timeoutMs: options.timeoutMs ?? Infinity,
     warnAfterMs: options.warnAfterMs ?? 30_000,

@@ -135,6 +135,8 @@ function nextFailure(before: RecordFailure | null, { delayMs, error, ...seen }: 
   const nowMs = Date.now()
   return {
     ...seen,
+    crashes: before?.id === seen.id ? before.crashes : 0,
+    isTrying: false,
     firstAtMs: before?.id === seen.id ? before.firstAtMs : nowMs,
     lastAtMs: nowMs,
     dueAtMs: nowMs + Math.ceil(delayMs),

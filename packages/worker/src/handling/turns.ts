@@ -22,6 +22,7 @@ import { WorkerError } from '../contract/worker-error.js'
 import type { WorkerEvents } from '../contract/worker-events.js'
 import type { HandledOutcome } from '../contract/worker-metrics.js'
 import type { ResolvedWorkerOptions } from '../contract/worker-options.js'
+import type { RecordCrashes } from '../failing/record-crashes.js'
 import type { RecordFailures } from '../failing/record-failures.js'
 import type { StreamRun } from '../progress/stream-run.js'
 import { AttemptContext, type AttemptSurroundings } from './attempt-context.js'
@@ -32,6 +33,7 @@ import type { SlowHandlers } from './slow-handlers.js'
 export interface TurnsContext extends AttemptSurroundings {
   readonly options: ResolvedWorkerOptions
   readonly failures: RecordFailures
+  readonly crashes: RecordCrashes
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
   readonly middleware: readonly WorkerMiddleware[]
@@ -84,7 +86,7 @@ export class Turns {
   }
 
   async #work(run: StreamRun): Promise<void> {
-    const { breaker, failures, options, rateLimit } = this.#context
+    const { breaker, crashes, failures, options, rateLimit } = this.#context
     const { commitEvery } = options
     let nowMs = performance.now()
     const endsAtMs = nowMs + TURN_MS
@@ -92,9 +94,10 @@ export class Turns {
       // A failure that is not committed yet: Redis has refused it, or would not know of it after a crash.
       const mustCommit = run.failure !== null && run.progress.isDirty
       if (mustCommit || run.progress.uncommitted >= commitEvery) await run.commit()
-      if (failures.isDoomed(run)) {
+      const verdict = failures.isDoomed(run) ? new Error(run.failure?.error) : crashes.verdict(run)
+      if (verdict !== null) {
         const [record] = run.next(1) as [StreamRecord]
-        await failures.bury(run, record, new Error(run.failure?.error))
+        await failures.bury(run, record, verdict)
         continue
       }
       while (this.#slice.isOver(nowMs)) {
@@ -102,6 +105,8 @@ export class Turns {
         nowMs = performance.now()
       }
       const permit = rateLimit === null ? null : await rateLimit.enter(run.stream.signal)
+      const preparing = run.isRunnable ? crashes.prepare(run) : undefined
+      if (preparing !== undefined) await preparing
       const choice = this.#choose(run)
       const portion = choice instanceof Promise ? await choice : choice
       if (portion === null || portion.refusal !== null) permit?.giveBack()

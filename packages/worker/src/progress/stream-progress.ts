@@ -29,6 +29,9 @@ export class StreamProgress {
   #failure: RecordFailure | null = null
   #isHalted = false
   #isPaused = false
+  #unexplainedCrashes = 0
+  /** The record of which Redis says that it is being tried. */
+  #tryingInRedis: string | null = null
   #finished: Finish | null = null
   #committed: string = FRESH.position
   #uncommitted = 0
@@ -41,12 +44,15 @@ export class StreamProgress {
   }
 
   /** Goes on where the last owner has committed. */
-  restore({ accounted, failure, finished, isHalted, isPaused, position }: WorkerCheckpoint): void {
+  restore(checkpoint: WorkerCheckpoint): void {
+    const { accounted, failure, finished, isHalted, isPaused, position } = checkpoint
     this.#position = position
     this.#accounted = accounted
     this.#failure = failure
     this.#isHalted = isHalted
     this.#isPaused = isPaused
+    this.#unexplainedCrashes = checkpoint.unexplainedCrashes
+    this.#tryingInRedis = tryingIn(checkpoint)
     this.#finished = finished
     this.#committed = position
   }
@@ -82,6 +88,22 @@ export class StreamProgress {
     return this.#isPaused
   }
 
+  /** Crashes of owners since about here of which it is not known which record they handled. */
+  get unexplainedCrashes(): number {
+    return this.#unexplainedCrashes
+  }
+
+  set unexplainedCrashes(crashes: number) {
+    if (crashes === this.#unexplainedCrashes) return
+    this.#unexplainedCrashes = crashes
+    this.#touch()
+  }
+
+  /** The record that would be blamed for a crash now; null if none would. */
+  get tryingInRedis(): string | null {
+    return this.#tryingInRedis
+  }
+
   get checkpoint(): WorkerCheckpoint {
     return {
       position: this.#position,
@@ -89,6 +111,7 @@ export class StreamProgress {
       failure: this.#failure,
       isHalted: this.#isHalted,
       isPaused: this.#isPaused && this.#finished === null, // a later assignment begins anew
+      unexplainedCrashes: this.#unexplainedCrashes,
       finished: this.#finished,
     }
   }
@@ -155,7 +178,7 @@ export class StreamProgress {
     return {
       checkpoint,
       stored: () => {
-        this.#stored(checkpoint.position, records, startedAtMs)
+        this.#stored(checkpoint, records, startedAtMs)
         this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
       },
     }
@@ -165,18 +188,19 @@ export class StreamProgress {
   draftThrough(position: string, records: number, finished: Finish | null): Draft {
     const startedAtMs = this.#context.nowMs()
     const changes = this.#changes
+    const checkpoint: WorkerCheckpoint = {
+      ...this.checkpoint,
+      position,
+      accounted: plus(this.#accounted, records),
+      failure: null,
+      isPaused: this.#isPaused && finished === null && this.#finished === null,
+      finished: finished ?? this.#finished,
+    }
     return {
-      checkpoint: {
-        ...this.checkpoint,
-        position,
-        accounted: plus(this.#accounted, records),
-        failure: null,
-        isPaused: this.#isPaused && finished === null && this.#finished === null,
-        finished: finished ?? this.#finished,
-      },
+      checkpoint,
       stored: () => {
         this.#move(position, records, finished)
-        this.#stored(position, this.#uncommitted, startedAtMs)
+        this.#stored(checkpoint, this.#uncommitted, startedAtMs)
         this.#dirtySinceMs = this.#changes === changes ? null : startedAtMs
       },
     }
@@ -190,7 +214,7 @@ export class StreamProgress {
       checkpoint,
       stored: () => {
         this.#isHalted = true
-        this.#stored(checkpoint.position, this.#uncommitted, startedAtMs)
+        this.#stored(checkpoint, this.#uncommitted, startedAtMs)
         this.#dirtySinceMs = null
       },
     }
@@ -209,10 +233,11 @@ export class StreamProgress {
     this.#dirtySinceMs ??= this.#context.nowMs()
   }
 
-  /** A position is in Redis, with so many records that were done with and not committed before. */
-  #stored(position: string, records: number, startedAtMs: number): void {
+  /** A checkpoint is in Redis, with so many records that were done with and not committed before. */
+  #stored(checkpoint: WorkerCheckpoint, records: number, startedAtMs: number): void {
     const nowMs = this.#context.nowMs()
-    this.#committed = position
+    this.#committed = checkpoint.position
+    this.#tryingInRedis = tryingIn(checkpoint)
     this.#uncommitted -= records
     this.#context.onCommitted({
       records,
@@ -224,4 +249,8 @@ export class StreamProgress {
 
 function plus(known: number | null, records: number): number | null {
   return known === null ? null : known + records
+}
+
+function tryingIn({ failure }: WorkerCheckpoint): string | null {
+  return failure?.isTrying === true ? failure.id : null
 }

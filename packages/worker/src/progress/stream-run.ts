@@ -16,6 +16,7 @@ import {
   type Attempt,
   comparePositions,
   type RawRecord,
+  START,
   StreamRecord,
   type ValueReader,
 } from '@redis-stream-client/handling'
@@ -79,6 +80,9 @@ export class StreamRun {
   #singlyThrough: string | null = null
   /** The first record has failed for good and has to go to the dead letters. */
   #isDoomed = false
+  /** So many of the next records may have made an earlier owner crash: at most those up to the end that was seen first. */
+  #suspects = 0
+  #firstEnd: string | null = null
   #isPausedHere = false
   #retryTimer: NodeJS.Timeout | undefined
   /** While it is set, the stream is not read. */
@@ -187,7 +191,9 @@ export class StreamRun {
 
   /** The records the next call of the handler gets. */
   next(limit: number): StreamRecord[] {
-    return this.buffer.peek(this.#singlyThrough === null ? limit : 1)
+    const { first } = this.buffer
+    const isSingle = this.#singlyThrough !== null || (first !== undefined && this.isSuspect(first))
+    return this.buffer.peek(isSingle ? 1 : limit)
   }
 
   /**
@@ -208,6 +214,23 @@ export class StreamRun {
   /** A script that is about to store that the stream halts here. */
   draftHalt(): Draft {
     return afterwards(this.progress.draftHalt(), () => this.halt())
+  }
+
+  /** So many records after the position may have made the last owner crash. */
+  suspect(count: number): void {
+    this.#suspects = count
+  }
+
+  /** The stream was looked at: what comes behind its first known end was not there before. */
+  noteEnd(lastId: string | null): void {
+    this.#firstEnd ??= lastId ?? START
+  }
+
+  /** True if a record may have made an earlier owner crash. */
+  isSuspect({ id }: StreamRecord): boolean {
+    const { failure } = this
+    if (failure?.id === id && (failure.isTrying || failure.crashes > 0)) return true
+    return this.#suspects > 0 && (this.#firstEnd === null || comparePositions(id, this.#firstEnd) <= 0)
   }
 
   /** Notes a failure of the first record, to be committed before the next attempt. */
@@ -361,6 +384,7 @@ export class StreamRun {
     const wasHungry = this.isHungry
     this.stream.touch()
     this.handled += records
+    this.#suspects = Math.max(0, this.#suspects - records)
     // What was read may have been forgotten while the handler was still busy with it.
     if (comparePositions(this.#readPosition, position) < 0) this.#readPosition = position
     this.#isDoomed = false

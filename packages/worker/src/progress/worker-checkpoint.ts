@@ -9,6 +9,10 @@ import { WorkerError } from '../contract/worker-error.js'
 export interface RecordFailure {
   readonly id: string
   readonly attempts: number
+  /** How many owners have crashed or hung while they handled it. */
+  readonly crashes: number
+  /** True while an owner handles it that wants to know after a crash which record it was. */
+  readonly isTrying: boolean
   readonly firstAtMs: number
   readonly lastAtMs: number
   /** When the next attempt is due, by the clock of the worker that saw the failure. */
@@ -28,6 +32,8 @@ export interface WorkerCheckpoint {
   readonly isHalted: boolean
   /** No record begins until somebody resumes it, whoever owns the stream. */
   readonly isPaused: boolean
+  /** How many owners have crashed or hung while they handled a record of which only the neighbourhood is known. */
+  readonly unexplainedCrashes: number
   /** Null while there is work. */
   readonly finished: Finish | null
 }
@@ -45,6 +51,7 @@ export const FRESH: WorkerCheckpoint = {
   failure: null,
   isHalted: false,
   isPaused: false,
+  unexplainedCrashes: 0,
   finished: null,
 }
 
@@ -55,8 +62,9 @@ export function encodeCheckpoint({
   isHalted,
   isPaused,
   position,
+  unexplainedCrashes,
 }: WorkerCheckpoint): string {
-  if (failure === null && !isHalted && !isPaused && finished === null) {
+  if (failure === null && !isHalted && !isPaused && unexplainedCrashes === 0 && finished === null) {
     return accounted === null ? `{"id":"${position}"}` : `{"id":"${position}","n":${accounted}}`
   }
   return JSON.stringify({
@@ -65,6 +73,7 @@ export function encodeCheckpoint({
     ...(failure === null ? {} : { failed: encodeFailure(failure) }),
     ...(isHalted ? { halted: true } : {}),
     ...(isPaused ? { paused: true } : {}),
+    ...(unexplainedCrashes === 0 ? {} : { crashes: unexplainedCrashes }),
     ...(finished === null ? {} : { finished: finished.idInLbs }),
     ...(finished?.isCertain === false ? { idle: true } : {}),
   })
@@ -78,7 +87,7 @@ export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
   if (text === null) return FRESH
   if (isPosition(text)) return { ...FRESH, position: text, accounted: null }
   const value = parseObject(text)
-  const { id, failed, finished, halted, idle, n, paused } = value
+  const { id, crashes, failed, finished, halted, idle, n, paused } = value
   if (typeof id !== 'string' || !isPosition(id)) throw foreign(text)
   return {
     position: id,
@@ -86,12 +95,18 @@ export function decodeCheckpoint(text: string | null): WorkerCheckpoint {
     failure: failed === undefined ? null : readFailure(failed, text),
     isHalted: halted === true,
     isPaused: paused === true,
+    unexplainedCrashes: Number.isSafeInteger(crashes) ? (crashes as number) : 0,
     finished: typeof finished === 'string' ? { idInLbs: finished, isCertain: idle !== true } : null,
   }
 }
 
-function encodeFailure({ isLast, ...failure }: RecordFailure): object {
-  return isLast ? { ...failure, isLast } : failure
+function encodeFailure({ crashes, isLast, isTrying, ...failure }: RecordFailure): object {
+  return {
+    ...failure,
+    ...(crashes > 0 ? { crashes } : {}),
+    ...(isTrying ? { isTrying } : {}),
+    ...(isLast ? { isLast } : {}),
+  }
 }
 
 function parseObject(text: string): Record<string, unknown> {
@@ -106,8 +121,8 @@ function parseObject(text: string): Record<string, unknown> {
 }
 
 function readFailure(value: unknown, text: string): RecordFailure {
-  const { id, attempts, firstAtMs, lastAtMs, dueAtMs, error, isLast } = (value ??
-    {}) as Partial<RecordFailure>
+  const failure = (value ?? {}) as Partial<RecordFailure>
+  const { id, attempts, crashes = 0, firstAtMs, lastAtMs, dueAtMs, error, isLast, isTrying } = failure
   const isWhole =
     typeof id === 'string' &&
     typeof attempts === 'number' &&
@@ -118,6 +133,8 @@ function readFailure(value: unknown, text: string): RecordFailure {
   return {
     id,
     attempts,
+    crashes,
+    isTrying: isTrying === true,
     firstAtMs,
     lastAtMs,
     dueAtMs: typeof dueAtMs === 'number' ? dueAtMs : lastAtMs,

@@ -57,6 +57,7 @@ export class LagMonitor {
         const looks = await scripts.look(positions, COUNTED_RECORDS)
         for (const [index, look] of looks.entries()) {
           const mark = marks[index] as (typeof marks)[number]
+          mark.run.noteEnd(look?.lastId ?? null)
           lags.set(mark.run, describeLag(mark, look, Date.now()))
           lostRecords.check(mark, look)
         }

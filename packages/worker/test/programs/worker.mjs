@@ -22,6 +22,8 @@ const {
   client,
   failEvery = 0,
   handlerMs = 0,
+  killAt,
+  kills = 1000,
   options = {},
   pausesAll = false,
   service,
@@ -39,6 +41,9 @@ const worker = new StreamWorker(redis, service, {
   async process(record, { attempt, stream: { dataStreamName, fencingToken } }) {
     const keys = [`log:${dataStreamName}`, 'log-fences', `${service}-checkpoints`]
     await redis.eval(NOTE, 3, ...keys, dataStreamName, record.id, fencingToken, attempt)
+    if (killAt?.includes(record.fields.n) && (await redis.hincrby('kills', record.fields.n, 1)) <= kills) {
+      process.kill(process.pid, 'SIGKILL')
+    }
     if (handlerMs > 0) await new Promise((resolve) => setTimeout(resolve, Math.random() * handlerMs * 2))
     handled++
     if (failEvery > 0 && handled % failEvery === 0) throw new Error('every now and then')
