@@ -1,8 +1,10 @@
 /** The assignments that could not be served: the stream `<service>-dead`, to be looked at, replayed and dropped. */
 import { decodeLbsMessage, StreamClientError } from '@redis-stream-client/notifs'
+import { BatchSize } from './decisions/batch-size.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { bytesOf, GREATEST_SCRIPT_BYTES } from './redis/lbs.js'
+import { decodeLetterFields, pairsOf } from './redis/letter-fields.js'
 import { replayDeadLua } from './redis/lua.generated.js'
 import { isReply, redisError } from './redis/redis-errors.js'
 import { Script } from './redis/script.js'
@@ -42,8 +44,9 @@ type RawReplay = ['ADDED', id: string] | ['GONE'] | ['LARGE'] | ['REFUSED', why:
 const replayDead = new Script(replayDeadLua)
 const DEFAULT_COUNT = 100
 const GREATEST_COUNT = 10_000
-/** Letters read at a time, and bytes after which no more are read for one list. */
+/** Letters read at a time, at most and by the sizes seen so far; and bytes after which no more are read for one list. */
 const PAGE = 20
+const PAGE_BYTES = 1024 * 1024
 const GREATEST_BYTES = 16 * 1024 * 1024
 
 export class ServiceDeadLetters {
@@ -73,12 +76,14 @@ export class ServiceDeadLetters {
       )
     }
     const letters: DeadAssignment[] = []
+    const size = new BatchSize(PAGE_BYTES)
     let start = after === undefined ? '-' : `(${after}`
     for (let bytes = 0; letters.length < count && bytes < GREATEST_BYTES; ) {
-      const wanted = Math.min(PAGE, count - letters.length)
+      const wanted = size.count(Math.min(PAGE, count - letters.length))
       const entries = (await this.#run('list', () =>
         this.#redis.xrangeBuffer(this.#keys.dead, start, '+', 'COUNT', wanted),
       )) as unknown as RawEntry[]
+      size.hear(entries.map(bytesOf))
       for (const entry of entries) {
         bytes += bytesOf(entry)
         letters.push(readDeadAssignment(entry))
@@ -156,7 +161,7 @@ export class ServiceDeadLetters {
 function readDeadAssignment([id, flat]: RawEntry): DeadAssignment {
   const letter = new Map(pairsOf(flat).map(([name, value]) => [name.toString(), value]))
   const text = (name: string): string => letter.get(name)?.toString() ?? ''
-  const rawFields = readFields(letter.get('fields'))
+  const rawFields = decodeLetterFields(letter.get('fields'))
   const fields = rawFields.map(([name, value]) => [name.toString(), value.toString()] as const)
   return {
     id: id.toString(),
@@ -169,23 +174,6 @@ function readDeadAssignment([id, flat]: RawEntry): DeadAssignment {
     atMs: Number(text('at')),
     owner: text('client'),
   }
-}
-
-/** The JSON holds the bytes of the fields as they were: read as Latin-1, each is one character. */
-function readFields(json: Buffer | undefined): [name: Buffer, value: Buffer][] {
-  try {
-    const flat = JSON.parse(json?.toString('latin1') ?? '[]') as unknown
-    if (!Array.isArray(flat)) return []
-    return pairsOf(flat.map((each) => Buffer.from(String(each), 'latin1')))
-  } catch {
-    return []
-  }
-}
-
-function pairsOf(flat: readonly Buffer[]): [name: Buffer, value: Buffer][] {
-  const pairs: [Buffer, Buffer][] = []
-  for (let i = 0; i + 1 < flat.length; i += 2) pairs.push([flat[i] as Buffer, flat[i + 1] as Buffer])
-  return pairs
 }
 
 function nameIn(fields: readonly (readonly [name: string, value: string])[]): string | null {

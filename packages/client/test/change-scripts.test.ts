@@ -53,6 +53,18 @@ describe('finish', () => {
     expect(await service.take(b, id, 's')).toMatchObject({ status: 'TAKEN', recovered: false })
   })
 
+  it('puts an entry of the backlog back with the bytes it had, whether they are text or not', async () => {
+    const tenure = await service.own(a, 's')
+    const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte))
+    const fields = [Buffer.from('lbs-input'), Buffer.from('{"DataStreamName":"s"}'), everyByte, everyByte]
+    const id = await service.redis.xadd(service.keys.lbs, '*', ...fields)
+    await service.read(a)
+    expect(await service.take(a, id as string, 's')).toEqual({ status: 'QUEUED' })
+    await service.scripts.finish(a, [{ ...tenure, ...finish }])
+    const [entry] = await service.redis.xrangeBuffer(service.keys.lbs, '-', '+')
+    expect(entry?.[1]).toEqual(fields)
+  })
+
   it('is safe to send again', async () => {
     const tenure = await service.own(a, 's')
     await service.scripts.finish(a, [{ ...tenure, ...finish }])

@@ -1,6 +1,12 @@
 /** The records that could not be handled, kept in a stream: reading, counting and removing them. */
 import { StreamClientError } from '@redis-stream-client/client'
-import { type RedisLike, redisError } from '@redis-stream-client/client/internal'
+import {
+  BatchSize,
+  decodeLetterFields,
+  pairsOf,
+  type RedisLike,
+  redisError,
+} from '@redis-stream-client/client/internal'
 
 /** A record in the dead letters. */
 export interface DeadRecord {
@@ -9,7 +15,10 @@ export interface DeadRecord {
   readonly dataStreamName: string
   /** Of the record in its data stream. */
   readonly recordId: string
+  /** Names and values as text; of a name that occurs twice the last value. */
   readonly fields: Readonly<Record<string, string>>
+  /** The fields in their order as bytes, which need not be UTF-8; a name may occur more than once. */
+  readonly rawFields: readonly (readonly [name: Buffer, value: Buffer])[]
   readonly error: string
   readonly attempts: number
   readonly firstAtMs: number
@@ -27,9 +36,10 @@ export interface ListOptions {
 
 const DEFAULT_COUNT = 100
 const GREATEST_COUNT = 10_000
-/** Letters read at a time, and after how much no more are read for one list. */
+/** Letters read at a time, at most and by the sizes seen so far; and after how much no more are read for one list. */
 const LETTERS_PER_READ = 20
-const GREATEST_LIST_CHARS = 16 * 1024 * 1024
+const LIST_READ_BYTES = 1024 * 1024
+const GREATEST_LIST_BYTES = 16 * 1024 * 1024
 
 export class DeadRecords {
   readonly #redis: RedisLike
@@ -53,15 +63,15 @@ export class DeadRecords {
       )
     }
     const letters: DeadRecord[] = []
+    const size = new BatchSize(LIST_READ_BYTES)
     let start = after === undefined ? '-' : `(${after}`
-    for (let chars = 0; letters.length < count && chars < GREATEST_LIST_CHARS; ) {
-      const wanted = Math.min(LETTERS_PER_READ, count - letters.length)
-      const from = start
-      const entries = await this.run('list', () => this.#redis.xrange(this.#key, from, '+', 'COUNT', wanted))
-      for (const entry of entries) {
-        chars += rawField(entry, 'fields').length
-        letters.push(readDeadRecord(entry))
-      }
+    for (let bytes = 0; letters.length < count && bytes < GREATEST_LIST_BYTES; ) {
+      const wanted = size.count(Math.min(LETTERS_PER_READ, count - letters.length))
+      const entries = await this.#read('list', start, '+', wanted)
+      const sizes = entries.map(sizeOf)
+      size.hear(sizes)
+      for (const each of sizes) bytes += each
+      for (const entry of entries) letters.push(readDeadRecord(entry))
       if (entries.length < wanted) break
       start = `(${letters.at(-1)?.id}`
     }
@@ -74,15 +84,21 @@ export class DeadRecords {
   }
 
   /** Null if it is not there. Rejects with REDIS_ERROR. */
-  async find(operation: string, id: string): Promise<{ record: DeadRecord; fields: string[] } | null> {
-    const [entry] = await this.run(operation, () => this.#redis.xrange(this.#key, id, id))
-    if (entry === undefined) return null
-    return { record: readDeadRecord(entry), fields: JSON.parse(rawField(entry, 'fields')) as string[] }
+  async find(operation: string, id: string): Promise<DeadRecord | null> {
+    const [entry] = await this.#read(operation, id, id, 1)
+    return entry === undefined ? null : readDeadRecord(entry)
   }
 
   /** False if it is not there. The caller's connection may answer numbers as text (stringNumbers). */
   async remove(operation: string, id: string): Promise<boolean> {
     return Number(await this.run(operation, () => this.#redis.xdel(this.#key, id))) === 1
+  }
+
+  async #read(operation: string, from: string, to: string, count: number): Promise<RawEntry[]> {
+    const entries = await this.run(operation, () =>
+      this.#redis.xrangeBuffer(this.#key, from, to, 'COUNT', count),
+    )
+    return entries as unknown as RawEntry[]
   }
 
   /** Translates what the command rejects with. */
@@ -95,28 +111,28 @@ export class DeadRecords {
   }
 }
 
-type RawEntry = [id: string, fields: string[]]
+type RawEntry = [id: Buffer, words: Buffer[]]
 
-function readDeadRecord(entry: RawEntry): DeadRecord {
-  const pairs = JSON.parse(rawField(entry, 'fields')) as string[]
-  const fields: Record<string, string> = Object.create(null)
-  for (let i = 0; i + 1 < pairs.length; i += 2) fields[pairs[i] as string] = pairs[i + 1] as string
-  return {
-    id: entry[0],
-    dataStreamName: rawField(entry, 'stream'),
-    recordId: rawField(entry, 'id'),
-    fields,
-    error: rawField(entry, 'error'),
-    attempts: Number(rawField(entry, 'attempts')),
-    firstAtMs: Number(rawField(entry, 'firstAt')),
-    lastAtMs: Number(rawField(entry, 'lastAt')),
-    owner: rawField(entry, 'owner'),
-  }
+function sizeOf([, words]: RawEntry): number {
+  return words.reduce((sum, word) => sum + word.length, 0)
 }
 
-function rawField([, fields]: RawEntry, name: string): string {
-  for (let i = 0; i + 1 < fields.length; i += 2) {
-    if (fields[i] === name) return fields[i + 1] as string
+function readDeadRecord([id, words]: RawEntry): DeadRecord {
+  const letter = new Map(pairsOf(words).map(([name, value]) => [name.toString(), value]))
+  const text = (name: string): string => letter.get(name)?.toString() ?? ''
+  const rawFields = decodeLetterFields(letter.get('fields'))
+  const fields: Record<string, string> = Object.create(null)
+  for (const [name, value] of rawFields) fields[name.toString()] = value.toString()
+  return {
+    id: id.toString(),
+    dataStreamName: text('stream'),
+    recordId: text('id'),
+    fields,
+    rawFields,
+    error: text('error'),
+    attempts: Number(text('attempts')),
+    firstAtMs: Number(text('firstAt')),
+    lastAtMs: Number(text('lastAt')),
+    owner: text('owner'),
   }
-  return name === 'fields' ? '[]' : ''
 }

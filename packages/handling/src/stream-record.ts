@@ -1,9 +1,9 @@
-/** One record of a data stream, as a handler sees it. */
+/** One record of a data stream, as a handler sees it. Its bytes are what Redis holds, whether they are text or not. */
 import { isNonRetryable, NonRetryableError } from './failures.js'
 import { positionTimeMs } from './stream-position.js'
 
-/** An entry as Redis answers it: id, then names and values in turn. */
-export type RawRecord = readonly [id: string, fields: readonly string[]]
+/** An entry as Redis answers it: id, then names and values in turn. What is given as text is taken as UTF-8. */
+export type RawRecord = readonly [id: string | Buffer, fields: readonly (string | Buffer)[]]
 
 /** The value of a record, or why there is none. */
 export type ValueOutcome = { readonly value: unknown } | { readonly error: unknown }
@@ -41,39 +41,69 @@ export class RecordFormatError extends NonRetryableError {
   }
 }
 
-const JSON_FIELD = 'data'
+const DEFAULT_FIELD = 'data'
 const SHOWN_CHARS = 60
+/** What a record and each of its words take in memory beside their bytes. */
+const RECORD_OVERHEAD_BYTES = 200
+const WORD_OVERHEAD_BYTES = 8
+
+const strictUtf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /** `Value` is what its handler works with: its JSON, or what `decode` and the schema of the worker make of it. */
 export class StreamRecord<Value = unknown> {
   readonly id: string
   readonly dataStreamName: string
-  readonly #raw: readonly string[]
+  /** All names and values, one after the other. A copy: parts of what was received would keep all of that in memory. */
+  readonly #bytes: Buffer
+  /** Where each of them ends. */
+  readonly #ends: readonly number[]
   readonly #values: ValueReader
   #outcome: ValueOutcome | Promise<ValueOutcome> | undefined
+  #raw: readonly string[] | undefined
   #fields: Readonly<Record<string, string>> | undefined
 
-  constructor(dataStreamName: string, [id, raw]: RawRecord, values: ValueReader = JSON_VALUES) {
+  constructor(dataStreamName: string, [id, fields]: RawRecord, values: ValueReader = JSON_VALUES) {
     this.#values = values
-    this.id = id
+    this.id = typeof id === 'string' ? id : id.toString('latin1')
     this.dataStreamName = dataStreamName
-    this.#raw = raw
+    const ends = new Array<number>(fields.length)
+    const words: readonly Buffer[] = fields.some(isText) ? fields.map(toBytes) : (fields as Buffer[])
+    let end = 0
+    for (let i = 0; i < words.length; i++) {
+      end += (words[i] as Buffer).length
+      ends[i] = end
+    }
+    const bytes = Buffer.allocUnsafe(end)
+    for (let i = 0; i < words.length; i++) bytes.set(words[i] as Buffer, i === 0 ? 0 : ends[i - 1])
+    this.#bytes = bytes
+    this.#ends = ends
   }
 
-  /** Names and values; of a name that occurs twice the last value. */
+  /** How much memory it takes, roughly. */
+  get sizeBytes(): number {
+    return RECORD_OVERHEAD_BYTES + WORD_OVERHEAD_BYTES * this.#ends.length + this.#bytes.length
+  }
+
+  /** Names and values as text; of a name that occurs twice the last value. Bytes that are no UTF-8 show as U+FFFD. */
   get fields(): Readonly<Record<string, string>> {
     if (this.#fields === undefined) {
+      const { raw } = this
       const fields: Record<string, string> = Object.create(null)
-      for (let i = 0; i + 1 < this.#raw.length; i += 2)
-        fields[this.#raw[i] as string] = this.#raw[i + 1] as string
+      for (let i = 0; i + 1 < raw.length; i += 2) fields[raw[i] as string] = raw[i + 1] as string
       this.#fields = fields
     }
     return this.#fields
   }
 
-  /** Names and values in turn, in the order of the entry, every occurrence. */
+  /** Names and values in turn, as text, in the order of the entry, every occurrence. */
   get raw(): readonly string[] {
+    this.#raw ??= this.#ends.map((end, index) => this.#bytes.toString('utf8', this.#startOf(index), end))
     return this.#raw
+  }
+
+  /** The same as `raw` byte for byte. The buffers are not copies: they must not be changed. */
+  get rawBytes(): readonly Buffer[] {
+    return this.#ends.map((_, index) => this.#word(index))
   }
 
   /** When Redis added it, by the server's clock, unless the producer chose the id. */
@@ -115,17 +145,30 @@ export class StreamRecord<Value = unknown> {
   }
 
   /**
-   * Parses a field as JSON: the one that is named, else `data`, else the only one.
+   * The value of a field as it is in Redis: the field that is named, else `data`, else the only one. The buffer is not a
+   * copy: it must not be changed.
+   * @throws RecordFormatError, which is not retried: the field is missing.
+   */
+  bytes(field?: string): Buffer {
+    return this.#find(field).value
+  }
+
+  /**
+   * The value of a field as text. The field is found as by `bytes`.
+   * @throws RecordFormatError, which is not retried: the field is missing, or is no UTF-8.
+   */
+  text(field?: string): string {
+    const { name, value } = this.#find(field)
+    return this.#decode(name, value)
+  }
+
+  /**
+   * Parses the value of a field as JSON. The field is found as by `bytes`.
    * @throws RecordFormatError, which is not retried: the field is missing or is no JSON.
    */
   json<T = unknown>(field?: string): T {
-    const { fields } = this
-    const names = Object.keys(fields)
-    const name = field ?? (JSON_FIELD in fields || names.length !== 1 ? JSON_FIELD : (names[0] as string))
-    const text = fields[name]
-    if (text === undefined) {
-      throw new RecordFormatError(this, name, `is missing, there is ${names.join(', ') || 'no field at all'}`)
-    }
+    const { name, value } = this.#find(field)
+    const text = this.#decode(name, value)
     try {
       return JSON.parse(text) as T
     } catch (error) {
@@ -133,4 +176,46 @@ export class StreamRecord<Value = unknown> {
       throw new RecordFormatError(this, name, `is no JSON (${(error as Error).message}): ${shown}`, error)
     }
   }
+
+  #startOf(index: number): number {
+    return index === 0 ? 0 : (this.#ends[index - 1] as number)
+  }
+
+  #word(index: number): Buffer {
+    return this.#bytes.subarray(this.#startOf(index), this.#ends[index])
+  }
+
+  #find(field: string | undefined): { name: string; value: Buffer } {
+    const name = field ?? DEFAULT_FIELD
+    const value = this.#valueOf(name)
+    if (value !== null) return { name, value }
+    const names = Object.keys(this.fields)
+    if (field === undefined && names.length === 1) return this.#find(names[0])
+    throw new RecordFormatError(this, name, `is missing, there is ${names.join(', ') || 'no field at all'}`)
+  }
+
+  /** Of a name that occurs twice the last value; null if there is none. */
+  #valueOf(name: string): Buffer | null {
+    const wanted = Buffer.from(name)
+    for (let i = this.#ends.length - 2; i >= 0; i -= 2) {
+      if (this.#word(i).equals(wanted)) return this.#word(i + 1)
+    }
+    return null
+  }
+
+  #decode(name: string, value: Buffer): string {
+    try {
+      return strictUtf8.decode(value)
+    } catch (error) {
+      throw new RecordFormatError(this, name, 'is no UTF-8: read it with bytes()', error)
+    }
+  }
+}
+
+function isText(word: string | Buffer): word is string {
+  return typeof word === 'string'
+}
+
+function toBytes(word: string | Buffer): Buffer {
+  return typeof word === 'string' ? Buffer.from(word) : word
 }

@@ -97,7 +97,7 @@ export async function runHandler<Decoded = unknown, Value = Decoded>(
     options: seen.watch(workerOptions as WorkerOptions),
     stream,
     fence: fenceOf(stream),
-    read: (after, count) => raw.filter(([id]) => comparePositions(id, after) > 0).slice(0, count),
+    read: (after, count) => raw.filter(([id]) => comparePositions(id.toString(), after) > 0).slice(0, count),
     transact: async (commands, checkpoint) => {
       const answer = seen.execute(commands, positionOf(checkpoint) ?? '')
       if (answer.status !== 'REFUSED') await stream.commit(checkpoint)

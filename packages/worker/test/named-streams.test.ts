@@ -13,7 +13,7 @@ class Target implements ReadTarget {
   }
 
   accept(_after: string, records: readonly RawRecord[]): void {
-    this.readPosition = records.at(-1)?.[0] ?? this.readPosition
+    this.readPosition = records.at(-1)?.[0].toString() ?? this.readPosition
   }
 }
 
@@ -34,17 +34,17 @@ describe('the streams a read names', () => {
     expect(positionsOf(named)).toEqual({ s: '0-0', t: '0-0', wake: '0-0' })
     const both = [
       [
-        's',
+        Buffer.from('s'),
         [
           ['4-0', ['a', 'b']],
           ['5-0', ['a', 'b']],
         ] as RawRecord[],
       ],
-      ['wake', [['6-0', ['wake', '']]] as RawRecord[]],
-    ] as [string, RawRecord[]][]
+      [Buffer.from('wake'), [['6-0', ['wake', '']]] as RawRecord[]],
+    ] as [Buffer, RawRecord[]][]
     expect(named.deliver(both, isReadFor)).toBe(true)
     expect(positionsOf(named)).toEqual({ s: '5-0', t: '0-0', wake: '6-0' })
-    named.deliver([['wake', [['7-0', ['wake', '']]]]], isReadFor)
+    named.deliver([[Buffer.from('wake'), [['7-0', ['wake', '']]]]], isReadFor)
     expect(positionsOf(named)).toMatchObject({ s: '5-0', wake: '7-0' })
     named.deliver(null, isReadFor)
     expect(positionsOf(named)).toMatchObject({ s: '5-0', wake: '7-0' })
@@ -52,7 +52,7 @@ describe('the streams a read names', () => {
 
   test('are named anew with the wake stream where it was', () => {
     const before = new NamedStreams([new Target('s')], 'wake', null)
-    before.deliver([['wake', [['6-0', ['wake', '']]]]], isReadFor)
+    before.deliver([[Buffer.from('wake'), [['6-0', ['wake', '']]]]], isReadFor)
     const after = new NamedStreams([new Target('t')], 'wake', before)
     expect(positionsOf(after)).toEqual({ t: '0-0', wake: '6-0' })
   })

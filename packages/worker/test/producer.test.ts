@@ -135,8 +135,8 @@ describe('RecordProducer', () => {
       [{}, 'at least one field'],
       [null, 'an object of fields'],
       [['a'], 'an object of fields'],
-      [{ a: {} }, 'field "a" must be a text or a finite number, got object'],
-      [{ a: Number.NaN }, 'must be a text or a finite number'],
+      [{ a: {} }, 'field "a" must be a text, a finite number, a Buffer or a Uint8Array, got object'],
+      [{ a: Number.NaN }, 'must be a text, a finite number'],
       [{ a: '\ud800' }, 'not well-formed'],
       [{ a: 'ööööö' }, '11 bytes, at most 10'],
     ]

@@ -12,6 +12,7 @@ import {
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import { LARGE_MESSAGE_BYTES, LargeMessage } from './large-message.js'
+import { encodeLetterFields } from './letter-fields.js'
 import { isMissingGroup, isReply, messageOf } from './redis-errors.js'
 
 /** An entry whose message could be read. */
@@ -149,15 +150,13 @@ export class Lbs {
     { client, error, idInLbs, reason }: Readonly<Record<'client' | 'error' | 'idInLbs' | 'reason', string>>,
     maxLen: number,
   ): Promise<string> {
-    // As Latin-1 each byte is one character, and comes out as it was.
-    const json = JSON.stringify(fields.map((each) => each.toString('latin1')))
     const trim = Number.isFinite(maxLen) ? ['MAXLEN', '~', maxLen] : []
     const id = await this.#connection.run((redis) =>
       redis.xadd(
         this.#keys.dead,
         ...(trim as []),
         '*',
-        ...['reason', reason, 'error', error, 'id', idInLbs, 'fields', Buffer.from(json, 'latin1')],
+        ...['reason', reason, 'error', error, 'id', idInLbs, 'fields', encodeLetterFields(fields)],
         ...['client', client, 'at', Date.now()],
       ),
     )

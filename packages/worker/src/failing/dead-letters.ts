@@ -9,6 +9,8 @@ import { resolveWorkerKeys, type WorkerKeys } from '../redis/worker-keys.js'
 const replayDead = new Script(replayDeadLua)
 /** Lua hands over about 8000 values at most. */
 const GREATEST_SCRIPT_WORDS = 7000
+/** More would keep Redis from its other clients for too long. */
+const GREATEST_SCRIPT_BYTES = 1024 * 1024
 
 export class DeadLetters {
   readonly #redis: RedisLike
@@ -40,8 +42,8 @@ export class DeadLetters {
   }
 
   /**
-   * Adds the record to the end of its data stream again and drops the dead letter, in one step; a record with more than
-   * 3,500 fields in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and
+   * Adds the record to the end of its data stream again, byte for byte, and drops the dead letter, in one step; a record
+   * with more than 3,500 fields, or longer than a mebibyte, in two, so that it can be there twice if the process dies or another replays it too. It gets a new id, and
    * comes after everything that is there: replay is for records whose order does not matter any more. The data
    * stream must still be assigned, or be announced anew.
    *
@@ -51,10 +53,13 @@ export class DeadLetters {
   async replay(id: string): Promise<string> {
     const letter = await this.#records.find('replay', id)
     if (letter === null) throw gone(id)
-    const { fields } = letter
-    const { dataStreamName } = letter.record
+    const { dataStreamName } = letter
     checkStreamName(dataStreamName, this.#keys.service)
-    if (fields.length > GREATEST_SCRIPT_WORDS) return await this.#replayLarge(id, dataStreamName, fields)
+    const fields = letter.rawFields.flat()
+    const bytes = fields.reduce((sum, word) => sum + word.length, 0)
+    if (fields.length > GREATEST_SCRIPT_WORDS || bytes > GREATEST_SCRIPT_BYTES) {
+      return await this.#replayLarge(id, dataStreamName, fields)
+    }
     const added = await this.#records.run('replay', () =>
       replayDead.run(this.#redis, [this.#keys.deadRecords, dataStreamName], [id, ...fields]),
     )
@@ -62,8 +67,8 @@ export class DeadLetters {
     return added
   }
 
-  /** No script can pass on so many words. */
-  async #replayLarge(id: string, dataStreamName: string, fields: readonly string[]): Promise<string> {
+  /** No script can pass on so many words, and so many bytes would keep Redis busy for too long. */
+  async #replayLarge(id: string, dataStreamName: string, fields: readonly Buffer[]): Promise<string> {
     const added = await this.#records.run('replay', () => this.#redis.xadd(dataStreamName, '*', ...fields))
     if (await this.#records.remove('replay', id)) return added as string
     await this.#records.run('replay', () => this.#redis.xdel(dataStreamName, added as string))

@@ -1,6 +1,6 @@
 /** What becomes of a record whose handler failed: another attempt later, or the dead letters. */
 import { StreamClientError } from '@redis-stream-client/client'
-import { messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
+import { encodeLetterFields, messageOf, type SafeLogger } from '@redis-stream-client/client/internal'
 import {
   describeError,
   isExhausted,
@@ -112,10 +112,10 @@ export class RecordFailures {
 
   #letter(record: StreamRecord, failure: RecordFailure): ScriptCommand {
     const { clientId, deadRecordsKey } = this.#context
-    const facts: [string, string][] = [
+    const facts: [string, string | Buffer][] = [
       ['stream', record.dataStreamName],
       ['id', record.id],
-      ['fields', JSON.stringify(record.raw)],
+      ['fields', encodeLetterFields(record.rawBytes)],
       ['error', failure.error],
       ['attempts', String(failure.attempts)],
       ['firstAt', String(failure.firstAtMs)],

@@ -1,9 +1,10 @@
 /** Records on their way in: checked before they are sent, so that one bad record never spoils a batch. */
+import { isUint8Array } from 'node:util/types'
 import { reservedNameProblem } from '@redis-stream-client/client/internal'
 import { WorkerError } from '../contract/worker-error.js'
 
-/** Values are sent as text; a number as its decimal form. */
-export type RecordFields = Readonly<Record<string, string | number>>
+/** A text is sent as UTF-8, a number as its decimal form, bytes as they are. */
+export type RecordFields = Readonly<Record<string, string | number | Uint8Array>>
 
 export interface NewRecord {
   readonly fields: RecordFields
@@ -13,7 +14,7 @@ export interface NewRecord {
 
 /** A record as the script takes it. */
 export interface CheckedRecord {
-  readonly words: readonly string[]
+  readonly words: readonly (string | Buffer)[]
   /** Of all words. */
   readonly bytes: number
   readonly idempotencyKey: string
@@ -33,7 +34,7 @@ export function checkRecord(record: NewRecord, maxRecordBytes: number): CheckedR
   const names = Object.keys(fields)
   if (names.length === 0) throw invalid('a record needs at least one field')
   if (names.length > GREATEST_FIELDS) throw invalid(`a record has at most ${GREATEST_FIELDS} fields`)
-  const words = names.flatMap((name) => [wellFormed(name, 'the name of a field'), toText(name, fields[name])])
+  const words = names.flatMap((name) => [wellFormed(name, 'the name of a field'), toWord(name, fields[name])])
   const bytes = words.reduce((sum, word) => sum + Buffer.byteLength(word), 0)
   if (bytes > maxRecordBytes) {
     throw invalid(`the record has ${bytes} bytes, at most ${maxRecordBytes} are allowed (maxRecordBytes)`)
@@ -57,10 +58,14 @@ export function checkStreamName(dataStreamName: string, service: string): void {
   if (reserved !== null) throw invalid(reserved)
 }
 
-function toText(name: string, value: unknown): string {
+function toWord(name: string, value: unknown): string | Buffer {
+  // A copy: it is sent later, and the caller may use the memory again.
+  if (isUint8Array(value)) return Buffer.from(value)
   if (typeof value === 'number' && Number.isFinite(value)) return String(value)
   if (typeof value !== 'string') {
-    throw invalid(`field ${JSON.stringify(name)} must be a text or a finite number, got ${typeof value}`)
+    throw invalid(
+      `field ${JSON.stringify(name)} must be a text, a finite number, a Buffer or a Uint8Array, got ${typeof value}`,
+    )
   }
   return wellFormed(value, `field ${JSON.stringify(name)}`)
 }

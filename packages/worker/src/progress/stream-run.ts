@@ -183,7 +183,7 @@ export class StreamRun {
     if (this.#state !== 'active' && this.#state !== 'retrying') return
     const values = this.#context.values ?? undefined
     for (const each of raw) this.buffer.push(new StreamRecord(this.name, each, values))
-    this.#readPosition = last[0]
+    this.#readPosition = last[0].toString()
     this.refusedReads = 0
     this.lastActivityMs = this.#context.nowMs()
     this.#context.onReady(this)

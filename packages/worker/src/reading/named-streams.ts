@@ -15,7 +15,7 @@ export interface ReadTarget {
   accept(after: string, records: readonly RawRecord[]): void
 }
 
-export type ReadReply = [key: string, records: RawRecord[]][] | null
+export type ReadReply = [key: Buffer, records: RawRecord[]][] | null
 
 /** COUNT n BLOCK ms STREAMS, then the keys, then the position of each. */
 const FIRST_KEY = 5
@@ -59,10 +59,12 @@ export class NamedStreams {
   /** Hands out what was read to those that are still read for. True if all of them are to be named again. */
   deliver(reply: ReadReply, isReadFor: (target: ReadTarget) => boolean): boolean {
     let isUnchanged = true
-    for (const [key, records] of reply ?? []) {
+    for (const [keyBytes, records] of reply ?? []) {
+      const key = keyBytes.toString()
       const index = this.#indexOf.get(key)
-      if (key === this.#wakeKey) this.#wakePosition = records.at(-1)?.[0] ?? this.#wakePosition
-      else if (index !== undefined) {
+      if (key === this.#wakeKey) {
+        this.#wakePosition = records.at(-1)?.[0].toString() ?? this.#wakePosition
+      } else if (index !== undefined) {
         const target = this.targets[index] as ReadTarget
         if (isReadFor(target)) this.#deliver(target, index, records)
         isUnchanged &&= isReadFor(target) && target.isHungry

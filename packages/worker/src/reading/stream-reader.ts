@@ -165,7 +165,7 @@ export class StreamReader {
     this.#isWaking = false
     this.#isReading = true
     try {
-      const reply = await this.#connection.run((redis) => redis.call('xread', words))
+      const reply = await this.#connection.run((redis) => redis.callBuffer('xread', words))
       const isUnchanged = named.deliver(
         reply as ReadReply,
         (target) => this.#targets.get(target.name) === target,
