@@ -20,10 +20,11 @@ export { explainIssue, invalidOption, unknownOption } from './option-errors.js'
 export { added, disowned, expired } from './ownership/notices.js'
 export { type StreamFacts, StreamHandle, type StreamOperations } from './ownership/stream-handle.js'
 export { Connection } from './redis/connection.js'
-export { isCluster, type RedisLike } from './redis/duplicate.js'
+export { bytesReceivedFromAll, isCluster, type RedisLike } from './redis/duplicate.js'
 export { decodeLetterFields, encodeLetterFields, pairsOf } from './redis/letter-fields.js'
 export { isReply, isTransient, messageOf, redisError } from './redis/redis-errors.js'
 export { Script } from './redis/script.js'
+export { SentBytes } from './redis/sent-bytes.js'
 export {
   familyPrefix,
   LBS_FIELD,

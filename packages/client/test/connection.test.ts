@@ -83,6 +83,26 @@ describe('a connection', () => {
     connection.close()
   })
 
+  it('waits for what takes long to be sent, and for what was sent behind it', async () => {
+    await using proxy = await TcpProxy.listen({ port: server.port })
+    const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {
+      name: 'narrow',
+      commandTimeoutMs: 300,
+    })
+    await connection.open(5000, never)
+    proxy.throttle(2_000_000) // seven deadlines for what follows
+    const answers = Promise.all([
+      connection.run((redis) => redis.set('large', Buffer.alloc(4_000_000))),
+      connection.run((redis) => redis.set('small', 'x')),
+    ])
+    expect(await answers).toEqual(['OK', 'OK'])
+    proxy.freeze()
+    const startedAtMs = performance.now()
+    await expect(connection.run((redis) => redis.get('small'))).rejects.toBeInstanceOf(DeadlineError)
+    expect(performance.now() - startedAtMs).toBeLessThan(3000) // nothing is owed for what was answered
+    connection.close()
+  })
+
   it('notices that it is cut off without having anything to do', async () => {
     await using proxy = await TcpProxy.listen({ port: server.port })
     const connection = new Connection(new Redis({ port: proxy.port, lazyConnect: true }), {

@@ -225,7 +225,13 @@ function toRaw(records: readonly TestRecord[]): RawRecord[] {
       throw invalid(`record ${index} must have fields or json, and not both`)
     }
     const fields = record.fields ?? { data: JSON.stringify(record.json) }
-    return [id, Object.entries(fields).flatMap(([name, value]) => [name, String(value)])]
+    return [
+      id,
+      Object.entries(fields).flatMap(([name, value]) => [
+        name,
+        typeof value === 'object' ? Buffer.from(value) : String(value),
+      ]),
+    ]
   })
 }
 

@@ -63,8 +63,9 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
   const writer = new CheckpointWriter(stream, context.fence, scripts)
   let goOn: (() => void) | undefined
   const run = new StreamRun(stream, context.fence, writer, {
-    bufferUse: { records: 0 },
+    bufferUse: { records: 0, bytes: 0 },
     readCount: options.readCount,
+    fullBytes: Infinity,
     values: options.values,
     nowMs: () => performance.now(),
     startTimer: (act) => {

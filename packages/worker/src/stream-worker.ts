@@ -182,6 +182,7 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
       running: this.#parts.scheduler.running,
       waiting: this.#parts.scheduler.waiting,
       buffered: this.#parts.bufferUse.records,
+      bufferedBytes: this.#parts.bufferUse.bytes,
       readers: this.#parts.readers.map((reader) => reader.status),
       streams: runs.map((run) => describeRun(run, lags.get(run) ?? null)),
     }

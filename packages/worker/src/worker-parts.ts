@@ -51,6 +51,8 @@ export interface PartsContext {
   readonly signal: AbortSignal
 }
 
+/** A tenth of a second on a link of 100 Mbit/s. */
+const GREATEST_READ_BYTES = 1024 * 1024
 const COMMAND_TIMEOUT_MS = 2000
 /** Time for the last commits and the handover, after the time of the handlers is over. */
 const LAST_COMMITS_MS = 2000
@@ -80,7 +82,7 @@ export class WorkerParts {
   readonly pauses: Pauses
   readonly runs: OwnedRuns
   readonly lag: LagMonitor
-  readonly bufferUse: BufferUse = { records: 0 }
+  readonly bufferUse: BufferUse = { records: 0, bytes: 0 }
   readonly #context: PartsContext
   readonly #slowHandlers: SlowHandlers
   readonly #crashes: RecordCrashes
@@ -139,8 +141,11 @@ export class WorkerParts {
       wakeKey: keys.wake(client.id, index),
       readCount: options.readCount,
       bufferUse: this.bufferUse,
-      greatestBufferUse: options.maxBufferedRecords,
-      greatestRead: Math.ceil(options.maxBufferedRecords / options.readConnections),
+      greatestBufferUse: { records: options.maxBufferedRecords, bytes: options.maxBufferedBytes },
+      greatestRead: {
+        records: Math.ceil(options.maxBufferedRecords / options.readConnections),
+        bytes: readBytes(options),
+      },
       logger,
       onUnreadable: (target, error) => this.runs.onUnreadable(target, error),
     })
@@ -195,6 +200,7 @@ export class WorkerParts {
         bufferUse: this.bufferUse,
         readCount: options.readCount,
         values: options.values,
+        fullBytes: 2 * readBytes(options),
         nowMs: () => performance.now(),
         onReady: (run) => this.scheduler.offer(run),
         onCommitted: (run, facts) => {
@@ -241,6 +247,11 @@ export class WorkerParts {
       },
     })
   }
+}
+
+/** What one read is to bring at most. */
+function readBytes({ maxBufferedBytes, readConnections }: ResolvedWorkerOptions): number {
+  return Math.min(GREATEST_READ_BYTES, Math.ceil(maxBufferedBytes / (8 * readConnections)))
 }
 
 function withFacts(logger: SafeLogger, facts: object): SafeLogger {

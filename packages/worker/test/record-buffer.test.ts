@@ -5,7 +5,7 @@ import { RecordBuffer } from '../src/reading/record-buffer.js'
 
 describe('records that wait for the handler', () => {
   it('are let go when they are done with, although more of their stream wait', async () => {
-    const use = { records: 0 }
+    const use = { records: 0, bytes: 0 }
     const buffer = new RecordBuffer(use)
     const references: WeakRef<object>[] = []
     for (let id = 1; id <= 100; id++) {

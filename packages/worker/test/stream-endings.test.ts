@@ -25,9 +25,10 @@ beforeEach(() => {
     save: async (draft: () => Draft | null) => draft()?.stored(),
   } as unknown as CheckpointWriter
   run = new StreamRun(stream, {} as never, writer, {
-    bufferUse: { records: 0 },
+    bufferUse: { records: 0, bytes: 0 },
     readCount: 100,
     values: null,
+    fullBytes: 1_000_000,
     nowMs: () => performance.now(),
     onHungry: () => calls.push('hungry'),
     onReady: () => undefined,

@@ -27,9 +27,10 @@ function start(
   }
   const stream = { dataStreamName: 's', idInLbs: '9-0', touch: ignore } as unknown as OwnedStream
   const run = new StreamRun(stream, {} as never, { save, ...writer } as unknown as CheckpointWriter, {
-    bufferUse: { records: 0 },
+    bufferUse: { records: 0, bytes: 0 },
     readCount: 100,
     values: null,
+    fullBytes: 1_000_000,
     nowMs: () => performance.now(),
     onHungry: () => undefined,
     onReady: () => undefined,

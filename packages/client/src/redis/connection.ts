@@ -21,6 +21,7 @@ import {
 } from './duplicate.js'
 import { hearGreeting, peerOf } from './greeting.js'
 import { DeadlineError, isReply, isTransient, messageOf, redisError, scrub } from './redis-errors.js'
+import { SentBytes } from './sent-bytes.js'
 
 /** What is waited for while it opens is looked at again after so long at the latest. */
 const OPEN_POLL_MS = 100
@@ -76,6 +77,7 @@ export class Connection {
   #isHearing = false
   #peer: ReturnType<typeof peerOf> = null
   #wasUsed = false
+  readonly #sent: SentBytes
   #lifeTimer: NodeJS.Timeout | undefined
 
   constructor(template: RedisLike, options: ConnectionOptions) {
@@ -84,6 +86,7 @@ export class Connection {
     this.#reconnects = reconnects
     this.#connectTimeoutMs = connectTimeoutOf(template)
     this.redis = duplicate(template, { ...options, failures, reconnects })
+    this.#sent = new SentBytes(this.redis)
     this.#keeper = isCluster(this.redis) && reconnects ? new ClusterKeeper(this.redis as Cluster) : null
     const note = (error: unknown): void => void this.#hear(error)
     this.redis.on('error', note)
@@ -146,6 +149,7 @@ export class Connection {
   /**
    * Runs commands with a deadline, this connection's unless another is given. Except on a Cluster it begins anew as long as
    * something is received: answers come in order, so a large one that is on its way over a slow link arrives in the end.
+   * There it is later, too, by the time that a slow link needs for what was sent and has not arrived yet.
    * Rejects with what ioredis rejects with, or a DeadlineError; after that the commands may still be executed.
    */
   async run<T>(
@@ -155,8 +159,9 @@ export class Connection {
     if (AWAY.has(this.redis.status)) throw new Error(NO_REASON)
     let timer: NodeJS.Timeout | undefined
     let received = bytesReceived(this.redis)
+    let expire!: () => void
     const deadline = new Promise<never>((_, reject) => {
-      const expire = (): void => {
+      expire = () => {
         const before = received
         received = bytesReceived(this.redis)
         if (received > before) {
@@ -168,11 +173,19 @@ export class Connection {
         this.replace()
         reject(error)
       }
-      timer = startTimer(timeoutMs, expire)
     })
+    timer = startTimer(timeoutMs, expire) // before ioredis begins to count, so that the error is ours
     this.#underWay++
     try {
-      const answer = await Promise.race([command(this.redis), deadline])
+      const answering = command(this.redis)
+      const sent = this.#sent.mark()
+      const extraMs = this.#sent.extraMs(sent)
+      if (extraMs > 0) {
+        clearTimeout(timer)
+        timer = startTimer(timeoutMs + extraMs, expire)
+      }
+      const answer = await Promise.race([answering, deadline])
+      this.#sent.answered(sent)
       this.#lastError = null
       return answer
     } catch (error) {

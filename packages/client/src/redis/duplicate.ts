@@ -201,9 +201,23 @@ function endOwnDeadline(redis: Redis): void {
  * that another one owes.
  */
 export function bytesReceived(redis: RedisLike): number {
-  if (isCluster(redis)) return 0
-  const stream = redis.stream as { readonly bytesRead?: number } | null | undefined // there is none before the first try
-  return stream?.bytesRead ?? 0
+  return isCluster(redis) ? 0 : (socketOf(redis)?.bytesRead ?? 0)
+}
+
+/** How many bytes have come over the present connection, or those of a Cluster. */
+export function bytesReceivedFromAll(redis: RedisLike): number {
+  if (!isCluster(redis)) return bytesReceived(redis)
+  return redis.nodes('all').reduce((sum, node) => sum + bytesReceived(node), 0)
+}
+
+/** How many bytes were handed over to be sent over the present connection. Of a Cluster 0, as above. */
+export function bytesWritten(redis: RedisLike): number {
+  return isCluster(redis) ? 0 : (socketOf(redis)?.bytesWritten ?? 0)
+}
+
+/** There is none before the first try. */
+function socketOf({ stream }: Redis): { bytesRead?: number; bytesWritten?: number } | null | undefined {
+  return stream
 }
 
 /**

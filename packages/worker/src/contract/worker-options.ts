@@ -81,6 +81,12 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
    * under way may add half. Default 10000.
    */
   readonly maxBufferedRecords?: number | undefined
+  /**
+   * What records that are read and not handled yet may take in memory, reads under way included. While they take half of it,
+   * only streams that have none are read, one record each. A record above 1 MiB may exceed it, once for each connection. Default
+   * 64 MiB.
+   */
+  readonly maxBufferedBytes?: number | undefined
   /** Connections that read data streams, 1 to 3. Default 2. */
   readonly readConnections?: number | undefined
   /** Stops taking records while what the handler needs is down. Off by default. */
@@ -122,6 +128,7 @@ export interface ResolvedWorkerOptions {
   readonly trim: 'none' | 'committed'
   readonly readCount: number
   readonly maxBufferedRecords: number
+  readonly maxBufferedBytes: number
   readonly readConnections: number
   readonly circuitBreaker: CircuitBreakerOptions | null
   readonly rateLimit: RateLimitOptions | null
@@ -187,6 +194,7 @@ const schema = z.strictObject({
   trim: choice('none', 'committed').optional(),
   readCount: whole(1, 10_000).optional(),
   maxBufferedRecords: whole(1, 10_000_000).optional(),
+  maxBufferedBytes: whole(1).optional(),
   readConnections: whole(1, 3).optional(),
   circuitBreaker: z
     .strictObject(
@@ -270,6 +278,7 @@ export function resolveWorkerOptions<Decoded, Value>(
     trim: options.trim ?? 'none',
     readCount: options.readCount ?? 100,
     maxBufferedRecords: options.maxBufferedRecords ?? 10_000,
+    maxBufferedBytes: options.maxBufferedBytes ?? 64 * 1024 * 1024,
     readConnections: options.readConnections ?? 2,
     circuitBreaker: options.circuitBreaker ?? null,
     rateLimit: options.rateLimit ?? null,

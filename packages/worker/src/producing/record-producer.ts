@@ -12,6 +12,7 @@ import {
   redisError,
   refuseKeyPrefix,
   Script,
+  SentBytes,
 } from '@redis-stream-client/client/internal'
 import { Room } from '@redis-stream-client/handling'
 import { WorkerError } from '../contract/worker-error.js'
@@ -51,6 +52,7 @@ export class RecordProducer<Input = unknown> {
   readonly #outboxes = new Map<string, Outbox>()
   readonly #room: Room
   readonly #fitting: FittingRecords | null
+  readonly #sent: SentBytes
   /** Commands whose deadline has passed and that ioredis still keeps. */
   #overdue = 0
 
@@ -61,6 +63,7 @@ export class RecordProducer<Input = unknown> {
   constructor(redis: RedisLike, service: string, options: ProducerOptions<Input> = {}) {
     refuseKeyPrefix(redis)
     this.#redis = redis
+    this.#sent = new SentBytes(redis)
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
     this.#options = resolveProducerOptions(options)
     const { maxInFlight, maxInFlightBytes, values } = this.#options
@@ -244,17 +247,21 @@ export class RecordProducer<Input = unknown> {
     return added.map(([id, isNew]) => ({ id, isNew: Number(isNew) === 1 }))
   }
 
+  /** To be called as soon as the command was handed over. What a slow link needs for it is added to its time. */
   async #withDeadline<T>(operation: string, answer: Promise<T>): Promise<T> {
     const { commandTimeoutMs } = this.#options
+    const sent = this.#sent.mark()
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
         this.#noteOverdue(answer)
         reject(new Error(`no answer within ${commandTimeoutMs} ms`))
-      }, commandTimeoutMs)
+      }, commandTimeoutMs + this.#sent.extraMs(sent))
     })
     try {
-      return await Promise.race([answer, deadline])
+      const answered = await Promise.race([answer, deadline])
+      this.#sent.answered(sent)
+      return answered
     } catch (error) {
       throw redisError(operation, error)
     } finally {

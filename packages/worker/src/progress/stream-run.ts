@@ -36,6 +36,8 @@ export interface RunContext {
   readonly readCount: number
   /** Makes the values of records; null if those are their JSON. */
   readonly values: ValueReader | null
+  /** A stream with so many bytes in its buffer is not read either. */
+  readonly fullBytes: number
   readonly nowMs: () => number
   /** As setTimeout, for the time before the next attempt; tests of handlers do not wait for it. */
   readonly startTimer?: ((act: () => void, delayMs: number) => NodeJS.Timeout | undefined) | undefined
@@ -159,7 +161,7 @@ export class StreamRun {
   /** True if the stream should be read. */
   get isHungry(): boolean {
     if (this.#state !== 'active' || this.#readTimer !== undefined || this.paused !== null) return false
-    return this.buffer.length <= this.#context.readCount
+    return this.buffer.length <= this.#context.readCount && this.buffer.bytes < this.#context.fullBytes
   }
 
   get isEmpty(): boolean {

@@ -17,26 +17,33 @@ export interface ReadTarget {
 
 export type ReadReply = [key: Buffer, records: RawRecord[]][] | null
 
-/** COUNT n BLOCK ms STREAMS, then the keys, then the position of each. */
-const FIRST_KEY = 5
+/** COUNT n BLOCK ms STREAMS, or COUNT n STREAMS; then the keys, then the position of each. */
+const BLOCKING = ['COUNT', '', 'BLOCK', '', 'STREAMS'] as const
+const PASSING = ['COUNT', '', 'STREAMS'] as const
 
 export class NamedStreams {
   readonly targets: readonly ReadTarget[]
   readonly #wakeKey: string
   readonly #indexOf: ReadonlyMap<string, number>
   readonly #words: string[]
+  readonly #firstKey: number
+  readonly #isBlocking: boolean
 
   /** The wake stream comes last; it is read on where `before` was. */
-  constructor(targets: readonly ReadTarget[], wakeKey: string, before: NamedStreams | null) {
+  constructor(
+    targets: readonly ReadTarget[],
+    wakeKey: string,
+    before: NamedStreams | null,
+    { isBlocking }: { readonly isBlocking: boolean } = { isBlocking: true },
+  ) {
     this.targets = targets
     this.#wakeKey = wakeKey
+    this.#isBlocking = isBlocking
     this.#indexOf = new Map(targets.map(({ name }, index) => [name, index]))
+    const start = isBlocking ? BLOCKING : PASSING
+    this.#firstKey = start.length
     this.#words = [
-      'COUNT',
-      '',
-      'BLOCK',
-      '',
-      'STREAMS',
+      ...start,
       ...targets.map(({ name }) => name),
       wakeKey,
       ...targets.map(({ readPosition }) => readPosition),
@@ -49,10 +56,10 @@ export class NamedStreams {
     return index !== undefined && this.targets[index] === target
   }
 
-  /** The words after XREAD. */
+  /** The words after XREAD. `blockMs` only says something where the read blocks. */
   words(count: number, blockMs: number): string[] {
     this.#words[1] = String(count)
-    this.#words[3] = String(blockMs)
+    if (this.#isBlocking) this.#words[3] = String(blockMs)
     return this.#words
   }
 
@@ -61,20 +68,25 @@ export class NamedStreams {
     let isUnchanged = true
     for (const [keyBytes, records] of reply ?? []) {
       const key = keyBytes.toString()
-      const index = this.#indexOf.get(key)
+      const target = this.targetOf(key)
       if (key === this.#wakeKey) {
         this.#wakePosition = records.at(-1)?.[0].toString() ?? this.#wakePosition
-      } else if (index !== undefined) {
-        const target = this.targets[index] as ReadTarget
-        if (isReadFor(target)) this.#deliver(target, index, records)
+      } else if (target !== undefined) {
+        if (isReadFor(target)) this.#deliver(target, records)
         isUnchanged &&= isReadFor(target) && target.isHungry
       }
     }
     return isUnchanged
   }
 
-  #deliver(target: ReadTarget, index: number, records: readonly RawRecord[]): void {
-    const at = FIRST_KEY + this.targets.length + 1 + index
+  /** The stream of this name, if it is named. */
+  targetOf(name: string): ReadTarget | undefined {
+    const index = this.#indexOf.get(name)
+    return index === undefined ? undefined : this.targets[index]
+  }
+
+  #deliver(target: ReadTarget, records: readonly RawRecord[]): void {
+    const at = this.#firstKey + this.targets.length + 1 + (this.#indexOf.get(target.name) as number)
     target.accept(this.#words[at] as string, records)
     this.#words[at] = target.readPosition
   }

@@ -3,14 +3,16 @@
 import { comparePositions, type StreamRecord } from '@redis-stream-client/handling'
 import { Fifo } from '@redis-stream-client/notifs/internal'
 
-/** How many records all buffers of a worker hold. */
+/** How much all buffers of a worker hold. */
 export interface BufferUse {
   records: number
+  bytes: number
 }
 
 export class RecordBuffer {
   readonly #use: BufferUse
   readonly #records = new Fifo<StreamRecord>()
+  #bytes = 0
 
   constructor(use: BufferUse) {
     this.#use = use
@@ -20,13 +22,18 @@ export class RecordBuffer {
     return this.#records.length
   }
 
+  /** What the records take in memory. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   get first(): StreamRecord | undefined {
     return this.#records.first
   }
 
   push(record: StreamRecord): void {
     this.#records.push(record)
-    this.#use.records++
+    this.#count(1, record.sizeBytes)
   }
 
   peek(count: number): StreamRecord[] {
@@ -38,13 +45,19 @@ export class RecordBuffer {
     for (let first = this.first; first !== undefined; first = this.first) {
       if (first.id !== position && comparePositions(first.id, position) > 0) break
       this.#records.shift()
-      this.#use.records--
+      this.#count(-1, -first.sizeBytes)
       if (first.id === position) break
     }
   }
 
   clear(): void {
-    this.#use.records -= this.length
+    this.#count(-this.length, -this.#bytes)
     this.#records.clear()
+  }
+
+  #count(records: number, bytes: number): void {
+    this.#use.records += records
+    this.#use.bytes += bytes
+    this.#bytes += bytes
   }
 }

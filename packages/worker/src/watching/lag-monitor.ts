@@ -22,6 +22,10 @@ const STREAMS_PER_CALL = 25
 /** How many streams are looked at in each interval, so that what is lost is told soon. */
 const STREAMS_PER_LOOK = 100
 const LOOK_INTERVAL_MS = 1000
+/** After so long the rest waits for the next interval. */
+const GREATEST_LOOK_MS = 100
+/** Looks take at most about a tenth of the time. */
+const REST_PER_LOOK = 10
 /** More than these are estimated. */
 const COUNTED_RECORDS = 100
 /** Labels of a metric are kept for ever by most systems: only the worst streams get one. */
@@ -75,13 +79,26 @@ export class LagMonitor {
     await Promise.all([this.#lookAround(signal), this.#report(signal)])
   }
 
-  /** With many streams a round takes longer, so that Redis is not kept busy by looks. */
+  /**
+   * With many streams a round takes longer, so that Redis is not kept busy by looks. So it does with large records: a look
+   * makes Redis hand some of them to a script, which takes milliseconds for each mebibyte.
+   */
   async #lookAround(signal: AbortSignal): Promise<void> {
     let round: StreamRun[] = []
+    let tookMs = 0
     while (!signal.aborted) {
-      await sleep(LOOK_INTERVAL_MS, signal)
+      await sleep(Math.max(LOOK_INTERVAL_MS, REST_PER_LOOK * tookMs), signal)
       if (round.length === 0) round = [...this.#context.runs()]
-      if (!signal.aborted) await this.measure(round.splice(0, STREAMS_PER_LOOK))
+      const startedAtMs = performance.now()
+      tookMs = 0
+      for (
+        let looked = 0;
+        looked < STREAMS_PER_LOOK && tookMs < GREATEST_LOOK_MS;
+        looked += STREAMS_PER_CALL
+      ) {
+        if (!signal.aborted) await this.measure(round.splice(0, STREAMS_PER_CALL))
+        tookMs = performance.now() - startedAtMs
+      }
     }
   }
 

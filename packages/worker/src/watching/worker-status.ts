@@ -38,6 +38,8 @@ export interface WorkerStatus {
   readonly waiting: number
   /** Records that were read and not handled yet. */
   readonly buffered: number
+  /** What they take in memory. */
+  readonly bufferedBytes: number
   /** State of the connections that read, in ioredis's words. */
   readonly readers: readonly string[]
   readonly streams: readonly StreamStatus[]
