@@ -15,7 +15,7 @@ const worker = new StreamWorker(redis, 'payments', {
   commitIntervalMs: Number(COMMIT_INTERVAL_MS ?? 1000),
 })
 worker.on('streamStarted', (event) => console.log(JSON.stringify(event)))
-process.once('SIGTERM', () => worker.close())
+process.once('SIGTERM', () => void worker.close())
 await worker.run()
 redis.disconnect()
 db.close()

@@ -1,4 +1,5 @@
 /** Payments are booked into PostgreSQL once, whatever is killed and whoever comes twice. */
+import { isDeepStrictEqual } from 'node:util'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import type { Program } from '@redis-stream-client/test/support/processes'
 import type { StreamRecord } from '@redis-stream-client/worker'
@@ -34,14 +35,7 @@ describe.skipIf(reason !== null)(title, () => {
   }
 
   async function areAllBooked(): Promise<void> {
-    await eventually(
-      'all is booked',
-      balances,
-      (seen) =>
-        JSON.stringify(Object.entries(seen).sort()) ===
-        JSON.stringify(Object.entries(payments.expected).sort()),
-      PATIENT,
-    )
+    await eventually('all is booked', balances, (seen) => isDeepStrictEqual(seen, payments.expected), PATIENT)
   }
 
   test('are booked once by owners that are killed between the steps', async () => {

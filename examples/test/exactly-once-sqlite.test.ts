@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import type { Program } from '@redis-stream-client/test/support/processes'
 import type { StreamRecord } from '@redis-stream-client/worker'
@@ -43,18 +44,11 @@ describe.skipIf(!hasSqlite)(title, () => {
 
   function balances(): Balances {
     const row = db.prepare('SELECT json_group_object(name, balance) AS all_of_them FROM account').get()
-    return JSON.parse(String(row?.['all_of_them'] ?? '{}')) as Balances
+    return JSON.parse(row?.['all_of_them'] as string) as Balances
   }
 
   async function areAllBooked(): Promise<void> {
-    await eventually(
-      'all is booked',
-      balances,
-      (seen) =>
-        JSON.stringify(Object.entries(seen).sort()) ===
-        JSON.stringify(Object.entries(payments.expected).sort()),
-      PATIENT,
-    )
+    await eventually('all is booked', balances, (seen) => isDeepStrictEqual(seen, payments.expected), PATIENT)
   }
 
   test('are booked once by owners that are killed, and come again', async () => {
