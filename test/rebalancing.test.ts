@@ -190,14 +190,44 @@ describe.concurrent('an application', () => {
   })
 })
 
+describe.concurrent('clients that together may own less than there is', () => {
+  test('say so, and what waits is taken as soon as there is room', async () => {
+    const seen: number[] = []
+    const metrics = { probe: ({ waiting }: { waiting: number }) => void seen.push(waiting) }
+    await using fleet = new Fleet(server, { ...OPTIONS, onStream: listening, maxOwnedStreams: 5, metrics })
+    await Promise.all(['a', 'b'].map((name) => fleet.join(name)))
+    await fleet.allReading()
+    await fleet.addAll(names(14))
+    const full = { level: Number.POSITIVE_INFINITY, living: 2, waiting: 4 }
+    await eventually(
+      'both are full and say what waits',
+      () => fleet.members.map(({ client }) => client.health()),
+      (all) => all.every(({ capacity, fleet: found }) => capacity === 0 && found?.waiting === full.waiting),
+    )
+    for (const { client } of fleet.members) expect(client.health()).toMatchObject({ share: 5, fleet: full })
+    expect(seen).toContain(4)
+    const [first] = fleet.members as [Member]
+    await first.done([...first.client.owned.values()][0] as OwnedStream)
+    await eventually('another is taken', () => sizes(fleet)[0] === 5)
+    await fleet.join('c', { maxOwnedStreams: 2 })
+    await eventually('what fits is taken', () => sizes(fleet)[2] === 2)
+    await eventually('one still waits', () => first.client.health().fleet?.waiting === 1)
+    await fleet.join('d', { maxOwnedStreams: 100 })
+    await eventually('nothing waits', () => first.client.health().fleet?.waiting === 0)
+    await eventually('all are owned', () => sizes(fleet).reduce((sum, size) => sum + size, 0) === 13)
+  })
+})
+
 describe.concurrent('a deploy with surge', () => {
   test('moves each stream once, to the client that is new, without any rebalancing', async () => {
     await using fleet = await fleetOf(3, 60, { rebalance: { settleMs: 1_000_000 } })
     const olds = [...fleet.members]
-    await olds[0]?.client.rebalance()
     await eventually(
       'all have as many',
-      () => sizes(fleet),
+      async () => {
+        await olds[0]?.client.rebalance()
+        return sizes(fleet)
+      },
       (all) => all.every((size) => size === 20),
     )
     const before = moves(fleet, 60)

@@ -252,7 +252,13 @@ describe.concurrent('close', () => {
     expect(leaver.owned).toEqual([])
     await adding
     const heir = await fleet.join('heir')
-    await eventually('the heir has all', () => heir.owned.length === 300)
+    // It reads slowly at first.
+    await eventually(
+      'the heir has all',
+      () => heir.owned.length,
+      (count) => count === 300,
+      { timeoutMs: 15_000 },
+    )
   })
 
   test('of several clients at once hands over to those that stay', async () => {

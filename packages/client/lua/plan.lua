@@ -5,9 +5,10 @@
 -- KEYS  1 plan
 -- ARGV  1 which clients there are  2 for how long they must have been the same (ms)  3 how many streams there are to move
 --       4 the plan  5 how long it stands (ms)  6 channel  7 message that says that there is a plan  8 '1': in any case
+--       9 how long ago the youngest of the clients has begun (ms)
 -- Returns 0 if it was published, else how long to wait (ms).
 local plan_key = KEYS[1]
-local members, settle_ms, moves, plan, stands_ms, channel, message, is_forced = unpack(ARGV)
+local members, settle_ms, moves, plan, stands_ms, channel, message, is_forced, youngest_ms = unpack(ARGV)
 local FIRST_PAUSE_MS, GREATEST_PAUSE_MS = 1000, 60000
 --- @include clock
 local now = tonumber(now_ms)
@@ -18,9 +19,13 @@ local function field(name)
 end
 
 if field('members') ~= members then
+  -- A client has come since the last look, or others may have gone: the first is known to the millisecond.
+  local began = now - tonumber(youngest_ms)
+  local is_new = began > math.max(tonumber(field('seen') or 0), now - tonumber(settle_ms))
   redis.call('DEL', plan_key)
-  redis.call('HSET', plan_key, 'members', members, 'since', now_ms)
+  redis.call('HSET', plan_key, 'members', members, 'since', is_new and string.format('%.0f', began) or now_ms)
 end
+redis.call('HSET', plan_key, 'seen', now_ms)
 redis.call('PEXPIRE', plan_key, stands_ms)
 local settled_ms = now - tonumber(field('since'))
 if settled_ms < tonumber(settle_ms) then

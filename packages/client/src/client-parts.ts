@@ -4,6 +4,7 @@ import { DeadConsumers } from './agents/dead-consumers.js'
 import { FleetView } from './agents/fleet-view.js'
 import { Hints } from './agents/hints.js'
 import { Housekeeping } from './agents/housekeeping.js'
+import { ReadingPace } from './agents/reading-pace.js'
 import type { RebalanceEvent } from './agents/rebalancer.js'
 import { UnreadWatch } from './agents/unread-watch.js'
 import { Trigger } from './async/trigger.js'
@@ -61,6 +62,7 @@ export interface ClientParts {
   /** What the others need to know of this client. */
   readonly facts: () => MemberFacts
   readonly view: FleetView
+  readonly pace: ReadingPace
   readonly deadLetters: DeadLetters
   readonly refusals: Refusals
   /** Fired when an answer may have been lost. */
@@ -97,7 +99,7 @@ export function clientParts(context: ClientContext): ClientParts {
   const deadLetters = new DeadLetters({ ...below, onDeadLetter })
   const reconciliation = new Trigger()
   const deadConsumers = new DeadConsumers(below)
-  const view = new FleetView()
+  const view = new FleetView(clock)
   const hints: Hints = new Hints({
     ...below,
     redis: commands.redis,
@@ -111,7 +113,6 @@ export function clientParts(context: ClientContext): ClientParts {
     onMessage: (message) => {
       if (message.type === 'waiting') {
         recorder.expiryEvent({ source: 'failover' })
-        view.hear(message.level, message.living)
       }
       context.onFailoverMessage(message)
     },
@@ -131,6 +132,7 @@ export function clientParts(context: ClientContext): ClientParts {
     ownership,
     facts: () => ({ ...options, weight: ownership.isDraining ? 0 : options.weight }),
     view,
+    pace: new ReadingPace({ ...options, clock, ownership, view }),
     deadLetters,
     refusals: new Refusals(clock),
     reconciliation,

@@ -29,8 +29,8 @@ export interface ClientHealth {
     /** How many streams a client of weight 1 is to have; Infinity if all together may not own what there is. */
     readonly level: number
     readonly living: number
-    /** Streams that wait for an owner; null where only the level was heard. */
-    readonly waiting: number | null
+    /** Streams that wait for an owner, also those that nobody has read of. More than 0 for long: all have their limits. */
+    readonly waiting: number
     /** When, milliseconds since 1970. */
     readonly atMs: number
   } | null

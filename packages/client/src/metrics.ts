@@ -29,8 +29,8 @@ export interface MetricsRecorder {
   expiryEvent?(event: { source: 'keyspace' | 'failover' | 'probe' }): void
   disowned?(event: { reason: DisownReason }): void
   deadLettered?(event: { reason: string }): void
-  /** A probe round this client has won. */
-  probe?(event: { consumers: number; dead: number; durationMs: number }): void
+  /** A probe round this client has won. `waiting`: streams that wait for an owner, also those that nobody has read of. */
+  probe?(event: { consumers: number; dead: number; waiting: number; durationMs: number }): void
   /** This client has found that others have too many streams, and has published a plan. */
   rebalancePlan?(event: { moves: number; level: number; living: number; imbalance: number }): void
   /** How a stream ended that its owner was asked to give back, and after how long. */

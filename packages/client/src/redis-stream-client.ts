@@ -19,7 +19,8 @@ import { SafeEmitter, withJsonForm } from '@redis-stream-client/notifs/internal'
 import type { RebalanceEvent } from './agents/rebalancer.js'
 import { Deadline } from './async/deadline.js'
 import { type ClientContext, type ClientParts, clientParts } from './client-parts.js'
-import { levelOf, shareAt } from './decisions/water-level.js'
+import { offerOf } from './decisions/offer.js'
+import { shareAt } from './decisions/water-level.js'
 import { logFailures } from './failure-log.js'
 import type { ClientHealth, SessionState } from './health.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
@@ -250,7 +251,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     await retries.send('drain', session, () => scripts.beginSession(session, facts()))
     const roster = await retries.send('read the roster', session, () => scripts.roster())
     const { rebalancer } = await run.begun
-    await rebalancer.drain(levelOf(roster, session.consumer))
+    await rebalancer.drain(offerOf(roster, session.consumer))
     this.#runFor('drain')
   }
 

@@ -56,7 +56,7 @@ export function sessionAgents(
       failover.resume()
       await housekeeping.sweepIfWanted(signal)
     },
-    onRoster: (lines) => rebalancer.plan(lines),
+    onRoster: (lines, undelivered) => rebalancer.plan(lines, { undelivered }),
     onWon: (lines) => housekeeping.tidy(lines),
   })
   return {

@@ -13,7 +13,7 @@ import { StreamClientError, type TerminationReason } from '@redis-stream-client/
 import { Deadline } from './async/deadline.js'
 import { inSlices } from './async/in-slices.js'
 import type { ClientParts } from './client-parts.js'
-import { type FleetLevel, levelOf } from './decisions/water-level.js'
+import { type Offer, offerOf } from './decisions/offer.js'
 import type { SafeLogger } from './logger.js'
 import type { Ownership } from './ownership/ownership.js'
 import type { StreamHandle } from './ownership/stream-handle.js'
@@ -57,7 +57,7 @@ export async function levelWithout(
   consumer: string,
   scripts: ServiceScripts,
   logger: SafeLogger,
-): Promise<FleetLevel | null> {
+): Promise<Offer | null> {
   const deadline = new Deadline(LEVEL_MS)
   const reading = readLevel(consumer, scripts).catch((error: unknown) => {
     logger.debug({ error: messageOf(error) }, 'the level is not known')
@@ -68,11 +68,11 @@ export async function levelWithout(
   return level ?? null
 }
 
-async function readLevel(consumer: string, scripts: ServiceScripts): Promise<FleetLevel> {
+async function readLevel(consumer: string, scripts: ServiceScripts): Promise<Offer> {
   const fleet = await scripts.lastLevel()
-  if (fleet === null || fleet.living <= CLIENTS_READ) return levelOf(await scripts.roster(), consumer)
+  if (fleet === null || fleet.living <= CLIENTS_READ) return offerOf(await scripts.roster(), consumer)
   const living = fleet.living - 1
-  return { level: (fleet.level * fleet.living) / living, living }
+  return { level: (fleet.level * fleet.living) / living, living, firstLevel: null }
 }
 
 async function askOwnersToStop(ownership: Ownership): Promise<void> {

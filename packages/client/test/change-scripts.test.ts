@@ -95,9 +95,9 @@ describe('release', () => {
     const subscriber = service.redis.duplicate()
     await subscriber.subscribe(service.keys.failoverChannel)
     const heard = new Promise((resolve) => subscriber.once('message', (_, message) => resolve(message)))
-    await service.redis.set(service.keys.level, '2.5 3')
+    await service.redis.set(service.keys.level, '2.5 3 2')
     expect(await service.scripts.release(a, [tenure])).toEqual(['OK'])
-    const message = { type: 'waiting', consumer: 'pool:0', level: 2.5, living: 3 }
+    const message = { type: 'waiting', consumer: 'pool:0', level: 2.5, living: 3, firstLevel: 2 }
     expect(JSON.parse(String(await heard))).toEqual(message)
     subscriber.disconnect()
     expect(await service.record('s')).toMatch(
@@ -261,7 +261,7 @@ describe('end of a session', () => {
     await service.read(a)
     await service.scripts.endSession(b, { level: null })
     await service.scripts.endSession(a, { level: { level: 1, living: 2 } })
-    const message = { type: 'waiting', consumer: formatConsumer(a), level: 1, living: 2 }
+    const message = { type: 'waiting', consumer: formatConsumer(a), level: 1, living: 2, firstLevel: null }
     await expect.poll(() => messages.map((text) => JSON.parse(text) as unknown)).toEqual([message])
     expect((await service.scripts.roster()).map((line) => line.consumer)).toEqual([formatConsumer(a)])
     const consumers = await service.redis.xinfo('CONSUMERS', service.keys.lbs, service.keys.group)
@@ -324,10 +324,20 @@ describe('roster and probe', () => {
   })
 
   it('let one client win a round', async () => {
-    expect(await service.scripts.probe(a.clientId, 60_000)).toHaveLength(2)
-    expect(await service.scripts.probe(b.clientId, 60_000)).toBeNull()
+    const won = { lines: [{ consumer: formatConsumer(a) }, { consumer: formatConsumer(b) }] }
+    expect(await service.scripts.probe(a.clientId, 60_000)).toMatchObject(won)
+    expect(await service.scripts.probe(b.clientId, 60_000)).toEqual({ level: '' })
+    await service.redis.set(service.keys.level, '2 3')
+    expect(await service.scripts.probe(b.clientId, 60_000)).toEqual({ level: '2 3' })
     await service.redis.del(service.keys.probe)
-    expect(await service.scripts.probe(b.clientId, 60_000)).toHaveLength(2)
+    expect(await service.scripts.probe(b.clientId, 60_000)).toMatchObject(won)
+  })
+
+  it('say to the winner of a round how many entries nobody has read', async () => {
+    for (const name of ['s', 't', 'u']) await service.add(name)
+    await service.read(b)
+    await service.add('v')
+    expect(await service.scripts.probe(a.clientId, 60_000)).toMatchObject({ undelivered: 1 })
   })
 
   it('answer an empty roster where there is no group', async () => {

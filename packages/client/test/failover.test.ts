@@ -7,6 +7,7 @@ import type { StreamIntake, TakenPortion } from '../src/ownership/stream-intake.
 import { silentLogger } from './support/silent-logger.js'
 
 const POOL = 'pool:0'
+const DEAD = 'redis-consumer-b:t'
 const LIMIT = 5
 const NOTHING: TakenPortion = { handled: 0, won: 0, mayBeMore: false, waitMs: 0 }
 
@@ -99,23 +100,43 @@ it('a client asks no more where it was given nothing', async () => {
   expect(portions).toHaveLength(1)
 })
 
-it('a client that hears of more while it has entries dealt asks again at once', async () => {
-  let answer: (taken: TakenPortion) => void = () => undefined
-  answers = [new Promise((resolve) => (answer = resolve))]
-  for (const level of [1, 3]) failover.hearWaiting({ consumer: POOL, level, living: 100 })
+it('a client has more dealt while it takes what was dealt before, and asks again at once if it hears meanwhile', async () => {
+  const answer: ((taken: TakenPortion) => void)[] = []
+  answers = [1, 2].map(() => new Promise((resolve) => answer.push(resolve)))
+  for (const level of [1, 2, 3]) failover.hearWaiting({ consumer: POOL, level, living: 100 })
   await new Promise(setImmediate)
-  expect(portions).toEqual([{ from: POOL, count: 1, idleMs: 0 }])
-  answer(NOTHING)
+  expect(portions.map(({ count }) => count)).toEqual([1, 2])
+  answer[0]?.(NOTHING)
   await new Promise(setImmediate)
-  expect(portions.slice(1)).toEqual([{ from: POOL, count: 3, idleMs: 0 }])
+  expect(portions.slice(2)).toEqual([{ from: POOL, count: 3, idleMs: 0 }])
+  answer[1]?.(NOTHING)
 })
 
 it('a client chosen by lot takes a little later what is left, though it has its share', async () => {
   vi.spyOn(Math, 'random').mockReturnValue(0)
   claimStaggerMs = 1
   held = 3
+  failover.hearWaiting({ consumer: DEAD, level: 3, living: 100 })
+  await expect.poll(() => portions).toEqual([{ from: DEAD, count: LIMIT - held, idleMs: 0 }])
+})
+
+it('of the pool it takes only what has waited for long, beyond its share', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0)
+  claimStaggerMs = 1
+  held = 3
   failover.hearWaiting({ consumer: POOL, level: 3, living: 100 })
-  await expect.poll(() => portions).toEqual([{ from: POOL, count: LIMIT - held, idleMs: 3 }])
+  await expect.poll(() => portions).toEqual([{ from: POOL, count: LIMIT - held, idleMs: 2000 }])
+})
+
+it('a client that lacks little leaves what waits to those that lack much, for a while', async () => {
+  claimStaggerMs = 1
+  held = 2
+  failover.hearWaiting({ consumer: POOL, level: 4, living: 100, firstLevel: 3 })
+  await expect.poll(() => portions).toEqual([{ from: POOL, count: 2, idleMs: 3 }])
+  portions = []
+  held = 0
+  failover.hearWaiting({ consumer: POOL, level: 4, living: 100, firstLevel: 3 })
+  await expect.poll(() => portions[0]).toEqual({ from: POOL, count: 4, idleMs: 0 })
 })
 
 it('a client asks again when entries are not kept from it any more', async () => {

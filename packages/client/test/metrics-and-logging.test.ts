@@ -27,7 +27,7 @@ describe('a recorder', () => {
       },
       (error) => errors.push(error),
     )
-    guarded.probe({ consumers: 1, dead: 0, durationMs: 1 })
+    guarded.probe({ consumers: 1, dead: 0, waiting: 0, durationMs: 1 })
     guarded.disowned({ reason: 'session-lost' })
     expect(errors).toEqual([new Error('no disk')])
   })
@@ -43,7 +43,7 @@ describe('a recorder', () => {
       },
       (error) => errors.push(error),
     )
-    guarded.probe({ consumers: 1, dead: 0, durationMs: 1 })
+    guarded.probe({ consumers: 1, dead: 0, waiting: 0, durationMs: 1 })
     guarded.heartbeat({ outcome: 'extended', durationMs: 1, trustLeftMs: 1 })
     await new Promise((resolve) => setImmediate(resolve))
     expect(errors).toEqual([new Error('no such method today'), new Error('statsd is away')])

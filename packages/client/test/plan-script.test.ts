@@ -5,7 +5,14 @@ import type { PlanRules } from '../src/redis/service-scripts.js'
 import { ScriptedService } from './support/scripted-service.js'
 
 const PLAN: RebalancePlan = { level: 5, living: 2, inFlight: 3, keep: { 'redis-consumer-a:t': 5 } }
-const RULES: PlanRules = { members: 'a b', settleMs: 60_000, moves: 5, standsMs: 60_000, isForced: false }
+const RULES: PlanRules = {
+  members: 'a b',
+  youngestMs: 3_600_000,
+  settleMs: 60_000,
+  moves: 5,
+  standsMs: 60_000,
+  isForced: false,
+}
 
 let service: ScriptedService
 
@@ -37,6 +44,16 @@ it('is published when the same clients have been there for long enough', async (
   expect(await service.scripts.plan()).toEqual(PLAN)
   expect(await service.redis.pttl(service.keys.plan)).toBeGreaterThan(50_000)
   subscriber.disconnect()
+})
+
+it('waits for as long as the youngest client still lacks, not from when it was noticed', async () => {
+  const publish = (rules: Partial<PlanRules>) => service.scripts.publishPlan(PLAN, { ...RULES, ...rules })
+  expect(await publish({ youngestMs: 20_000 })).toBe(40_000)
+  expect(await publish({ youngestMs: 59_000 })).toBeGreaterThan(39_000)
+  await service.redis.hset(service.keys.plan, 'seen', '0')
+  expect(await publish({ members: 'a b c', youngestMs: 50_000 })).toBe(10_000)
+  // One more has gone than has come since the last look: nobody knows when.
+  expect(await publish({ members: 'a b', youngestMs: 50_000 })).toBe(60_000)
 })
 
 it('is published ever more seldom while it does not help', async () => {

@@ -32,9 +32,9 @@ async function announcedOf(roster: readonly RosterLine[], isHint = false): Promi
   const { hintProbe } = resolveServiceKeys('orders', { onCluster: false })
   const scripts = {
     probe: (_client: string, _ms: number, key?: string) => {
-      if ((key === hintProbe) !== isHint) return Promise.resolve(null)
+      if ((key === hintProbe) !== isHint) return Promise.resolve({ level: '' })
       hasAnswered = true
-      return Promise.resolve(roster)
+      return Promise.resolve({ lines: roster, undelivered: 0 })
     },
   }
   const session = { clientId: 'redis-consumer-a', consumer: 'redis-consumer-a:t', isHeld: () => true }
@@ -49,7 +49,7 @@ async function announcedOf(roster: readonly RosterLine[], isHint = false): Promi
     clock: systemClock,
     recorder: { probe: () => undefined },
     logger: silentLogger,
-    view: new FleetView(),
+    view: new FleetView(systemClock),
     onWaiting: ({ consumer }: WaitingMessage) => announced.push(consumer),
     onRound: () => Promise.resolve(),
     onRoster: () => Promise.resolve(),

@@ -2,12 +2,13 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { dampedForMs, formatMemberFacts, parseMember } from '../src/decisions/member-facts.js'
+import { lacksMuch, type Offer, offerOf } from '../src/decisions/offer.js'
 import {
-  fillLevelOf,
-  formatLevel,
+  fillLevel,
+  formatFoundLevel,
   type LevelLine,
   levelOf,
-  parseLevel,
+  parseFoundLevel,
   shareAt,
   wantedAt,
   waterLevel,
@@ -61,26 +62,75 @@ describe('the level', () => {
   })
 })
 
+/** What the clients own when each has taken what an offer says it lacks. */
+function poured(owned: readonly number[], { firstLevel, level }: Offer): number[] {
+  return owned.map((held) => {
+    const facts = { maxOwnedStreams: Number.POSITIVE_INFINITY, weight: 1 }
+    return lacksMuch(firstLevel, held, facts) ? Math.max(held, shareAt(level, facts)) : held
+  })
+}
+
 describe('the level key', () => {
   it('is read as it was written', () => {
-    for (const fleet of [
-      { level: 12.5, living: 8 },
-      { level: Number.POSITIVE_INFINITY, living: 1 },
-      { level: 1e-7, living: 1000 },
+    for (const found of [
+      { level: 12.5, living: 8, waiting: 0, backlogLevel: null },
+      { level: Number.POSITIVE_INFINITY, living: 1, waiting: 3, backlogLevel: Number.POSITIVE_INFINITY },
+      { level: 1e-7, living: 1000, waiting: 70, backlogLevel: 20.5 },
     ]) {
-      expect(parseLevel(formatLevel(fleet))).toEqual(fleet)
+      expect(parseFoundLevel(formatFoundLevel(found))).toEqual(found)
     }
-    for (const text of [null, '', 'nonsense', '1']) expect(parseLevel(text)).toBeNull()
+    for (const text of [null, '', 'nonsense', '1', '1 2']) expect(parseFoundLevel(text)).toBeNull()
   })
 })
 
 describe('what waits', () => {
+  const sum = (all: readonly number[]): number => all.reduce((a, b) => a + b, 0)
+  const fleetWith = (owned: readonly number[], waiting: number): LevelLine[] => [
+    ...owned.map((count, index) => line(`c${index}:1`, count, true)),
+    line('pool:0', waiting, false),
+  ]
+
+  it('fills those that have least, and is enough for what they are told to take', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(100), { minLength: 1, maxLength: 20 }),
+        fc.integer({ min: 1, max: 500 }),
+        (owned, waiting) => {
+          const after = poured(owned, offerOf(fleetWith(owned, waiting)))
+          expect(sum(after)).toBeCloseTo(sum(owned) + waiting, 6)
+          // Whoever was given something has no more than anybody who was given nothing, but for the tolerance.
+          const given = after.filter((count, index) => count > (owned[index] as number))
+          const least = Math.min(...after.filter((_, index) => after[index] === owned[index]))
+          const mean = sum(after) / after.length
+          expect(Math.max(...given)).toBeLessThanOrEqual(Math.max(least, mean * 1.1) + 1e-6)
+        },
+      ),
+    )
+  })
+
+  it('goes in a deploy to the client that is new, though others lack a little', () => {
+    const offer = offerOf([...fleetWith([0, 500, 480, 510, 490], 0), line('old:1', 520, true)], 'old:1')
+    expect(poured([0, 500, 480, 510, 490], offer)).toEqual([520, 500, 480, 510, 490])
+  })
+
+  it('goes to all where nobody lacks much, or those that do would have too much', () => {
+    expect(offerOf(fleetWith([500, 480, 510], 30)).firstLevel).toBeNull()
+    expect(offerOf(fleetWith([0, 500, 500], 900))).toMatchObject({ firstLevel: null })
+    expect(poured([0, 500, 500], offerOf(fleetWith([0, 500, 500], 900)))[0]).toBeCloseTo(1900 / 3)
+  })
+
+  it('waits for nobody who crashes again and again', () => {
+    const crashing = line('crashing:1', 0, true)
+    const roster = [...fleetWith([10, 10], 4), { ...crashing, facts: { ...crashing.facts, restarts: 5 } }]
+    expect(offerOf(roster)).toEqual({ level: 12, living: 2, firstLevel: null })
+  })
+
   it('fills those that own least to one level, and no more of them than it reaches', () => {
     const owned = fc.array(fc.nat(20), { minLength: 1, maxLength: 20 })
     fc.assert(
       fc.property(owned, limit, fc.integer({ min: 1, max: 100 }), (pending, most, waits) => {
         const living = pending.map((each, index) => line(`${index}:1`, Math.min(each, most), true, most))
-        const level = fillLevelOf([...living, line('x:1', waits, false)])
+        const level = fillLevel(waits, living)
         const lacks = living.map((each) => Math.max(0, shareAt(level, each.facts) - each.pending))
         const room = living.reduce((sum, each) => sum + most - each.pending, 0)
         expect(lacks.reduce((a, b) => a + b, 0)).toBeCloseTo(Math.min(waits, room), 6)
@@ -89,9 +139,9 @@ describe('what waits', () => {
   })
 
   it('is for those alone that it reaches, also where others own less than their share', () => {
-    const roster = [line('a:1', 9, true), line('b:1', 10, true), line('c:1', 20, true), line('x:1', 1, false)]
-    expect(levelOf(roster).level).toBeCloseTo(13.3, 1)
-    expect(fillLevelOf(roster)).toBe(10)
+    const roster = [line('a:1', 9, true), line('b:1', 10, true), line('c:1', 20, true)]
+    expect(levelOf([...roster, line('x:1', 1, false)]).level).toBeCloseTo(13.3, 1)
+    expect(fillLevel(1, roster)).toBe(10)
   })
 })
 

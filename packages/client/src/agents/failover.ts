@@ -10,6 +10,7 @@ import { aborted, sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
 import { isPool } from '../decisions/consumer-name.js'
 import type { WaitingMessage } from '../decisions/failover-message.js'
+import { lacksMuch } from '../decisions/offer.js'
 import { shareAt, wantedAt } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
@@ -20,10 +21,14 @@ import type { StreamOffers } from '../ownership/stream-offers.js'
 import type { ToldEntries } from '../ownership/told-entries.js'
 import { type Agent, type AgentContext, reportFailure } from './agent.js'
 
+/** The next entries of a consumer are dealt while the ones before are being taken. */
+const PULLS_AT_ONCE = 2
 /** After so many staggers, entries that no client below the level has taken may be taken by any client. */
 const LATE_STAGGERS = 3
 /** About how many clients try then. */
 const LATE_CLIENTS = 4
+/** What has waited in the pool for so many rounds of the probe may be taken by any client. */
+const LONG_ROUNDS = 4
 /** A hint can name anything: so many consumers are remembered at once. */
 const GREATEST_CONSUMERS = 1000
 /** A session is young for so many rounds of the probe. */
@@ -58,14 +63,20 @@ interface Pull {
   readonly idleMs: number
 }
 
+/** What is under way of one consumer, and what was heard meanwhile and not yet acted on. */
+interface Pulls {
+  underWay: number
+  heard: Waiting | null
+}
+
 type PullResult = { readonly isLeft: boolean } | { readonly waitMs: number } | 'no room'
 
 export class Failover implements Agent {
   readonly #context: FailoverContext
   readonly #youngUntilMs: number
   readonly #dampedUntilMs: number
-  /** Consumers that are being pulled from, each with what was heard of it meanwhile. */
-  readonly #pulling = new Map<string, Waiting | null>()
+  /** Consumers that are being pulled from. */
+  readonly #pulling = new Map<string, Pulls>()
   /** Consumers that are pulled from again in a while. */
   readonly #later = new Set<string>()
   /** What could not be taken because there was no room. */
@@ -87,18 +98,21 @@ export class Failover implements Agent {
   hearWaiting(waiting: Waiting): void {
     const { consumer } = waiting
     if (consumer === this.#context.session.consumer) return
-    if (this.#pulling.has(consumer)) {
-      this.#pulling.set(consumer, waiting)
+    const pulls = this.#pulling.get(consumer) ?? { underWay: 0, heard: null }
+    if (pulls.underWay >= PULLS_AT_ONCE) {
+      pulls.heard = waiting
       return
     }
     if (this.#pulling.size >= GREATEST_CONSUMERS) return
     this.#track(async () => {
-      this.#pulling.set(consumer, null)
+      this.#pulling.set(consumer, pulls)
+      pulls.underWay++
       try {
         await this.#shareOut(waiting)
       } finally {
-        const heard = this.#pulling.get(consumer)
-        this.#pulling.delete(consumer)
+        const { heard } = pulls
+        pulls.heard = null
+        if (--pulls.underWay === 0) this.#pulling.delete(consumer)
         if (heard) this.hearWaiting(heard)
       }
     })
@@ -117,20 +131,19 @@ export class Failover implements Agent {
   }
 
   async #shareOut(waiting: Waiting): Promise<void> {
-    const { consumer, level, living, pending = 1, waiting: all = pending } = waiting
-    const fill = waiting.fill === undefined ? level : waiting.fill
+    const { consumer, firstLevel = null, pending = 1, waiting: all = pending } = waiting
     await this.#context.whenRecovered()
     await this.#takeUnclaimed(consumer)
     const held = this.#held
-    const share = this.#isDamped ? held : shareAt(fill ?? Number.POSITIVE_INFINITY, this.#context)
-    const target = held + wantedAt(share, held, { pending, waiting: all })
+    const comesFirst = lacksMuch(firstLevel, held, this.#context)
+    const wanted = comesFirst ? wantedAt(this.#shareOf(waiting), held, { pending, waiting: all }) : 0
+    const target = held + wanted
     const result = await this.#pull({ consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)
     else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
     else if (result.isLeft) {
-      const isChosen = target > held || Math.random() < LATE_CLIENTS / (living ?? 1)
       if (this.#room === 0) this.#postpone(waiting)
-      else if (isChosen) this.#pullLate(waiting)
+      else this.#pullLate(waiting, target > held)
     }
   }
 
@@ -173,15 +186,36 @@ export class Failover implements Agent {
     return claimMode === 'auto' ? intake.takeDealt(portion) : offers.offer(portion)
   }
 
-  /** What is left is taken by some, whatever they have: of the pool only what those with room have left for a while. */
-  #pullLate(waiting: Waiting): void {
-    const { claimStaggerMs } = this.#context
-    const { consumer } = waiting
+  #shareOf({ fill, level }: Waiting): number {
+    const known = fill === undefined ? level : fill
+    return this.#isDamped ? this.#held : shareAt(known ?? Number.POSITIVE_INFINITY, this.#context)
+  }
+
+  /**
+   * What is left is taken by a few, whatever they have. That goes for the pool only when it has waited for long, because
+   * those it was meant for may be busy with the rest of it; before that, clients take up to their share.
+   */
+  #pullLate(waiting: Waiting, lacked: boolean): void {
+    const { claimStaggerMs, probeIntervalMs } = this.#context
+    const { consumer, living } = waiting
     const lateMs = LATE_STAGGERS * claimStaggerMs
-    const idleMs = isPool(consumer) ? lateMs : 0
+    const pulls: Pull[] = []
+    const isLucky = Math.random() < LATE_CLIENTS / (living ?? 1)
+    if (isPool(consumer)) {
+      const target = Math.ceil(this.#shareOf(waiting) - 1e-9)
+      if (lacked || target > this.#held) pulls.push({ consumer, target, idleMs: lateMs })
+    }
+    if (isLucky || (lacked && !isPool(consumer))) {
+      const idleMs = isPool(consumer) ? Math.max(lateMs, LONG_ROUNDS * probeIntervalMs) : 0
+      pulls.push({ consumer, target: Number.POSITIVE_INFINITY, idleMs })
+    }
+    if (pulls.length === 0) return
     this.#inAWhile(consumer, lateMs * (1 + Math.random() / 2), async () => {
-      const target = Number.POSITIVE_INFINITY
-      const result = await this.#pull({ consumer, target, idleMs })
+      let result: PullResult = { isLeft: true }
+      for (const pull of pulls) {
+        result = await this.#pull(pull)
+        if (result === 'no room' || 'waitMs' in result || !result.isLeft) break
+      }
       if (result === 'no room') this.#postpone(waiting)
       else if ('waitMs' in result) this.#hearAgain(waiting, result.waitMs)
     })

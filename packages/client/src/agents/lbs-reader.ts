@@ -16,6 +16,7 @@ import type { LbsFeed } from '../redis/lbs-feed.js'
 import { isMissingGroup, isTransient, messageOf, redisError } from '../redis/redis-errors.js'
 import { BATCH_LIMIT } from '../redis/service-scripts.js'
 import type { Agent, AgentContext } from './agent.js'
+import type { ReadingPace } from './reading-pace.js'
 
 /** Batches that are being taken while the next one is read. */
 const BATCHES_IN_HAND = 3
@@ -24,12 +25,8 @@ const BATCHES_IN_HAND = 3
  * before, it would delay that, and find nothing.
  */
 const FULL_READS_OF_BACKLOG = 2
-/**
- * A session that has just begun reads a backlog slowly. In a deploy, or when a fleet comes back, all clients begin within
- * moments, and the first of them must not have taken everything before the others have begun.
- */
-const YOUNG_MS = 750
-const YOUNG_PAUSE_MS = 25
+/** How often a client looks whether it may read more, see ReadingPace. */
+const PACE_POLL_MS = 20
 /** A client alone need not leave anything for others: it reads more at a time, up to what one script takes. */
 const SHARE_ALONE = 5
 
@@ -37,6 +34,7 @@ export interface LbsReaderContext extends AgentContext {
   readonly feed: LbsFeed
   readonly lbs: Lbs
   readonly intake: StreamIntake
+  readonly pace: ReadingPace
   readonly readCount: number
   /** Whether no other client of the service is known to be alive. */
   readonly isAlone: () => boolean
@@ -56,7 +54,6 @@ export class LbsReader implements Agent {
   readonly #context: LbsReaderContext
   /** Reads in a row that brought as many entries as were asked for. */
   #fullReads = 0
-  readonly #youngUntilMs = performance.now() + YOUNG_MS
   readonly #size = new BatchSize(READ_BYTES)
 
   constructor(context: LbsReaderContext) {
@@ -64,7 +61,8 @@ export class LbsReader implements Agent {
   }
 
   async run(): Promise<void> {
-    const { feed, signal } = this.#context
+    const { feed, pace, signal } = this.#context
+    pace.begin()
     const drop = (): void => feed.drop()
     signal.addEventListener('abort', drop, { once: true })
     const inHand: Promise<Error | null>[] = []
@@ -78,7 +76,6 @@ export class LbsReader implements Agent {
           const failure = await inHand.shift()
           if (failure) throw failure
         }
-        if (this.#isYoung && entries.length >= this.#context.readCount) await sleep(YOUNG_PAUSE_MS, signal)
       } catch (error) {
         if (signal.aborted) break
         feed.note('failed')
@@ -97,18 +94,15 @@ export class LbsReader implements Agent {
     return this.#fullReads < FULL_READS_OF_BACKLOG ? 1 : BATCHES_IN_HAND
   }
 
-  get #isYoung(): boolean {
-    return performance.now() < this.#youngUntilMs
-  }
-
   async #readNext(): Promise<LbsEntry[]> {
     const { feed, lbs, session, signal } = this.#context
-    const room = Math.min(await this.#context.intake.awaitRoom(), this.#greatestCount())
+    const room = await this.#awaitRoom()
     if (room === 0) return []
     await feed.open(signal)
     const count = this.#size.count(room)
     try {
       const raws = await feed.read(session.consumer, count)
+      this.#context.pace.noteRead(raws.length)
       this.#fullReads = raws.length < count ? 0 : this.#fullReads + 1
       if (raws.length === 0) this.#size.reset()
       else this.#size.hear(raws.map(bytesOf))
@@ -119,9 +113,20 @@ export class LbsReader implements Agent {
     }
   }
 
+  /** Waits until something may be read; answers how much, 0 when the signal aborts. */
+  async #awaitRoom(): Promise<number> {
+    const { intake, pace, signal } = this.#context
+    while (!signal.aborted) {
+      const room = Math.min(await intake.awaitRoom(), this.#greatestCount(), pace.allowance)
+      if (room > 0) return room
+      await sleep(PACE_POLL_MS, signal)
+    }
+    return 0
+  }
+
   #greatestCount(): number {
-    const { isAlone, readCount } = this.#context
-    return isAlone() && !this.#isYoung
+    const { isAlone, pace, readCount } = this.#context
+    return isAlone() && !pace.isYoung
       ? Math.max(readCount, Math.min(BATCH_LIMIT, SHARE_ALONE * readCount))
       : readCount
   }

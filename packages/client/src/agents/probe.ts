@@ -12,7 +12,8 @@ import type { Clock } from '../decisions/clock.js'
 import { clientIdOf } from '../decisions/consumer-name.js'
 import { encodeFailoverMessage, type WaitingMessage } from '../decisions/failover-message.js'
 import { KeyedBackoff } from '../decisions/keyed-backoff.js'
-import { type FleetLevel, fillLevelOf, formatLevel, isDamped, levelOf } from '../decisions/water-level.js'
+import { offerOf } from '../decisions/offer.js'
+import { type FoundLevel, formatFoundLevel, isDamped, levelOf } from '../decisions/water-level.js'
 import type { SafeLogger } from '../logger.js'
 import type { SafeRecorder } from '../metrics.js'
 import type { Connection } from '../redis/connection.js'
@@ -58,8 +59,8 @@ export interface ProbeContext extends AgentContext {
   readonly onWaiting: (message: WaitingMessage) => void
   /** Called every round, won or not. */
   readonly onRound: (signal: AbortSignal) => Promise<void>
-  /** Called with the roster by the winner of a round, before it watches for ends. */
-  readonly onRoster: (roster: readonly RosterLine[]) => Promise<unknown>
+  /** Called by the winner of a round, before it watches for ends, with how many entries nobody has read. */
+  readonly onRoster: (roster: readonly RosterLine[], undelivered: number) => Promise<unknown>
   /** Called with the roster by the winner of a round. */
   readonly onWon: (roster: readonly RosterLine[]) => Promise<void>
 }
@@ -70,7 +71,7 @@ export class Probe implements Agent {
   readonly #pendingOf = new Map<string, number>()
   #hintProbe: Promise<void> | undefined
   #living = ''
-  #writtenLevel: FleetLevel = { level: Number.NaN, living: 0 }
+  #writtenLevel: FoundLevel = { level: Number.NaN, living: 0, waiting: 0, backlogLevel: null }
   #levelWrittenMs = Number.NEGATIVE_INFINITY
   #isAlone = false
   #wasRefused = false
@@ -116,24 +117,31 @@ export class Probe implements Agent {
     for (const pauseMs of [LEAST_HINT_PAUSE_MS + spreadMs * Math.random(), SECOND_TRY_MS]) {
       await sleep(pauseMs, signal)
       if (signal.aborted) return
-      const roster = await scripts.probe(session.clientId, HINT_PROBE_MS, keys.hintProbe)
-      if (roster !== null) return void (await this.#tellAll(roster, { isRound: false }))
+      const answer = await scripts.probe(session.clientId, HINT_PROBE_MS, keys.hintProbe)
+      if ('lines' in answer) return void (await this.#tellAll(answer.lines, { isRound: false }))
     }
   }
 
   async #round(): Promise<void> {
-    const { onWon, probeIntervalMs, recorder, scripts, session, signal } = this.#context
+    const { onRoster, onWon, probeIntervalMs, recorder, scripts, session, signal, view } = this.#context
     const startMs = this.#nowMs()
     const roundMs = Math.max(1, Math.floor(probeIntervalMs * ROUND_SHARE_OF_INTERVAL))
-    const roster = await scripts.probe(session.clientId, roundMs)
-    this.#isAlone = roster?.every((line) => !line.isAlive || line.consumer === session.consumer) ?? false
-    if (roster === null) return
-    const dead = await this.#tellAll(roster, { isRound: true })
-    recorder.probe({ consumers: roster.length, dead, durationMs: this.#nowMs() - startMs })
-    await this.#writeLevel(this.#context.view.read(roster))
-    await this.#context.onRoster(roster)
-    await this.#watchEnds(roster, startMs + probeIntervalMs)
-    if (!signal.aborted) await onWon(roster)
+    const answer = await scripts.probe(session.clientId, roundMs)
+    if ('level' in answer) {
+      this.#isAlone = false
+      view.hear(answer.level)
+      return
+    }
+    const { lines, undelivered } = answer
+    this.#isAlone = lines.every((line) => !line.isAlive || line.consumer === session.consumer)
+    const dead = await this.#tellAll(lines, { isRound: true })
+    const found = view.read(lines, undelivered)
+    const { waiting } = found
+    recorder.probe({ consumers: lines.length, dead, waiting, durationMs: this.#nowMs() - startMs })
+    await this.#writeLevel(found)
+    await onRoster(lines, undelivered)
+    await this.#watchEnds(lines, startMs + probeIntervalMs)
+    if (!signal.aborted) await onWon(lines)
   }
 
   /** Looks again at heartbeat keys that will run out before the next round, just after they have. */
@@ -194,16 +202,18 @@ export class Probe implements Agent {
     }
   }
 
-  /** For clients that give streams back and have read no roster. */
-  async #writeLevel(fleet: FleetLevel): Promise<void> {
+  /** For clients that give streams back, or read a backlog, and have read no roster. */
+  async #writeLevel(fleet: FoundLevel): Promise<void> {
     const { connection, keys, probeIntervalMs } = this.#context
     const ttlMs = Math.max(LEVEL_ROUNDS * probeIntervalMs, LEAST_LEVEL_MS)
     const before = this.#writtenLevel
     const isSame =
       fleet.living === before.living &&
-      (fleet.level === before.level || Math.abs(fleet.level - before.level) < LEVEL_SHARE * before.level)
+      fleet.waiting === before.waiting &&
+      isNear(fleet.level, before.level) &&
+      isNear(fleet.backlogLevel ?? -1, before.backlogLevel ?? -1)
     if (isSame && this.#nowMs() < this.#levelWrittenMs + ttlMs / 2) return
-    await connection.run((redis) => redis.set(keys.level, formatLevel(fleet), 'PX', ttlMs))
+    await connection.run((redis) => redis.set(keys.level, formatFoundLevel(fleet), 'PX', ttlMs))
     this.#writtenLevel = fleet
     this.#levelWrittenMs = this.#nowMs()
   }
@@ -226,6 +236,10 @@ export class Probe implements Agent {
   }
 }
 
+function isNear(level: number, before: number): boolean {
+  return level === before || Math.abs(level - before) < LEVEL_SHARE * before
+}
+
 /** How many consumers may be announced at once. The clients of those that are dead now may be back when they hear of it. */
 function mostAtOnce(roster: readonly RosterLine[], due: number): number {
   const listeners = roster.filter((line) => line.isAlive).length + due
@@ -233,12 +247,13 @@ function mostAtOnce(roster: readonly RosterLine[], due: number): number {
 }
 
 function messagesOf(told: readonly RosterLine[], roster: readonly RosterLine[]): WaitingMessage[] {
-  const { level, living } = levelOf(roster)
+  const { level: fill, firstLevel, living } = offerOf(roster)
   const common = {
     type: 'waiting',
-    level: numberOrNull(level),
+    level: numberOrNull(levelOf(roster).level),
     living,
-    fill: numberOrNull(fillLevelOf(roster)),
+    fill: numberOrNull(fill),
+    firstLevel,
     waiting: roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0),
   } as const
   return told.map(({ consumer, pending }) => ({ ...common, consumer, pending }))

@@ -83,6 +83,7 @@ export class Rebalancer implements Agent {
   readonly #context: RebalancerContext
   readonly #asked = new Map<StreamHandle, Asked>()
   #giving: Promise<void> | undefined
+  #planning: Promise<void> | undefined
   #isPlanHeard = false
 
   constructor(context: RebalancerContext) {
@@ -98,38 +99,63 @@ export class Rebalancer implements Agent {
 
   async run(): Promise<void> {
     await aborted(this.#context.signal)
-    await this.#giving
+    await Promise.all([this.#giving, this.#planning])
   }
 
   /**
    * For the winner of a round: publishes a plan if a client is off its share. `isForced`: at once, and however small the
-   * difference is.
+   * difference is. `undelivered`: entries that nobody has read; those who own least will read them.
    * Resolves with the number of streams to move; 0 if nothing was published.
    */
   async plan(
     roster: readonly RosterLine[],
-    { isForced = false }: { readonly isForced?: boolean } = {},
+    {
+      isForced = false,
+      undelivered = 0,
+    }: { readonly isForced?: boolean; readonly undelivered?: number } = {},
   ): Promise<{ moves: number; level: number }> {
     const { logger, onEvent, probeIntervalMs, rebalance, recorder, scripts } = this.#context
     const living = roster.filter((line) => line.isAlive)
     const steady = living.filter((line) => !isDamped(line, rebalance?.settleMs))
-    const balance = balanceOfRoster(roster, steady)
+    const balance = balanceOfRoster(roster, steady, undelivered)
     const isDue = isForced || (balance.isNeeded && !roster.some(isDeadWithEntries))
     if (rebalance === null || balance.moves === 0 || !isDue) return { moves: 0, level: balance.level }
     const plan = planOf(balance, steady.length, rebalance.movesInFlight)
     const waitMs = await scripts.publishPlan(plan, {
       members: fingerprint(steady),
+      youngestMs: Math.min(...steady.map(({ ageMs }) => ageMs)),
       settleMs: isForced ? 0 : rebalance.settleMs,
       moves: balance.moves,
       standsMs: Math.max(LEAST_PLAN_MS, PLAN_ROUNDS * probeIntervalMs, 2 * rebalance.settleMs),
       isForced,
     })
-    if (waitMs > 0) return { moves: 0, level: balance.level }
+    if (waitMs > 0) {
+      if (waitMs < probeIntervalMs) this.#planIn(waitMs)
+      return { moves: 0, level: balance.level }
+    }
     const { imbalance, level, moves } = balance
     logger.debug({ moves, level, living: steady.length, imbalance }, 'streams are to be moved')
     recorder.rebalancePlan({ moves, level, living: steady.length, imbalance })
     onEvent({ role: 'planned', moves, level })
     return { moves, level }
+  }
+
+  /** Looks again just when it is time for a plan: the next round may be almost an interval later. */
+  #planIn(ms: number): void {
+    const { session, signal } = this.#context
+    if (this.#planning !== undefined) return
+    const plan = async (): Promise<void> => {
+      await sleep(ms, signal)
+      if (signal.aborted || !session.isHeld()) return
+      await this.plan(await this.#context.scripts.roster({ withEnds: true }))
+    }
+    this.#planning = plan()
+      .catch((error: unknown) => {
+        if (session.isHeld()) reportFailure('rebalancing', error, this.#context.logger)
+      })
+      .finally(() => {
+        this.#planning = undefined
+      })
   }
 
   /** A message says that there is a plan. */
@@ -277,12 +303,16 @@ export class Rebalancer implements Agent {
   }
 }
 
-function balanceOfRoster(roster: readonly RosterLine[], steady: readonly RosterLine[]): Balance {
+function balanceOfRoster(
+  roster: readonly RosterLine[],
+  steady: readonly RosterLine[],
+  undelivered: number,
+): Balance {
   const sure = steady.filter(
     ({ facts, ttlMs }) => ttlMs < 0 || ttlMs >= LEAST_TTL_SHARE * facts.heartbeatTtlMs,
   )
   const members = sure.map(({ consumer, facts, pending }) => ({ consumer, facts, owned: pending }))
-  return balanceOf(members, waitingInPool(roster))
+  return balanceOf(members, waitingInPool(roster) + undelivered)
 }
 
 function isDeadWithEntries(line: RosterLine): boolean {

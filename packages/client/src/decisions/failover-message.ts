@@ -21,6 +21,8 @@ export interface WaitingMessage {
   readonly waiting?: number | undefined
   /** How many clients there are to take them; null where that is not known. */
   readonly living: number | null
+  /** Clients that lack much at this level come first, see water-level.ts; null: all come at once. */
+  readonly firstLevel?: number | null | undefined
 }
 
 const schema = z.discriminatedUnion('type', [
@@ -33,6 +35,7 @@ const schema = z.discriminatedUnion('type', [
     pending: z.number().positive().optional(),
     waiting: z.number().positive().optional(),
     living: z.number().nonnegative().nullable(),
+    firstLevel: z.number().nonnegative().nullable().optional(),
   }),
 ])
 

@@ -5,11 +5,8 @@
  */
 import { z } from 'zod'
 import type { MemberFacts } from './member-facts.js'
-import { shareAt, waterLevel } from './water-level.js'
+import { LEAST_TOLERANCE, shareAt, TOLERANCE, waterLevel } from './water-level.js'
 
-/** How far a client may be from its share before streams move. Then they move until the share itself is reached. */
-const TOLERANCE = 0.1
-const LEAST_TOLERANCE = 1
 /** Bounds the size of the plan's key: of more clients that have too many streams, those with most to give come first. */
 const GREATEST_LENGTH = 64
 
@@ -37,7 +34,7 @@ export interface Balance {
   readonly receivers: number
   /** What each client with too many keeps, those with most to give first. */
   readonly keep: ReadonlyMap<string, number>
-  /** Whether a client is further from its share than is tolerated. */
+  /** Whether a client is further from its share than is tolerated. Then streams move until the share itself is reached. */
   readonly isNeeded: boolean
   /** The most any client has of its share; 1 in balance. */
   readonly imbalance: number

@@ -18,6 +18,10 @@ export interface LevelLine {
 /** How long a fleet must have been the same before streams move, and a client that crashes repeatedly must have lived. */
 export const SETTLE_MS = 5000
 
+/** How far a client may be from its share without being off. */
+export const TOLERANCE = 0.1
+export const LEAST_TOLERANCE = 1
+
 export interface FleetLevel {
   /** Infinity if all clients together may not own what there is. */
   readonly level: number
@@ -26,16 +30,18 @@ export interface FleetLevel {
 }
 
 /**
- * The level of a roster. `without`: a consumer that is about to leave and gets no share. Clients that crash again and
+ * The level of a roster. `without`: a consumer that is about to leave and gets no share. `undelivered`: entries that
+ * nobody has read yet. Clients that crash again and
  * again get none either, unless there is nobody else.
  */
-export function levelOf(roster: readonly LevelLine[], without?: string): FleetLevel {
+export function levelOf(roster: readonly LevelLine[], without?: string, undelivered = 0): FleetLevel {
   const receivers = receiversOf(roster, without)
-  const total = roster.reduce((sum, line) => sum + line.pending, 0)
+  const total = roster.reduce((sum, line) => sum + line.pending, undelivered)
   return { level: levelFor(total, receivers), living: receivers.length }
 }
 
-function receiversOf(roster: readonly LevelLine[], without?: string): LevelLine[] {
+/** The clients that count. */
+export function receiversOf(roster: readonly LevelLine[], without?: string): LevelLine[] {
   const living = roster.filter((line) => line.isAlive && line.consumer !== without)
   const steady = living.filter((line) => !isDamped(line))
   return steady.length > 0 ? steady : living
@@ -53,14 +59,13 @@ function levelFor(total: number, receivers: readonly LevelLine[]): number {
  * It is lower than the level where some own more than their share: otherwise all who own less would ask for the little
  * that waits.
  */
-export function fillLevelOf(roster: readonly LevelLine[]): number {
-  const waiting = roster.reduce((sum, line) => sum + (line.isAlive ? 0 : line.pending), 0)
-  for (let receivers = receiversOf(roster); ; ) {
-    const owned = receivers.reduce((sum, line) => sum + line.pending, 0)
-    const level = levelFor(waiting + owned, receivers)
-    const below = receivers.filter((line) => line.pending <= shareAt(level, line.facts))
-    if (below.length === receivers.length || below.length === 0) return level
-    receivers = below
+export function fillLevel(waiting: number, receivers: readonly LevelLine[]): number {
+  for (let low = receivers; ; ) {
+    const owned = low.reduce((sum, line) => sum + line.pending, 0)
+    const level = levelFor(waiting + owned, low)
+    const below = low.filter((line) => line.pending <= shareAt(level, line.facts))
+    if (below.length === low.length || below.length === 0) return level
+    low = below
   }
 }
 
@@ -120,16 +125,46 @@ export function wantedAt(
   return chance < (2 * lack * pending) / waiting / Math.min(wanted, pending) ? wanted : 0
 }
 
-/** The level key's text, or null where there is none that can be read. */
-export function parseLevel(text: string | null): FleetLevel | null {
-  const [, level, living] = /^(-|[\d.e+-]+) (\d+)$/.exec(text ?? '') ?? []
-  if (level === undefined) return null
-  return { level: level === '-' ? Number.POSITIVE_INFINITY : Number(level), living: Number(living) }
+/** As the scripts and messages have it, for an offer with the level of those that come first; '' for one that is not known. */
+export function formatLevel(fleet: (FleetLevel & { readonly firstLevel?: number | null }) | null): string {
+  if (fleet === null) return ''
+  const { firstLevel = null, level, living } = fleet
+  return firstLevel === null ? `${numberOr(level)} ${living}` : `${numberOr(level)} ${living} ${firstLevel}`
 }
 
-/** As the level key and the scripts have it; '' for one that is not known. */
-export function formatLevel(fleet: FleetLevel | null): string {
-  return fleet === null
-    ? ''
-    : `${fleet.level === Number.POSITIVE_INFINITY ? '-' : fleet.level} ${fleet.living}`
+/** What the winner of a round has found. */
+export interface FoundLevel extends FleetLevel {
+  /** The level with the entries that nobody has read yet; null if there are none. */
+  readonly backlogLevel: number | null
+  /** Streams that wait for an owner, also those that nobody has read of. */
+  readonly waiting: number
+}
+
+/** As the level key has it. Scripts read only the first two values. */
+export function formatFoundLevel({ backlogLevel, waiting, ...fleet }: FoundLevel): string {
+  return `${formatLevel(fleet)} - ${waiting}${backlogLevel === null ? '' : ` ${numberOr(backlogLevel)}`}`
+}
+
+/** What the level key says; null if it says nothing. */
+export function parseFoundLevel(text: string | null): FoundLevel | null {
+  const match = /^(-|[\d.e+-]+) (\d+) - (\d+)(?: (-|[\d.e+-]+))?$/.exec(text ?? '')
+  if (match === null) return null
+  const [, level, living, waiting, backlogLevel] = match as unknown as [
+    string,
+    string,
+    string,
+    string,
+    string?,
+  ]
+  const number = (each: string): number => (each === '-' ? Number.POSITIVE_INFINITY : Number(each))
+  return {
+    level: number(level),
+    living: Number(living),
+    waiting: Number(waiting),
+    backlogLevel: backlogLevel === undefined ? null : number(backlogLevel),
+  }
+}
+
+function numberOr(level: number): string {
+  return level === Number.POSITIVE_INFINITY ? '-' : String(level)
 }

@@ -2,6 +2,7 @@
 import { StreamClientError } from '@redis-stream-client/notifs'
 import { MicroBatch } from '../async/micro-batch.js'
 import { POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
+import type { Offer } from '../decisions/offer.js'
 import type { FleetLevel } from '../decisions/water-level.js'
 import type { SafeRecorder } from '../metrics.js'
 import { BATCH_LIMIT, type ServiceScripts } from '../redis/service-scripts.js'
@@ -89,7 +90,7 @@ export class StreamChanges implements StreamOperations {
     bytesOfName,
   )
   /** What the others are told when the client leaves; before that what the last round has found. */
-  levelWithoutUs: FleetLevel | null = null
+  levelWithoutUs: Offer | null = null
   /** What the others are told of streams that owners were asked to give back. */
   levelOfPlan: FleetLevel | null = null
 

@@ -417,12 +417,13 @@ local function wait_of(consumer, client_id)
   return math.max(0, from_ms - tonumber(now_ms)), tonumber(times)
 end
 local function waiting_message(consumer, level)
-  local streams, living = string.match(level, '^(%S+) (%d+)$')
+  local streams, living, first = string.match(level, '^(%S+) (%d+) ?(%S*)')
   return cjson.encode({
     type = 'waiting',
     consumer = consumer,
     level = tonumber(streams) or cjson.null,
     living = tonumber(living) or cjson.null,
+    firstLevel = tonumber(first) or cjson.null,
   })
 end
 local consumer = client_id .. ':' .. token
@@ -633,7 +634,7 @@ end
 return forgotten`
 
 export const planLua: string = `local plan_key = KEYS[1]
-local members, settle_ms, moves, plan, stands_ms, channel, message, is_forced = unpack(ARGV)
+local members, settle_ms, moves, plan, stands_ms, channel, message, is_forced, youngest_ms = unpack(ARGV)
 local FIRST_PAUSE_MS, GREATEST_PAUSE_MS = 1000, 60000
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -644,9 +645,12 @@ local function field(name)
   return redis.call('HGET', plan_key, name)
 end
 if field('members') ~= members then
+  local began = now - tonumber(youngest_ms)
+  local is_new = began > math.max(tonumber(field('seen') or 0), now - tonumber(settle_ms))
   redis.call('DEL', plan_key)
-  redis.call('HSET', plan_key, 'members', members, 'since', now_ms)
+  redis.call('HSET', plan_key, 'members', members, 'since', is_new and string.format('%.0f', began) or now_ms)
 end
+redis.call('HSET', plan_key, 'seen', now_ms)
 redis.call('PEXPIRE', plan_key, stands_ms)
 local settled_ms = now - tonumber(field('since'))
 if settled_ms < tonumber(settle_ms) then
@@ -665,10 +669,10 @@ redis.call('HSET', plan_key, 'plan', plan, 'moves', moves, 'times', times, 'next
 redis.pcall('PUBLISH', channel, message) -- only a hint: without permission to publish the plan is stored all the same
 return 0`
 
-export const probeLua: string = `local lbs, heartbeat_prefix, members, probe = unpack(KEYS)
+export const probeLua: string = `local lbs, heartbeat_prefix, members, probe, level = unpack(KEYS)
 local group, silent_ms = ARGV[1], tonumber(ARGV[2])
 if not redis.call('SET', probe, ARGV[3], 'NX', 'PX', ARGV[4]) then
-  return false
+  return redis.call('GET', level) or ''
 end
 local clock = redis.call('TIME')
 local now_us = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -762,7 +766,7 @@ local function read_roster(with_ends)
   end
   return roster
 end
-return read_roster(true)`
+return { redis.call('XLEN', lbs), read_roster(true) }`
 
 export const releaseLua: string = `local heartbeat, locks, lbs, level_key, checkpoints = unpack(KEYS, 1, 5)
 local client_id, token, group, channel, pool_or_ms, level = unpack(ARGV, 1, 6)
@@ -898,12 +902,13 @@ local function write_again()
   end
 end
 local function waiting_message(consumer, level)
-  local streams, living = string.match(level, '^(%S+) (%d+)$')
+  local streams, living, first = string.match(level, '^(%S+) (%d+) ?(%S*)')
   return cjson.encode({
     type = 'waiting',
     consumer = consumer,
     level = tonumber(streams) or cjson.null,
     living = tonumber(living) or cjson.null,
+    firstLevel = tonumber(first) or cjson.null,
   })
 end
 local is_alive = redis.call('GET', heartbeat) == token

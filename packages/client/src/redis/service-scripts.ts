@@ -7,8 +7,9 @@
 import type { ConsumerName } from '../decisions/consumer-name.js'
 import { encodeFailoverMessage } from '../decisions/failover-message.js'
 import { formatMemberFacts, type Member, type MemberFacts, parseMember } from '../decisions/member-facts.js'
+import type { Offer } from '../decisions/offer.js'
 import { decodePlan, encodePlan, type RebalancePlan } from '../decisions/rebalance-plan.js'
-import { type FleetLevel, formatLevel, parseLevel } from '../decisions/water-level.js'
+import { type FleetLevel, formatLevel, parseFoundLevel } from '../decisions/water-level.js'
 import type { ServiceKeys } from '../service-keys.js'
 import type { Connection } from './connection.js'
 import type { RawEntry } from './lbs.js'
@@ -53,6 +54,10 @@ export interface RosterLine {
   readonly ageMs: number
 }
 
+export type ProbeAnswer =
+  | { readonly lines: RosterLine[] /** Entries that nobody has read yet. */; readonly undelivered: number }
+  | { readonly level: string }
+
 /** Which entries to deal, and to what end. See lua/deal.lua. */
 export interface DealRules {
   readonly mode: 'take' | 'tell'
@@ -68,6 +73,8 @@ export interface DealRules {
 export interface PlanRules {
   /** Which clients there are. */
   readonly members: string
+  /** How long ago the youngest of them has begun. */
+  readonly youngestMs: number
   readonly settleMs: number
   readonly moves: number
   readonly standsMs: number
@@ -193,7 +200,7 @@ export class ServiceScripts extends StreamScripts {
 
   /** The level that the winner of a round has written last, if that was not long ago. */
   async lastLevel(): Promise<FleetLevel | null> {
-    return parseLevel(await this.#connection.run((redis) => redis.get(this.#keys.level)))
+    return parseFoundLevel(await this.#connection.run((redis) => redis.get(this.#keys.level)))
   }
 
   /**
@@ -202,7 +209,7 @@ export class ServiceScripts extends StreamScripts {
    */
   async endSession(
     { clientId, token }: ConsumerName,
-    tell: { readonly level: FleetLevel | null } | null,
+    tell: { readonly level: FleetLevel | Offer | null } | null,
   ): Promise<void> {
     const keys = this.#keys
     const channel = tell === null ? '' : keys.failoverChannel
@@ -223,21 +230,19 @@ export class ServiceScripts extends StreamScripts {
   }
 
   /**
-   * Tries to win a probe, by the key of the rounds or by that of hints: the roster, or null if another client
-   * has it.
+   * Tries to win a probe, by the key of the rounds or by that of hints: what there is, or the level that the winner of
+   * the last round has written if another client has it.
    */
-  async probe(
-    clientId: string,
-    winnerMs: number,
-    key: string = this.#keys.probe,
-  ): Promise<RosterLine[] | null> {
+  async probe(clientId: string, winnerMs: number, key: string = this.#keys.probe): Promise<ProbeAnswer> {
     const keys = this.#keys
-    const roster = await this.#calls.run<RawRoster | null>(
+    const answer = await this.#calls.run<string | [length: number, roster: RawRoster]>(
       scripts.probe,
-      [keys.lbs, keys.heartbeatPrefix, keys.members, key],
+      [keys.lbs, keys.heartbeatPrefix, keys.members, key, keys.level],
       [keys.group, String(this.#silentMs), clientId, String(winnerMs)],
     )
-    return roster === null ? null : readRoster(roster)
+    if (typeof answer === 'string') return { level: answer }
+    const lines = readRoster(answer[1])
+    return { lines, undelivered: answer[0] - lines.reduce((sum, { pending }) => sum + pending, 0) }
   }
 
   /**
@@ -246,7 +251,7 @@ export class ServiceScripts extends StreamScripts {
    */
   async publishPlan(
     plan: RebalancePlan,
-    { isForced, members, moves, settleMs, standsMs }: PlanRules,
+    { isForced, members, moves, settleMs, standsMs, youngestMs }: PlanRules,
   ): Promise<number> {
     const { failoverChannel, plan: key } = this.#keys
     const numbers = [settleMs, moves].map(String) as [string, string]
@@ -262,6 +267,7 @@ export class ServiceScripts extends StreamScripts {
         failoverChannel,
         message,
         isForced ? '1' : '0',
+        String(Math.round(youngestMs)),
       ],
     )
   }

@@ -208,6 +208,10 @@ export class ModelData {
     return this.#find(key, 'stream')?.entries.delete(id) ? 1 : 0
   }
 
+  xlen(key: string): number {
+    return this.#find(key, 'stream')?.entries.size ?? 0
+  }
+
   /** The fields of one entry. */
   xget(key: string, id: string): Fields | null {
     return this.#find(key, 'stream')?.entries.get(id)?.fields ?? null

@@ -161,7 +161,8 @@ export class ModelScripts {
   }
 
   #plan(key: string, args: readonly string[]): number {
-    const [members, settleMs, moves, plan, standsMs, channel, message, isForced] = args as [
+    const [members, settleMs, moves, plan, standsMs, channel, message, isForced, youngestMs] = args as [
+      string,
       string,
       string,
       string,
@@ -173,10 +174,13 @@ export class ModelScripts {
     ]
     const data = this.#data
     if (data.hget(key, 'members') !== members) {
+      const beganMs = data.nowMs - Number(youngestMs)
+      const isNew = beganMs > Math.max(Number(data.hget(key, 'seen') ?? 0), data.nowMs - Number(settleMs))
       data.del(key)
       data.hset(key, 'members', members)
-      data.hset(key, 'since', String(data.nowMs))
+      data.hset(key, 'since', String(isNew ? beganMs : data.nowMs))
     }
+    data.hset(key, 'seen', String(data.nowMs))
     data.pexpire(key, Number(standsMs))
     const settledMs = data.nowMs - Number(data.hget(key, 'since'))
     if (settledMs < Number(settleMs)) return Number(settleMs) - settledMs
@@ -580,10 +584,10 @@ export class ModelScripts {
 
   #probe(keys: readonly string[], args: readonly string[]): Answer {
     const [group, silentMs, clientId, winnerMs] = args as [string, string, string, string]
-    const probe = keys[3] as string
-    if (this.#data.get(probe) !== null) return null
+    const [lbs, , , probe, level] = keys as [string, string, string, string, string]
+    if (this.#data.get(probe) !== null) return this.#data.get(level) ?? ''
     this.#data.set(probe, clientId, Number(winnerMs))
-    return this.#roster(keys, group, Number(silentMs), true)
+    return [this.#data.xlen(lbs), this.#roster(keys, group, Number(silentMs), true)]
   }
 
   #roster(keys: readonly string[], group: string, silentMs: number, withEnds: boolean): Answer {
@@ -715,7 +719,7 @@ export class ModelScripts {
 }
 
 function waitingMessage(consumer: string, level: string): string {
-  const [streams, living] = level.split(' ')
+  const [streams, living, first] = level.split(' ')
   const numberOrNull = (text: string | undefined): number | null =>
     text === undefined || text === '' || text === '-' ? null : Number(text)
   return JSON.stringify({
@@ -723,6 +727,7 @@ function waitingMessage(consumer: string, level: string): string {
     consumer,
     level: numberOrNull(streams),
     living: numberOrNull(living),
+    firstLevel: numberOrNull(first),
   })
 }
 

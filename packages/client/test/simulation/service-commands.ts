@@ -451,8 +451,8 @@ export class ServiceCommands {
         return await this.#run('roster', async (side) => sorted(await scriptsOf(side).roster({ withEnds })))
       case 1:
         return await this.#run('probe', async (side) => {
-          const roster = await scriptsOf(side).probe(session.clientId, FOR_EVER_MS)
-          return roster === null ? null : sorted(roster)
+          const answer = await scriptsOf(side).probe(session.clientId, FOR_EVER_MS)
+          return 'lines' in answer ? { ...answer, lines: sorted(answer.lines) } : answer
         })
       case 2:
         return await this.#plain('end of the probe round', (redis, side) => redis.del(side.keys.probe))

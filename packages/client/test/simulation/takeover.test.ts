@@ -74,7 +74,7 @@ describe('a takeover', () => {
         const owner = fleet.start('owner')
         await fleet.pass(100)
         for (let stream = 0; stream < STREAMS; stream++) fleet.add(`s${stream}`)
-        await fleet.pass(500)
+        await fleet.pass(1000) // a client that has just begun reads slowly
         expect(fleet.clients[0]?.owned.size).toBe(STREAMS)
         for (let survivor = 0; survivor < SURVIVORS; survivor++) fleet.start(`survivor-${survivor}`)
         await fleet.pass(1000 + idleS * 1000)
