@@ -27,7 +27,9 @@ export function distribution() {
  */
 export function unpackDebianPackages(packages, { root, scratch, except = /^$/ }) {
   const download = (/** @type {readonly string[]} */ aptOptions) => {
-    const wanted = withLibraries(packages(aptOptions), aptOptions).filter((name) => !except.test(name))
+    const wanted = withLibraries(packages(aptOptions), aptOptions, SYSTEM_LIBRARIES).filter(
+      (name) => !except.test(name),
+    )
     run('apt-get', [...aptOptions, 'download', ...wanted], { cwd: scratch })
   }
   try {
@@ -72,15 +74,16 @@ function writeAptConfig(/** @type {string} */ scratch) {
  * The packages, and every library that they or their libraries depend on.
  * @param {readonly string[]} packages
  * @param {readonly string[]} aptOptions
+ * @param {RegExp} [except] Libraries that are left out, with those that they alone depend on.
  */
-export function withLibraries(packages, aptOptions) {
+export function withLibraries(packages, aptOptions, except = /^$/) {
   const wanted = new Set(packages)
   for (let fresh = [...packages]; fresh.length > 0; ) {
     const found = run('apt-cache', [...aptOptions, 'depends', '--important', ...fresh])
       .split('\n')
       .map((line) => /^\s*\|?(?:Pre)?Depends: ((?:lib|lua)\S+)$/.exec(line)?.[1])
       .filter((name) => name !== undefined)
-    fresh = [...new Set(found)].filter((name) => !SYSTEM_LIBRARIES.test(name) && !wanted.has(name))
+    fresh = [...new Set(found)].filter((name) => !except.test(name) && !wanted.has(name))
     for (const name of fresh) wanted.add(name)
   }
   return [...wanted]
