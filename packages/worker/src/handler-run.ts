@@ -67,6 +67,7 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
     readCount: options.readCount,
     fullBytes: Infinity,
     values: options.values,
+    batchFill: null,
     nowMs: () => performance.now(),
     startTimer: (act) => {
       goOn = act

@@ -24,6 +24,7 @@ import { OwnedRuns } from './owned-runs.js'
 import { RecordProducer } from './producing/record-producer.js'
 import type { StreamRun } from './progress/stream-run.js'
 import { Trimmer } from './progress/trimmer.js'
+import type { BatchFill } from './reading/batch-gate.js'
 import type { BufferUse } from './reading/record-buffer.js'
 import { StreamReader } from './reading/stream-reader.js'
 import type { WorkerKeys } from './redis/worker-keys.js'
@@ -200,6 +201,7 @@ export class WorkerParts {
         bufferUse: this.bufferUse,
         readCount: options.readCount,
         values: options.values,
+        batchFill: batchFill(options),
         fullBytes: 2 * readBytes(options),
         nowMs: () => performance.now(),
         onReady: (run) => this.scheduler.offer(run),
@@ -250,6 +252,11 @@ export class WorkerParts {
 }
 
 /** What one read is to bring at most. */
+/** Null if records do not wait for a batch to fill. */
+function batchFill({ batchBytes, batchSize, batchWaitMs }: ResolvedWorkerOptions): BatchFill | null {
+  return batchWaitMs === 0 ? null : { records: batchSize, bytes: batchBytes, waitMs: batchWaitMs }
+}
+
 function readBytes({ maxBufferedBytes, readConnections }: ResolvedWorkerOptions): number {
   return Math.min(GREATEST_READ_BYTES, Math.ceil(maxBufferedBytes / (8 * readConnections)))
 }

@@ -9,6 +9,9 @@ import { seen, World } from './support/world.js'
 
 const RETRY = { attempts: 3, initialDelayMs: 5, maxDelayMs: 5, jitter: 0 }
 
+/** A first read brings few records, because their sizes are not known yet. */
+const FILLED = { batchWaitMs: 2000 }
+
 let world: World
 
 beforeEach(async () => {
@@ -32,6 +35,7 @@ async function workInBatches(
   const batches: number[][] = []
   const started = world.start('a', {
     retry: RETRY,
+    ...FILLED,
     batchSize: 10,
     processBatch: (records, { attempt, through }) => {
       batches.push(records.map(number))
@@ -103,6 +107,65 @@ describe('a batch that names the record to blame', () => {
   })
 })
 
+describe('a batch', () => {
+  test('waits until it is full, or its first record has waited for long enough', async () => {
+    const batches: number[][] = []
+    const { worker } = world.start('a', {
+      batchSize: 4,
+      batchWaitMs: 3000,
+      processBatch: (records) => void batches.push(records.map(number)),
+    })
+    await world.fill('s', 1)
+    await expect.poll(async () => (await worker.status()).buffered, { timeout: 15_000 }).toBe(1)
+    await world.fill('s', 5, { first: 1, assign: false })
+    await expect.poll(() => batches.flat(), { timeout: 15_000 }).toEqual([0, 1, 2, 3, 4, 5])
+    expect(batches).toEqual([
+      [0, 1, 2, 3],
+      [4, 5],
+    ])
+  })
+
+  test('has no more bytes than it may have, and one record however large', async () => {
+    const batches: number[][] = []
+    for (const [n, size] of [100, 100, 9000, 100, 100, 100].entries()) {
+      await world.redis.xadd('s', '*', 'n', n, 'text', 'x'.repeat(size))
+    }
+    const started = world.start('a', {
+      ...FILLED,
+      batchBytes: 1000,
+      processBatch: (records) => void batches.push(records.map(number)),
+    })
+    await world.assign('s')
+    await expect.poll(() => batches.flat(), { timeout: 15_000 }).toEqual([0, 1, 2, 3, 4, 5])
+    expect(batches).toEqual([[0, 1], [2], [3, 4], [5]])
+    await started.worker.close()
+  })
+
+  test('is not cut because records before it are not committed: those are committed first', async () => {
+    const batches: number[][] = []
+    const committed: unknown[] = []
+    const ids = await world.fill('s', 2, { assign: false })
+    world.start('a', {
+      ...FILLED,
+      commitEvery: 4,
+      commitIntervalMs: 60_000,
+      batchSize: 4,
+      processBatch: async (records) => {
+        batches.push(records.map(number))
+        committed.push(await world.committed('s'))
+        if (batches.length === 1) await world.fill('s', 4, { first: 2, assign: false })
+      },
+    })
+    await world.assign('s')
+    await expect.poll(() => committed.length, { timeout: 15_000 }).toBe(2)
+    expect(batches).toEqual([
+      [0, 1],
+      [2, 3, 4, 5],
+    ])
+    expect(committed[1]).toBe(ids[1])
+  })
+})
+
 describe('through', () => {
   test('keeps what is done with, and blames the record after it for what is thrown', async () => {
     const { batches, ids, started } = await workInBatches((records, through, attempt) => {
@@ -123,6 +186,8 @@ describe('through', () => {
     let release = (): void => undefined
     const ids = await world.fill('s', 3, { assign: false })
     world.start('a', {
+      ...FILLED,
+      batchSize: 3,
       processBatch: async (records, { through }) => {
         through(records[1] as StreamRecord)
         await new Promise<void>((resolve) => {
@@ -139,6 +204,8 @@ describe('through', () => {
   test('is kept when the worker closes and the handler does not come to an end', async () => {
     const ids = await world.fill('s', 4, { assign: false })
     const { worker } = world.start('a', {
+      ...FILLED,
+      batchSize: 4,
       drainMs: 0,
       commitIntervalMs: 60_000,
       processBatch: async (records, { signal, through }) => {
@@ -175,6 +242,8 @@ describe('through', () => {
     const codes: unknown[] = []
     const ids = await world.fill('s', 3, { assign: false })
     world.start('a', {
+      ...FILLED,
+      batchSize: 3,
       processBatch: async (records, { through, transaction }) => {
         const [first, second, third] = records as [StreamRecord, StreamRecord, StreamRecord]
         const done = transaction(first, (multi) => multi.incr('sum'))

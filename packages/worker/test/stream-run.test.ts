@@ -30,6 +30,7 @@ function start(
     bufferUse: { records: 0, bytes: 0 },
     readCount: 100,
     values: null,
+    batchFill: null,
     fullBytes: 1_000_000,
     nowMs: () => performance.now(),
     onHungry: () => undefined,

@@ -39,6 +39,10 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   readonly schema?: StandardSchema<unknown, Value> | undefined
   /** Records a batch has at most. Default 100; never more than may be uncommitted. */
   readonly batchSize?: number | undefined
+  /** Bytes a batch has at most, with what its records take beside their fields; one record always goes. Default: no limit. */
+  readonly batchBytes?: number | undefined
+  /** How long a record waits for others to fill its batch. Default 0: it does not. */
+  readonly batchWaitMs?: number | undefined
   /** How many streams are worked on at once. Default 100. */
   readonly concurrency?: number | undefined
   /** How many streams this worker owns at most. Default: no limit. */
@@ -74,7 +78,7 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   readonly onDone?: 'keep' | 'delete' | undefined
   /** `committed`: records are removed from the data stream when they are committed. Default `none`. */
   readonly trim?: 'none' | 'committed' | undefined
-  /** Records of one stream that are read at once. Default 100. */
+  /** Records of one stream that are read at once. Default 100, or `batchSize` if that is more. */
   readonly readCount?: number | undefined
   /**
    * While so many records are read and not handled yet, only streams that have none are read, one record each; reads
@@ -111,6 +115,8 @@ export interface ResolvedWorkerOptions {
   /** Null if the value of a record is its JSON, read when the handler asks for it. */
   readonly values: ValueReader | null
   readonly batchSize: number
+  readonly batchBytes: number
+  readonly batchWaitMs: number
   readonly concurrency: number
   readonly maxOwnedStreams: number
   readonly commitEvery: number
@@ -166,6 +172,8 @@ const schema = z.strictObject({
   decode: z.unknown().optional(),
   schema: z.unknown().optional(),
   batchSize: whole(1, 10_000).optional(),
+  batchBytes: whole(1).optional(),
+  batchWaitMs: duration(0).optional(),
   concurrency: whole(1, 100_000).optional(),
   maxOwnedStreams: limit(1).optional(),
   commitEvery: whole(1, 1_000_000).optional(),
@@ -250,11 +258,14 @@ export function resolveWorkerOptions<Decoded, Value>(
     )
   }
   const commitEvery = options.commitEvery ?? 100
+  const batchSize = Math.min(options.batchSize ?? 100, commitEvery)
   return {
     process: (process as ResolvedWorkerOptions['process'] | undefined) ?? null,
     processBatch: (processBatch as ResolvedWorkerOptions['processBatch'] | undefined) ?? null,
     values: resolveValues(options),
-    batchSize: Math.min(options.batchSize ?? 100, commitEvery),
+    batchSize,
+    batchBytes: options.batchBytes ?? Infinity,
+    batchWaitMs: processBatch === undefined ? 0 : (options.batchWaitMs ?? 0),
     concurrency: options.concurrency ?? 100,
     maxOwnedStreams: options.maxOwnedStreams ?? Infinity,
     commitEvery,
@@ -276,7 +287,7 @@ export function resolveWorkerOptions<Decoded, Value>(
     idleMs: options.idleMs ?? Infinity,
     onDone: options.onDone ?? 'keep',
     trim: options.trim ?? 'none',
-    readCount: options.readCount ?? 100,
+    readCount: options.readCount ?? Math.max(100, processBatch === undefined ? 0 : batchSize),
     maxBufferedRecords: options.maxBufferedRecords ?? 10_000,
     maxBufferedBytes: options.maxBufferedBytes ?? 64 * 1024 * 1024,
     readConnections: options.readConnections ?? 2,

@@ -93,7 +93,7 @@ export class Turns {
     while (run.isRunnable && !this.#context.isClosing()) {
       // A failure that is not committed yet: Redis has refused it, or would not know of it after a crash.
       const mustCommit = run.failure !== null && run.progress.isDirty
-      if (mustCommit || run.progress.uncommitted >= commitEvery) await run.commit()
+      if (mustCommit || run.progress.uncommitted + this.#nextCount(run) > commitEvery) await run.commit()
       const verdict = failures.isDoomed(run) ? new Error(run.failure?.error) : crashes.verdict(run)
       if (verdict !== null) {
         const [record] = run.next(1) as [StreamRecord]
@@ -141,11 +141,14 @@ export class Turns {
     })
   }
 
-  /** What the handler may get: one record, or a batch. */
+  /** What the handler may get: one record, or a batch. A commit that is due comes first, so that a batch is not cut for it. */
   #next(run: StreamRun): StreamRecord[] {
-    const { batchSize, commitEvery, processBatch } = this.#context.options
-    if (processBatch === null) return run.next(1)
-    return run.next(Math.min(batchSize, commitEvery - run.progress.uncommitted))
+    return run.next(this.#nextCount(run), this.#context.options.batchBytes)
+  }
+
+  #nextCount(run: StreamRun): number {
+    const { batchSize, processBatch } = this.#context.options
+    return processBatch === null ? 1 : Math.min(batchSize, run.buffer.length)
   }
 
   async #attempt(

@@ -20,6 +20,7 @@ import {
   StreamRecord,
   type ValueReader,
 } from '@redis-stream-client/handling'
+import { type BatchFill, BatchGate } from '../reading/batch-gate.js'
 import { type BufferUse, RecordBuffer } from '../reading/record-buffer.js'
 import type { CheckpointWriter, Draft } from './checkpoint-writer.js'
 import { type CommitFacts, StreamProgress } from './stream-progress.js'
@@ -38,6 +39,8 @@ export interface RunContext {
   readonly values: ValueReader | null
   /** A stream with so many bytes in its buffer is not read either. */
   readonly fullBytes: number
+  /** How long records wait for a batch to fill; null if they do not. */
+  readonly batchFill: BatchFill | null
   readonly nowMs: () => number
   /** As setTimeout, for the time before the next attempt; tests of handlers do not wait for it. */
   readonly startTimer?: ((act: () => void, delayMs: number) => NodeJS.Timeout | undefined) | undefined
@@ -76,6 +79,7 @@ export class StreamRun {
   /** True while the checkpoint that was found is not a worker's: then nothing may be committed over it. */
   isForeign = false
   readonly #context: RunContext
+  readonly #gate: BatchGate | null
   #state: RunState = 'active'
   #readPosition: string
   /** Records up to this one are handled one at a time, because a batch with them has failed. */
@@ -102,6 +106,8 @@ export class StreamRun {
       onCommitted: (facts) => context.onCommitted(this, facts),
     })
     this.buffer = new RecordBuffer(context.bufferUse)
+    this.#gate =
+      context.batchFill && new BatchGate(context.batchFill, this.buffer, () => context.onReady(this))
     this.lastActivityMs = context.nowMs()
     this.#readPosition = this.progress.position
     this.over = new Promise((resolve) => {
@@ -155,7 +161,14 @@ export class StreamRun {
   }
 
   get isRunnable(): boolean {
-    return this.#state === 'active' && this.paused === null && this.buffer.length > 0 && !this.isLastDone
+    if (this.#state !== 'active' || this.paused !== null || this.isLastDone) return false
+    return this.buffer.length > 0 && !this.#isWaitingForBatch
+  }
+
+  /** A record that has failed, alone or in a batch, has waited already; what is not read on would wait for nothing. */
+  get #isWaitingForBatch(): boolean {
+    if (this.#gate === null || this.#gate.isOpen) return false
+    return this.#singlyThrough === null && this.failure === null && this.isHungry
   }
 
   /** True if the stream should be read. */
@@ -186,16 +199,17 @@ export class StreamRun {
     const values = this.#context.values ?? undefined
     for (const each of raw) this.buffer.push(new StreamRecord(this.name, each, values))
     this.#readPosition = last[0].toString()
+    this.#gate?.added()
     this.refusedReads = 0
     this.lastActivityMs = this.#context.nowMs()
     this.#context.onReady(this)
   }
 
   /** The records the next call of the handler gets. */
-  next(limit: number): StreamRecord[] {
+  next(limit: number, bytes?: number): StreamRecord[] {
     const { first } = this.buffer
     const isSingle = this.#singlyThrough !== null || (first !== undefined && this.isSuspect(first))
-    return this.buffer.peek(isSingle ? 1 : limit)
+    return this.buffer.peek(isSingle ? 1 : limit, bytes)
   }
 
   /**
@@ -329,7 +343,7 @@ export class StreamRun {
   beginEnding(): boolean {
     if (this.#state === 'ending' || this.#state === 'ended') return false
     this.#setState('ending')
-    this.buffer.clear()
+    this.#clearBuffer()
     return true
   }
 
@@ -347,7 +361,7 @@ export class StreamRun {
   end(): void {
     if (this.#state === 'ended') return
     this.#setState('ended')
-    this.buffer.clear()
+    this.#clearBuffer()
     this.settle()
   }
 
@@ -366,8 +380,13 @@ export class StreamRun {
   }
 
   #forgetRead(): void {
-    this.buffer.clear()
+    this.#clearBuffer()
     this.#readPosition = this.position
+  }
+
+  #clearBuffer(): void {
+    this.buffer.clear()
+    this.#gate?.taken()
   }
 
   #setState(state: RunState): void {
@@ -394,6 +413,7 @@ export class StreamRun {
       this.#singlyThrough = null
     }
     this.buffer.dropThrough(position)
+    this.#gate?.taken()
     if (!wasHungry && this.isHungry) this.#context.onHungry(this)
   }
 }

@@ -36,8 +36,15 @@ export class RecordBuffer {
     this.#count(1, record.sizeBytes)
   }
 
-  peek(count: number): StreamRecord[] {
-    return this.#records.peek(count)
+  /** The first records, at most `count` and `bytes` of them: at least one, if there is one. */
+  peek(count: number, bytes: number = Infinity): StreamRecord[] {
+    const records = this.#records.peek(count)
+    let sum = 0
+    const end = records.findIndex((record, index) => {
+      sum += record.sizeBytes
+      return index > 0 && sum > bytes
+    })
+    return end === -1 ? records : records.slice(0, end)
   }
 
   /** Drops the records up to and including this position. */
