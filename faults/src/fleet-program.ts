@@ -16,6 +16,7 @@ type Untimed<E> = E extends HistoryEvent ? Omit<E, 'at'> : never
 export const options: WorkerOptions = JSON.parse(process.argv[2] ?? '{}') as WorkerOptions
 let wallClockStepMs = 0
 let unreadUntilMs = 0
+let ignoresUntilMs = 0
 
 const wallClockMs = Date.now
 Date.now = () => wallClockMs() + wallClockStepMs
@@ -30,6 +31,11 @@ createInterface({ input: process.stdin }).on('line', (text) => obey(JSON.parse(t
 /** How long notifications are to be left unread from now on. */
 export function unreadMs(): number {
   return unreadUntilMs - monotonicMs()
+}
+
+/** Whether the application goes on with its streams, whoever asks it to stop. */
+export function ignoresSignals(): boolean {
+  return monotonicMs() < ignoresUntilMs
 }
 
 export function note(event: Untimed<HistoryEvent>): void {
@@ -78,6 +84,9 @@ function obey(command: WorkerCommand): void {
       break
     case 'unread':
       unreadUntilMs = monotonicMs() + command.ms
+      break
+    case 'ignoreSignals':
+      ignoresUntilMs = monotonicMs() + command.ms
       break
     case 'rest':
       globalThis.gc?.()

@@ -40,6 +40,23 @@ export class Ledger {
     if (record === undefined) throw new Error(`job ${job} has no record ${step}`)
   }
 
+  /** Jobs that go on as long as they may are to be finished from now on. */
+  async conclude(): Promise<void> {
+    await this.#redis.set('concluded', '1')
+  }
+
+  async isConcluded(): Promise<boolean> {
+    return (await this.#redis.exists('concluded')) === 1
+  }
+
+  async finish(dataStreamName: string): Promise<void> {
+    await this.#redis.set(`finished:${dataStreamName}`, '1')
+  }
+
+  async isFinished(dataStreamName: string): Promise<boolean> {
+    return (await this.#redis.exists(`finished:${dataStreamName}`)) === 1
+  }
+
   /** True for the first who asks: only one owner of a job hangs. */
   async mayHang(job: number): Promise<boolean> {
     return (await this.#redis.set(`hung:${job}`, '1', 'NX')) === 'OK'

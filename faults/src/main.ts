@@ -3,7 +3,8 @@
  *
  *     npm run faults                            ten minutes, a seed drawn and printed
  *     npm run faults -- --seed 7 --minutes 2    the same faults again
- *     npm run faults -- --work records          the worker alone; jobs: the client alone
+ *     npm run faults -- --work records          the worker alone; jobs, shares: the client alone
+ *     npm run faults -- --work shares --rest 10 ten minutes in the end in which no stream may move
  *     npm run faults -- --weakenings            every deliberate weakening has to be caught
  */
 import { parseArgs } from 'node:util'
@@ -15,14 +16,15 @@ import { catchWeakenings } from './weakenings.js'
 const MINUTE_MS = 60_000
 interface Part extends Pick<RunOptions, 'work' | 'withLosses' | 'withReplica'> {
   readonly title: string
-  readonly work: 'jobs' | 'records'
+  readonly work: 'jobs' | 'records' | 'shares'
   /** Of the time, by those of all parts that are run. */
   readonly share: number
 }
 
 const PARTS: readonly Part[] = [
-  { title: 'The client, and a Redis that keeps what it has answered', work: 'jobs', share: 35 },
-  { title: 'The worker, and a Redis that keeps what it has answered', work: 'records', share: 35 },
+  { title: 'The client, and a Redis that keeps what it has answered', work: 'jobs', share: 25 },
+  { title: 'The client, and streams to share in a fleet that changes', work: 'shares', share: 20 },
+  { title: 'The worker, and a Redis that keeps what it has answered', work: 'records', share: 25 },
   {
     title: 'The client, and a Redis that loses what it has answered',
     work: 'jobs',
@@ -43,6 +45,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     minutes: { type: 'string', default: '10' },
     work: { type: 'string' },
+    rest: { type: 'string' },
     weakenings: { type: 'boolean', default: false },
   },
 })
@@ -56,7 +59,7 @@ async function runFaults(): Promise<boolean> {
   if (!Number.isSafeInteger(seed) || !(durationMs > 0))
     throw new RangeError('--seed and --minutes are numbers')
   const parts = PARTS.filter(({ work }) => values.work === undefined || work === values.work)
-  if (parts.length === 0) throw new RangeError('--work is jobs or records')
+  if (parts.length === 0) throw new RangeError('--work is jobs, shares or records')
   const only = values.work === undefined ? '' : ` --work ${values.work}`
   say(`seed ${seed}, again with: npm run faults -- --seed ${seed} --minutes ${values.minutes}${only}`)
   const shares = parts.reduce((sum, { share }) => sum + share, 0)
@@ -67,6 +70,7 @@ async function runFaults(): Promise<boolean> {
       ...options,
       seed: seed + index,
       durationMs: partMs,
+      ...(values.rest === undefined ? {} : { restMs: Number(values.rest) * MINUTE_MS }),
       log: (line) => say(`  ${line}`),
     })
     show(title, report)

@@ -4,6 +4,7 @@ import { eventually } from '@redis-stream-client/test/support/eventually'
 import { SeededRandom } from '@redis-stream-client/test/support/seeded-random'
 import { monotonicMs } from './history.js'
 import { ALONE, ANSWERS, expectProgress, FAULTS, LOSSES } from './nemesis.js'
+import { SCALING } from './scaling.js'
 import { type Violation, type ViolationKind, violation } from './violation.js'
 import type { Holdings } from './worker-process.js'
 import { World } from './world.js'
@@ -19,8 +20,10 @@ export interface RunOptions {
   readonly withReplica?: boolean
   /** What the server keeps over a crash; `aof`, or `rdb` with losses. `rdb` is faster: more is under way at once. */
   readonly persistence?: 'aof' | 'rdb'
-  /** What the fleet does: jobs with the client, or records with the worker. Default jobs. */
-  readonly work?: 'jobs' | 'records'
+  /** What the fleet does: jobs or streams without an end with the client, or records with the worker. Default jobs. */
+  readonly work?: 'jobs' | 'records' | 'shares'
+  /** For how long nothing may move in the end, where streams are shared. */
+  readonly restMs?: number
   /** A weakened copy of the package that does it, as the path of its main module. */
   readonly weakenedModule?: string | undefined
   /** End with the first violation of this kind. */
@@ -52,6 +55,14 @@ const MIXED = 0.3
 /** How long what is on its way to be given up may take: timers of calls that were answered, a socket that closes. */
 const REST_MS = 6000
 const GREATEST_EXCESS = 5
+/** Where streams without an end are shared: how often the fleet itself is what changes. */
+const SCALING_SHARE = 0.6
+const LEAST_REST_MS = 3000
+/** Until all have equally many. A client that has crashed again and again is given nothing for a while. */
+const EVEN_MS = 60_000
+/** Where it is looked for that they do not. */
+const UNEVEN_MS = 15_000
+const TOLERANCE = 0.1
 const GREATEST_GROWTH_BYTES = 12 * 1024 * 1024
 /** How often a fault may have had no time to show. */
 const ENOUGH_TIMES = 3
@@ -92,6 +103,7 @@ export async function run(options: RunOptions): Promise<Report> {
   }
   await producer.stop()
   expectAnswers(world, inflicted)
+  if (work === 'shares') await expectRest(world, options)
   if (!(await isFound(world, options))) await finish(world)
   return {
     seed,
@@ -118,12 +130,13 @@ function expectAnswers({ answers, violations }: World, counts: Readonly<Record<s
 
 function drawFaults(
   random: SeededRandom,
-  { faults, withLosses, withReplica }: RunOptions,
+  { faults, withLosses, withReplica, work }: RunOptions,
   turn: number,
   without: readonly string[],
 ): string[] {
   if (faults !== undefined) return [faults[turn % faults.length] as string]
-  const names = Object.keys(FAULTS).filter((name) => !without.includes(name))
+  const isOfFleet = work === 'shares' && random.chance(SCALING_SHARE)
+  const names = Object.keys(isOfFleet ? SCALING : FAULTS).filter((name) => !without.includes(name))
   if (turn % 2 === 0) {
     if (withReplica) return ['failover']
     if (withLosses) return [random.pick(Object.keys(LOSSES))]
@@ -134,7 +147,7 @@ function drawFaults(
 
 /** Answers whether the fault was over in good order. */
 async function inflict(world: World, name: string, random: SeededRandom): Promise<boolean> {
-  const fault = FAULTS[name] ?? LOSSES[name]
+  const fault = FAULTS[name] ?? SCALING[name] ?? LOSSES[name]
   if (fault === undefined) throw new RangeError(`there is no fault ${name}`)
   let timer: NodeJS.Timeout | undefined
   const timeout = new Promise<never>((_, reject) => {
@@ -169,8 +182,38 @@ function startProducers(world: World): { stop: () => Promise<void> } {
   }
 }
 
+/** All workers have to come to equally many streams, and then nothing may move for a while. */
+async function expectRest(
+  world: World,
+  { restMs = LEAST_REST_MS, stopsAt }: Pick<RunOptions, 'restMs' | 'stopsAt'>,
+): Promise<void> {
+  const evenMs = stopsAt === 'restless' ? UNEVEN_MS : EVEN_MS
+  const untilMs = monotonicMs() + evenMs + restMs
+  let [fences, sinceMs] = ['', monotonicMs()]
+  for (;;) {
+    const owners = await world.owners()
+    const sizes = world.workers.map(({ name }) => {
+      return [...owners.values()].filter(({ worker }) => worker === `redis-consumer-${name}`).length
+    })
+    const now = [...owners].map(([stream, { fence }]) => `${stream} ${fence}`).join()
+    if (now !== fences || !areEven(sizes)) [fences, sinceMs] = [now, monotonicMs()]
+    if (monotonicMs() > sinceMs + restMs) return
+    if (monotonicMs() > untilMs) {
+      const text = `streams still move, or are not shared evenly, after ${evenMs} ms: ${sizes.join(', ')}`
+      return void world.violations.push(violation('restless', text))
+    }
+    await sleep(25)
+  }
+}
+
+function areEven(sizes: readonly number[]): boolean {
+  const mean = sizes.reduce((sum, size) => sum + size, 0) / sizes.length
+  return sizes.every((size) => Math.abs(size - mean) <= Math.max(1, TOLERANCE * mean))
+}
+
 /** Everything that was added has to be done, every worker has to end, nothing may be left in Redis. */
 async function finish(world: World): Promise<void> {
+  await world.work.conclude?.()
   let untilMs = monotonicMs() + QUIET_MS
   for (;;) {
     if (await world.work.read()) untilMs = monotonicMs() + QUIET_MS

@@ -35,6 +35,8 @@ export type ViolationKind =
   | 'dead letters not once'
   /** Redis accepted a position behind one it had accepted before. */
   | 'position back'
+  /** Streams were not shared evenly in the end, or moved although they were. */
+  | 'restless'
   /** A fault did not do what it is for. */
   | 'no fault'
 

@@ -15,6 +15,8 @@ export interface Weakening {
   readonly name: string
   /** The package that is weakened, and with it what the fleet does. Default the client, and jobs. */
   readonly package?: 'client' | 'worker'
+  /** What the fleet does, where that is something else. */
+  readonly work?: 'shares'
   /** Texts of the built files and what replaces them, wherever they stand. */
   readonly patches: readonly { readonly from: string; readonly to: string }[]
   readonly faults: readonly string[]
@@ -63,7 +65,7 @@ export const WEAKENINGS: readonly Weakening[] = [
     name: 'no probe',
     patches: [
       {
-        from: 'await this.#round(session, signal)',
+        from: 'await this.#round()',
         to: 'await Promise.resolve()',
       },
     ],
@@ -110,6 +112,34 @@ export const WEAKENINGS: readonly Weakening[] = [
     finds: 'lost',
     // What is lost is missed at the end.
     durationMs: 2000,
+  },
+  {
+    name: 'a plan says how many streams to give, not how many to keep',
+    work: 'shares',
+    patches: [
+      {
+        from: 'member.owned > quota ? [[member.consumer, quota]] : []',
+        to: 'member.owned > quota ? [[member.consumer, member.owned - quota]] : []',
+      },
+      {
+        from: 'quota === undefined ? null : { ...plan, quota }',
+        to: 'quota === undefined ? null : { ...plan, quota: this.#context.ownership.streams.size - quota }',
+      },
+    ],
+    faults: ['scaleOut'],
+    finds: 'restless',
+    // What has moved in vain is looked at when all is done.
+    durationMs: 1000,
+  },
+  {
+    name: 'a plan is carried out after it was replaced',
+    work: 'shares',
+    patches: [
+      { from: 'const plan = await scripts.plan()', to: 'const plan = (this.first ??= await scripts.plan())' },
+    ],
+    faults: ['scaleIn', 'scaleOut'],
+    finds: 'restless',
+    durationMs: 10_000,
   },
   {
     name: 'a record is committed before its handler is called',
@@ -160,6 +190,7 @@ export const WEAKENINGS: readonly Weakening[] = [
 const UNWEAKENED = [
   { name: 'the client as it is', work: 'jobs', withReplica: false },
   { name: 'the client as it is, with a replica', work: 'jobs', withReplica: true },
+  { name: 'the client as it is, with streams to share', work: 'shares', withReplica: false },
   { name: 'the worker as it is', work: 'records', withReplica: false },
 ] as const
 
@@ -233,6 +264,6 @@ export async function copyWeakened(
   return pathToFileURL(join(copy, 'index.js')).href
 }
 
-function workOf({ package: name = 'client' }: Weakening): 'jobs' | 'records' {
-  return name === 'client' ? 'jobs' : 'records'
+function workOf({ package: name = 'client', work }: Weakening): 'jobs' | 'records' | 'shares' {
+  return work ?? (name === 'client' ? 'jobs' : 'records')
 }

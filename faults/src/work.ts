@@ -20,6 +20,8 @@ export interface Work {
   progress(): ReadonlyMap<string, number>
   /** Data streams of which something that was added for sure is not done, each with what that is. */
   outstanding(): ReadonlyMap<string, readonly string[]>
+  /** Faults are over: what goes on as long as they do comes to an end now. */
+  conclude?(): Promise<void>
   /** Redis has lost writes that it had acknowledged: what is gone for good is not waited for any more. */
   noteLoss(): Promise<void>
   /** What Redis holds though nothing is left to do, beside what the client keeps there. */

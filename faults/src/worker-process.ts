@@ -24,6 +24,7 @@ export type WorkerCommand =
   | { readonly type: 'stall'; readonly ms: number }
   | { readonly type: 'clock'; readonly stepMs: number }
   | { readonly type: 'unread'; readonly ms: number }
+  | { readonly type: 'ignoreSignals'; readonly ms: number }
   | { readonly type: 'rest' }
 
 /** What a process holds when its garbage is collected. */

@@ -8,6 +8,7 @@ import { Redis } from 'ioredis'
 import {
   codeOf,
   connectToLedger,
+  ignoresSignals,
   note,
   options,
   quiet,
@@ -33,6 +34,8 @@ const redis = quiet(new Redis(options.url, { lazyConnect: true }))
 const ledgerRedis = connectToLedger()
 const ledger = new Ledger(ledgerRedis)
 const client = new RedisStreamClient(redis, options.service, options.client)
+
+client.on('rebalance', ({ role }) => say({ type: 'rebalance', role, at: monotonicMs() }))
 
 setInterval(sample, SAMPLE_MS).unref()
 process.once('SIGTERM', leave)
@@ -62,6 +65,8 @@ async function work(stream: Client.OwnedStream): Promise<void> {
   begun.add(stream)
   const { dataStreamName, idInLbs: id, fencingToken: fence, additionalInfo } = stream
   const job = Number(additionalInfo['job'])
+  const isLong = additionalInfo['isLong'] === true
+  const { signal } = stream
   const checkpoint = JSON.parse(stream.checkpoint ?? 'null') as { job: number; step: number } | null
   const isTrusted = stream.owned
   const checkpointOf = checkpoint?.job ?? null
@@ -77,11 +82,13 @@ async function work(stream: Client.OwnedStream): Promise<void> {
   })
   held.add(stream)
   try {
-    for (let step = checkpoint?.job === job ? checkpoint.step + 1 : 0; step < STEPS; step++) {
+    const firstStep = checkpoint?.job === job ? checkpoint.step + 1 : 0
+    for (let step = firstStep; isLong ? !(await ledger.isConcluded()) : step < STEPS; step++) {
       await sleep(options.stepMs)
       if (additionalInfo['hangs'] === true && (await ledger.mayHang(job))) await hang(job)
       if (!stream.owned) return
-      await ledger.readRecord(job, step)
+      if (isLong && signal.aborted && !ignoresSignals()) return void (await stream.release())
+      if (!isLong) await ledger.readRecord(job, step)
       if (!(await ledger.append(dataStreamName, { fence, job, step }, client.id))) {
         // A greater fence has been there. Where Redis came back older it may give this one to us once more.
         throw new Error('the ledger refuses this fence')
@@ -89,6 +96,7 @@ async function work(stream: Client.OwnedStream): Promise<void> {
       await stream.commit(JSON.stringify({ fence, job, step }))
       note({ type: 'committed', id, fence, checkpoint: step })
     }
+    if (isLong) await ledger.finish(dataStreamName)
     held.delete(stream)
     await stream.done()
     note({ type: 'done', stream: dataStreamName, fence })

@@ -16,6 +16,7 @@ import { monotonicMs, readHistory } from './history.js'
 import { Jobs } from './jobs.js'
 import { Ledger } from './ledger.js'
 import { Records } from './records.js'
+import { Shares } from './shares.js'
 import { Standby } from './standby.js'
 import { type Violation, violation } from './violation.js'
 import type { Work } from './work.js'
@@ -37,12 +38,15 @@ const REPLICA_TIMEOUT_MS = 100
 
 const CLIENT: ClientOptions = { heartbeatTtlMs: TTL_MS, lbsIdleTimeMs: 5 * TTL_MS, claimStaggerMs: 30 }
 
+/** So that streams move within a run, and owners that do not listen are not waited for. */
+const REBALANCE = { settleMs: 400, timeoutMs: 600 } as const
+
 export interface WorldOptions {
   /** Decides what the producers add. */
   readonly random: SeededRandom
   /** What the server keeps over a crash. */
   readonly persistence: 'aof' | 'rdb'
-  readonly work: 'jobs' | 'records'
+  readonly work: 'jobs' | 'records' | 'shares'
   readonly weakenedModule: string | undefined
   /** A replica is always there, and owners and producers wait for it. */
   readonly withReplica?: boolean
@@ -97,15 +101,12 @@ export class World implements AsyncDisposable {
       isClosed: () => this.#isClosed,
       random,
     }
-    this.work =
-      options.work === 'records'
-        ? new Records({ ...place, handlings: new Handlings(ledgerRedis) })
-        : new Jobs({
-            ...place,
-            ledger: this.#ledger,
-            replicaTimeoutMs: withReplica ? REPLICA_TIMEOUT_MS : 0,
-            endMs: CLOSE_TIMEOUT_MS,
-          })
+    const jobs = { ...place, ledger: this.#ledger, endMs: CLOSE_TIMEOUT_MS }
+    this.work = {
+      jobs: () => new Jobs({ ...jobs, replicaTimeoutMs: withReplica ? REPLICA_TIMEOUT_MS : 0 }),
+      records: () => new Records({ ...place, handlings: new Handlings(ledgerRedis) }),
+      shares: () => new Shares(jobs),
+    }[options.work]()
     this.#watch = new CommitWatch(front.port, `${SERVICE}-checkpoints`)
   }
 
@@ -139,7 +140,7 @@ export class World implements AsyncDisposable {
     const number = this.#nextWorker++
     const historyFile = join(this.#dir, `${number}.jsonl`)
     const { weakenedModule, withReplica } = this.#options
-    const client = this.work.program === 'worker' ? clientOptions(number) : CLIENT
+    const client = clientOptions(this.#options.work, number)
     const worker = await WorkerProcess.start(name, {
       server: this.server,
       ledgerUrl: this.#ledgerServer.url,
@@ -283,6 +284,27 @@ export class World implements AsyncDisposable {
     return await this.redis.hkeys(`${SERVICE}-locks`)
   }
 
+  /** The present fence and owner of each stream, as Redis has them. */
+  async owners(): Promise<ReadonlyMap<string, { readonly fence: string; readonly worker: string }>> {
+    const records = await this.redis.hgetall(`${SERVICE}-locks`)
+    return new Map(
+      Object.entries(records).map(([stream, record]) => {
+        const [, fence = '', , , , owner = ''] = record.split(' ')
+        return [stream, { fence, worker: owner.slice(0, owner.lastIndexOf(':')) }]
+      }),
+    )
+  }
+
+  /** How often owners were asked to give streams. */
+  get given(): number {
+    return this.#rebalances('giving').length
+  }
+
+  /** Who has published the last plan. */
+  get lastPlanner(): WorkerProcess | undefined {
+    return this.#rebalances('planned').sort((a, b) => b.at - a.at)[0]?.worker
+  }
+
   /** What Redis holds of streams that nobody works on, as far as it answers. */
   async describe(streams: readonly string[]): Promise<string[]> {
     return await this.#describe(streams).catch((error: Error) => [
@@ -352,6 +374,14 @@ export class World implements AsyncDisposable {
     await rm(join(this.#dir, '..'), { recursive: true, force: true })
   }
 
+  #rebalances(role: 'planned' | 'giving'): { readonly worker: WorkerProcess; readonly at: number }[] {
+    return this.workers.flatMap((worker) =>
+      worker.program.lines
+        .filter((line) => line['type'] === 'rebalance' && line['role'] === role)
+        .map((line) => ({ worker, at: Number(line['at']) })),
+    )
+  }
+
   #forget(worker: WorkerProcess): void {
     const index = this.workers.indexOf(worker)
     if (index >= 0) this.workers.splice(index, 1)
@@ -369,13 +399,11 @@ export class World implements AsyncDisposable {
   }
 }
 
-function clientOptions(number: number): ClientOptions {
-  return {
-    ...CLIENT,
-    claimMode: number % 2 === 0 ? 'auto' : 'manual',
-    maxOwnedStreams: 6,
-    closeTimeoutMs: CLOSE_TIMEOUT_MS,
-  }
+function clientOptions(work: WorldOptions['work'], number: number): ClientOptions {
+  if (work === 'records') return CLIENT
+  const claimMode = number % 2 === 0 ? 'auto' : 'manual'
+  const options = { ...CLIENT, claimMode, closeTimeoutMs: CLOSE_TIMEOUT_MS } as const
+  return work === 'jobs' ? { ...options, maxOwnedStreams: 6 } : { ...options, rebalance: REBALANCE }
 }
 
 function readAnswer([, error, count]: RegExpMatchArray): [error: string, count: number] {

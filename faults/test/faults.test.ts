@@ -32,6 +32,17 @@ describe('a fleet at work', () => {
   })
 })
 
+describe('a fleet that grows and shrinks', () => {
+  test('shares its streams evenly in the end and then moves none, whatever fails meanwhile', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const report = await run({ seed: 20_266, durationMs: 20_000, work: 'shares' })
+    expect(report.violations).toEqual([])
+    expect(report.counts['done']).toBe(report.counts['streams'])
+    expect(report.counts['streams']).toBeGreaterThan(0)
+  })
+})
+
 describe('a fleet of workers', () => {
   test('handles every record in order, none twice but what was not committed, whatever fails', {
     timeout: TIMEOUT_MS,
@@ -105,6 +116,7 @@ describe('the suite notices', () => {
   test.each([
     'a lock for each entry instead of each stream',
     'no backlog',
+    'a plan says how many streams to give, not how many to keep',
     'a record is committed before its handler is called',
     'a commit that is due is not waited for',
     'a transaction asks neither for the session nor for the fence',
