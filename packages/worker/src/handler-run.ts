@@ -83,6 +83,7 @@ export async function runAlone(context: HandlerRunContext): Promise<HandlerRunRe
     ...{ recorder, logger, emit },
     deadRecordsKey: DEAD_RECORDS,
     clientId: CLIENT_ID,
+    onBuried: ignore,
     onHalted: ignore,
   })
   const turns = new Turns({

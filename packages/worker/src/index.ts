@@ -21,6 +21,7 @@ export {
   type ValueIssue,
 } from '@redis-stream-client/handling'
 export type {
+  DeadLetterContext,
   RecordContext,
   TransactionCommands,
   WorkedStream,

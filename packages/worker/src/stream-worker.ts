@@ -244,6 +244,7 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
     if (notifications === null) return
     const agents = [...this.#parts.readers, this.#parts.lag].map((agent) => agent.run(signal))
     agents.push(this.#parts.runs.watch(signal))
+    if (this.#parts.letterCalls !== null) agents.push(this.#parts.letterCalls.run(signal))
     let terminated: StreamTerminated | null = null
     for await (const notification of notifications) {
       if (notification.type === 'StreamAdded') this.#add(notification.stream)
@@ -264,6 +265,7 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
         this.#parts.commands.open(CONNECT_TIMEOUT_MS, signal),
         ...this.#parts.readers.map((reader) => reader.open(CONNECT_TIMEOUT_MS, signal)),
       ])
+      await this.#parts.letterCalls?.open()
       return await this.#client.init()
     } catch (error) {
       if (this.#closing !== undefined) return null

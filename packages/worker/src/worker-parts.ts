@@ -14,6 +14,7 @@ import type { WorkerEvents } from './contract/worker-events.js'
 import type { SafeWorkerRecorder } from './contract/worker-metrics.js'
 import type { ResolvedWorkerOptions, WorkerOptions } from './contract/worker-options.js'
 import { StreamEndings } from './ending/stream-endings.js'
+import { DeadLetterCalls } from './failing/dead-letter-calls.js'
 import { RecordCrashes } from './failing/record-crashes.js'
 import { RecordFailures } from './failing/record-failures.js'
 import { Pauses } from './handling/pauses.js'
@@ -80,6 +81,7 @@ export class WorkerParts {
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
   readonly scheduler: Scheduler
+  readonly letterCalls: DeadLetterCalls | null
   readonly pauses: Pauses
   readonly runs: OwnedRuns
   readonly lag: LagMonitor
@@ -100,6 +102,7 @@ export class WorkerParts {
     const scripts = new WorkerScripts(this.commands, keys)
     this.breaker = this.#makeBreaker()
     this.rateLimit = this.#makeRateLimit()
+    this.letterCalls = this.#makeLetterCalls()
     this.pauses = new Pauses(context)
     this.#crashes = new RecordCrashes(options)
     this.runs = this.#makeRuns(scripts)
@@ -220,6 +223,7 @@ export class WorkerParts {
       ...options,
       deadRecordsKey: keys.deadRecords,
       clientId: client.id,
+      onBuried: () => this.letterCalls?.notice(),
       onHalted: (run, reason, error) => this.runs.announceHalt(run, reason, error),
     })
     return new Turns({
@@ -232,6 +236,21 @@ export class WorkerParts {
       logOf: (run, record) => withFacts(logger, { dataStreamName: run.name, record: record.id }),
       onLastDone: (run) => this.runs.finish(run, true),
       onLost: (run) => this.runs.lose(run),
+    })
+  }
+
+  #makeLetterCalls(): DeadLetterCalls | null {
+    const { keys, options } = this.#context
+    const { onDeadLetter } = options
+    if (onDeadLetter === null) return null
+    return new DeadLetterCalls({
+      ...this.#context,
+      ...options,
+      onDeadLetter,
+      retry: options.deadLetterRetry,
+      connection: this.commands,
+      key: keys.deadRecords,
+      group: keys.deadRecordsGroup,
     })
   }
 

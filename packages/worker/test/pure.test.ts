@@ -91,7 +91,13 @@ describe('the greatest durations that the options allow', () => {
 })
 
 test('no key of a worker may be a data stream of its service', () => {
-  const notKeys: readonly (keyof WorkerKeys)[] = ['service', 'group', 'failoverChannel', 'keyspacePattern']
+  const notKeys: readonly (keyof WorkerKeys)[] = [
+    'service',
+    'group',
+    'deadRecordsGroup',
+    'failoverChannel',
+    'keyspacePattern',
+  ]
   const keys = resolveWorkerKeys('orders', { onCluster: false })
   const nameOf = (value: unknown): string => {
     if (typeof value === 'function') return (value as (...parts: unknown[]) => string)('x', 0)

@@ -144,6 +144,7 @@ test('a record that has failed waits for its backoff, though Redis refuses to st
     recorder: guardWorkerRecorder(undefined, () => undefined),
     logger: silent,
     emit: () => undefined,
+    onBuried: () => undefined,
     onHalted: () => undefined,
   })
   const [record] = run.next(1) as [StreamRecord]

@@ -57,3 +57,11 @@ export interface RecordContext<Value = unknown> {
     queue: (multi: TransactionCommands) => unknown,
   ) => Promise<readonly unknown[] | null>
 }
+
+/** What `onDeadLetter` gets beside its letter. */
+export interface DeadLetterContext {
+  /** 1 for the first call, counted over crashes and workers. */
+  readonly attempt: number
+  /** Aborts when `timeoutMs` is over, or the worker closes. */
+  readonly signal: AbortSignal
+}

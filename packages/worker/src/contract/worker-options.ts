@@ -3,6 +3,7 @@ import { type ClientOptions, StreamClientError } from '@redis-stream-client/clie
 import { explainIssue, GREATEST_TIMER_MS, invalidOption } from '@redis-stream-client/client/internal'
 import {
   type CircuitBreakerOptions,
+  type DeadRecord,
   type RateLimitOptions,
   type RetryOptions,
   type RetryPolicy,
@@ -13,7 +14,7 @@ import {
 } from '@redis-stream-client/handling'
 import type { Logger } from 'pino'
 import { z } from 'zod'
-import type { RecordContext } from './record-context.js'
+import type { DeadLetterContext, RecordContext } from './record-context.js'
 import type { WorkerMetricsRecorder } from './worker-metrics.js'
 
 /**
@@ -59,6 +60,13 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   readonly maxRecordCrashes?: number | undefined
   /** After the last attempt and the dead letter: `skip` (default) goes on with the next record, `halt` stops the stream. */
   readonly onExhausted?: 'skip' | 'halt' | undefined
+  /**
+   * Called with each dead letter of the service once it is stored, by one of the workers that have this option. If it throws, or
+   * the process dies, the letter stays and it is called again, also by another worker: at least once.
+   */
+  readonly onDeadLetter?: ((letter: DeadRecord, context: DeadLetterContext) => unknown) | undefined
+  /** When `onDeadLetter` is called again, and how often it is called at most. Default: without limit, after 1 s to 5 minutes. */
+  readonly deadLetterRetry?: Omit<RetryOptions, 'jitter'> | undefined
   /** How long the handler may take. Default: no limit. */
   readonly timeoutMs?: number | undefined
   /** A handler that runs for longer is named in the log on level warn, once for each call. Default 30000. */
@@ -124,6 +132,8 @@ export interface ResolvedWorkerOptions {
   readonly retry: RetryPolicy
   readonly maxRecordCrashes: number
   readonly onExhausted: 'skip' | 'halt'
+  readonly onDeadLetter: ((letter: DeadRecord, context: DeadLetterContext) => unknown) | null
+  readonly deadLetterRetry: Omit<RetryPolicy, 'jitter'>
   readonly timeoutMs: number
   readonly warnAfterMs: number
   readonly abandonAfterMs: number
@@ -192,6 +202,18 @@ const schema = z.strictObject({
     .optional(),
   maxRecordCrashes: limit(1).optional(),
   onExhausted: choice('skip', 'halt').optional(),
+  onDeadLetter: callable.optional(),
+  deadLetterRetry: z
+    .strictObject(
+      {
+        attempts: limit(1).optional(),
+        initialDelayMs: duration(10).optional(),
+        maxDelayMs: duration(10).optional(),
+        factor: between(1, 100).optional(),
+      },
+      { error: 'must be an object with attempts, initialDelayMs, maxDelayMs and factor' },
+    )
+    .optional(),
   timeoutMs: duration(1).optional(),
   warnAfterMs: duration(1).optional(),
   abandonAfterMs: duration(0).optional(),
@@ -279,6 +301,13 @@ export function resolveWorkerOptions<Decoded, Value>(
     },
     maxRecordCrashes: options.maxRecordCrashes ?? Infinity,
     onExhausted: options.onExhausted ?? 'skip',
+    onDeadLetter: options.onDeadLetter ?? null,
+    deadLetterRetry: {
+      attempts: options.deadLetterRetry?.attempts ?? Infinity,
+      initialDelayMs: options.deadLetterRetry?.initialDelayMs ?? 1000,
+      maxDelayMs: options.deadLetterRetry?.maxDelayMs ?? 300_000,
+      factor: options.deadLetterRetry?.factor ?? 2,
+    },
     timeoutMs: options.timeoutMs ?? Infinity,
     warnAfterMs: options.warnAfterMs ?? 30_000,
     abandonAfterMs: options.abandonAfterMs ?? 1000,

@@ -27,6 +27,8 @@ export interface RecordFailuresContext {
     event: Name,
     payload: Parameters<WorkerEvents[Name]>[0],
   ) => void
+  /** A dead letter is stored. */
+  readonly onBuried: () => void
   readonly onHalted: (run: StreamRun, reason: HaltReason, error: unknown) => void
 }
 
@@ -81,7 +83,7 @@ export class RecordFailures {
    * happens without the other. If Redis refuses, the stream waits and tries again.
    */
   async bury(run: StreamRun, record: StreamRecord, error: unknown): Promise<void> {
-    const { emit, logger, onExhausted, onHalted, recorder } = this.#context
+    const { emit, logger, onBuried, onExhausted, onHalted, recorder } = this.#context
     const failure = run.failure as RecordFailure
     const isHalting = onExhausted === 'halt'
     try {
@@ -96,6 +98,7 @@ export class RecordFailures {
       return run.pause(DEAD_LETTER_PAUSE_MS)
     }
     const { attempts } = failure
+    onBuried()
     recorder.deadLettered({ attempts })
     emit('deadLetter', { dataStreamName: run.name, recordId: record.id, attempts, error })
     if (isHalting) onHalted(run, 'exhausted', error)

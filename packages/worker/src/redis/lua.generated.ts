@@ -410,6 +410,31 @@ local id = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
 redis.call('XDEL', KEYS[1], ARGV[1])
 return id`
 
+export const takeLetterLua: string = `local dead = KEYS[1]
+local group, consumer, first_ms, factor, greatest_ms, cursor, page = unpack(ARGV)
+local function claim(id)
+  local entry = redis.call('XCLAIM', dead, group, consumer, 0, id)[1]
+  if type(entry) ~= 'table' or not entry[2] then
+    redis.call('XACK', dead, group, id) -- it was dropped or replayed
+    return false
+  end
+  return true
+end
+local due = redis.call('XPENDING', dead, group, 'IDLE', first_ms, cursor, '+', page)
+for _, pending in ipairs(due) do
+  local id, idle_ms, calls = pending[1], pending[3], pending[4]
+  local delay_ms = math.min(tonumber(greatest_ms), tonumber(first_ms) * tonumber(factor) ^ math.min(calls - 1, 1000))
+  cursor = '(' .. id
+  if idle_ms >= delay_ms and claim(id) then
+    return { id, calls + 1, cursor }
+  end
+end
+if #due < tonumber(page) then
+  cursor = '-'
+end
+local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', dead, '>')
+return { read and read[1][2][1][1] or false, 1, cursor }`
+
 export const transactLua: string = `local heartbeat, locks, checkpoints = unpack(KEYS, 1, 3)
 local client_id, token, stream, id, fence = unpack(ARGV, 1, 5)
 local number, checkpoint = tonumber(ARGV[6]), ARGV[7]

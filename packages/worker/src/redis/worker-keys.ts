@@ -9,6 +9,8 @@ import {
 export interface WorkerKeys extends ServiceKeys {
   /** Stream of the records that could not be handled. */
   readonly deadRecords: string
+  /** Consumer group on it: who has been told of which letter. */
+  readonly deadRecordsGroup: string
   /** Hash: data stream name to the LBS id under which a producer announced it. */
   readonly announced: string
   /** Hash: the permits of the service's rate limit. */
@@ -26,6 +28,7 @@ export function resolveWorkerKeys(service: string, where: { onCluster: boolean }
   return {
     ...resolveServiceKeys(service, where),
     deadRecords: singleKey(service, 'deadRecords'),
+    deadRecordsGroup: `${service}-dead-records-group`,
     announced: singleKey(service, 'announced'),
     rateLimit: singleKey(service, 'rateLimit'),
     wake: (clientId, index) => `${familyPrefix(service, 'wake')}${clientId}:${index}`,

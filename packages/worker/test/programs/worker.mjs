@@ -21,6 +21,7 @@ return 1`
 const {
   client,
   failEvery = 0,
+  hangsAtLetters = false,
   handlerMs = 0,
   killAt,
   kills = 1000,
@@ -37,6 +38,7 @@ let handled = 0
 const worker = new StreamWorker(redis, service, {
   logger: pino({ level: process.env.LOG_LEVEL ?? 'silent' }, pino.destination(2)),
   ...options,
+  ...(hangsAtLetters ? { onDeadLetter: hang } : {}),
   client,
   async process(record, { attempt, stream: { dataStreamName, fencingToken } }) {
     const keys = [`log:${dataStreamName}`, 'log-fences', `${service}-checkpoints`]
@@ -49,6 +51,11 @@ const worker = new StreamWorker(redis, service, {
     if (failEvery > 0 && handled % failEvery === 0) throw new Error('every now and then')
   },
 })
+
+async function hang(letter) {
+  await redis.rpush('told', letter.recordId)
+  await new Promise(() => undefined)
+}
 
 function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`)
