@@ -15,6 +15,9 @@ export {
   type Notification,
   NotificationBroker,
   type OwnedStream,
+  type StandardSchema,
+  type StandardSchemaIssue,
+  type StandardSchemaResult,
   StreamClientError,
   type TerminationReason,
 } from '@redis-stream-client/notifs'

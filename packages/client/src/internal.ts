@@ -2,10 +2,11 @@
  * The door for the packages of this project that build on the client, such as the worker. It is not for
  * applications: what is here may change at any time.
  */
-import { type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
+import { type JsonObject, type OwnedStream, StreamClientError } from '@redis-stream-client/notifs'
 import { StreamHandle } from './ownership/stream-handle.js'
 import type { Tenure } from './redis/stream-scripts.js'
 
+export { CallOrder } from './async/call-order.js'
 export { MicroBatch } from './async/micro-batch.js'
 export { sleep } from './async/sleep.js'
 export { TimeSlice } from './async/time-slice.js'
@@ -14,9 +15,11 @@ export { backoffMs } from './decisions/backoff.js'
 export { BatchSize } from './decisions/batch-size.js'
 export { logFailures } from './failure-log.js'
 export { type Guarded, guardMethods } from './guarded-methods.js'
+export type { InfoSchema } from './info-schema.js'
 export { refuseKeyPrefix } from './lbs-producer.js'
 export { defaultLogger, guardLogger, type SafeLogger } from './logger.js'
 export { explainIssue, invalidOption, unknownOption } from './option-errors.js'
+export { resolveInfoSchema } from './options.js'
 export { added, disowned, expired } from './ownership/notices.js'
 export { type StreamFacts, StreamHandle, type StreamOperations } from './ownership/stream-handle.js'
 export { Connection } from './redis/connection.js'
@@ -55,18 +58,26 @@ export interface Fence extends Tenure {
 
 /** The fence of a stream that a client of this package has handed out. */
 export function fenceOf(stream: OwnedStream): Fence {
-  if (!(stream instanceof StreamHandle)) {
-    throw new StreamClientError('OPTION_INVALID', `${stream.dataStreamName} was not made by this client`)
-  }
+  const handle = handleOf(stream)
   return {
-    clientId: stream.session.clientId,
-    token: stream.session.token,
-    dataStreamName: stream.dataStreamName,
-    idInLbs: stream.idInLbs,
-    fencingToken: stream.fencingToken,
-    ownerFell: stream.ownerFell,
-    sessionSignal: stream.session.signal,
-    isHeld: () => stream.owned,
-    nextCommit: () => stream.nextCommit(),
+    clientId: handle.session.clientId,
+    token: handle.session.token,
+    dataStreamName: handle.dataStreamName,
+    idInLbs: handle.idInLbs,
+    fencingToken: handle.fencingToken,
+    ownerFell: handle.ownerFell,
+    sessionSignal: handle.session.signal,
+    isHeld: () => handle.owned,
+    nextCommit: () => handle.nextCommit(),
   }
+}
+
+/** Info of a stream's entry, for an entry that assigns it anew: what a schema has made of it may have no JSON form. */
+export function infoOf(stream: OwnedStream): JsonObject | undefined {
+  return handleOf(stream).info
+}
+
+function handleOf(stream: OwnedStream): StreamHandle {
+  if (stream instanceof StreamHandle) return stream
+  throw new StreamClientError('OPTION_INVALID', `${stream.dataStreamName} was not made by this client`)
 }

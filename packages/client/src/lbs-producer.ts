@@ -5,8 +5,10 @@ import {
   type NewLbsMessage,
   StreamClientError,
 } from '@redis-stream-client/notifs'
-import { type LbsLimits, limitProblem } from './decisions/lbs-limits.js'
-import { type ProducerOptions, resolveProducerOptions } from './options.js'
+import { CallOrder } from './async/call-order.js'
+import { limitProblem } from './decisions/lbs-limits.js'
+import type { InfoOutcome } from './info-schema.js'
+import { type ProducerOptions, type ResolvedProducerOptions, resolveProducerOptions } from './options.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { DeadlineError, redisError } from './redis/redis-errors.js'
 import { LBS_FIELD, reservedNameProblem, resolveServiceKeys, type ServiceKeys } from './service-keys.js'
@@ -15,18 +17,21 @@ const ADD_TIMEOUT_MS = 10_000
 /** What a message gains with an Info, beside the Info. */
 const INFO_FRAME_BYTES = ',"Info":'.length
 
-export class LbsProducer {
+/** `Info` is what `infoSchema` takes, where one is given. */
+export class LbsProducer<Info = JsonObjectWithBigInts> {
   readonly #redis: RedisLike
   readonly #keys: ServiceKeys
-  readonly #limits: LbsLimits
+  readonly #options: ResolvedProducerOptions
+  /** Of calls whose Info is checked by a schema that takes its time. */
+  readonly #order = new CallOrder()
 
   /**
    * Works on the connection it is given, which stays the caller's: it is never closed here.
    * @throws StreamClientError SERVICE_NAME_INVALID, or OPTION_INVALID for an option or a connection with a keyPrefix.
    */
-  constructor(redis: RedisLike, service: string, options: ProducerOptions = {}) {
+  constructor(redis: RedisLike, service: string, options: ProducerOptions<Info> = {}) {
     refuseKeyPrefix(redis)
-    this.#limits = resolveProducerOptions(options)
+    this.#options = resolveProducerOptions(options)
     this.#redis = redis
     this.#keys = resolveServiceKeys(service, { onCluster: isCluster(redis) })
   }
@@ -38,12 +43,18 @@ export class LbsProducer {
    * An integer beyond Number.MAX_SAFE_INTEGER can be given as a bigint; the owner is handed its decimal text.
    *
    * Resolves with the id of the LBS entry. Rejects with LBS_MESSAGE_INVALID for a name or info that cannot be sent (a lone
-   * surrogate in the name, for instance) or is longer than the options allow, or a name that is a key of the service; with
-   * REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
+   * surrogate in the name, for instance), is longer than the options allow or does not fit `infoSchema`, or a name that is a
+   * key of the service; with REDIS_ERROR if Redis refuses or does not answer within 10 s; then the entry may
    * have been added or not, and adding again is safe where serving the stream twice is.
    */
-  async add(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string> {
-    const message = this.#encode(info === undefined ? { dataStreamName } : { dataStreamName, info })
+  async add(dataStreamName: string, info?: Info): Promise<string> {
+    const given = info as JsonObjectWithBigInts | undefined
+    const message = this.#encode(given === undefined ? { dataStreamName } : { dataStreamName, info: given })
+    const checking = this.#options.infoSchema?.checkNew(given)
+    if (checking !== undefined) {
+      const inTurn = this.#order.wait(checking)
+      refuseUnfit(dataStreamName, inTurn instanceof Promise ? await inTurn : inTurn)
+    }
     let timer: NodeJS.Timeout | undefined
     try {
       const id = await Promise.race([
@@ -65,7 +76,7 @@ export class LbsProducer {
     const { dataStreamName, info } = message
     const restBytes = Buffer.byteLength(encodeLbsMessage({ dataStreamName })) + INFO_FRAME_BYTES
     const infoBytes = info === undefined || info === null ? 0 : Buffer.byteLength(text) - restBytes
-    const problem = limitProblem({ nameBytes: Buffer.byteLength(dataStreamName), infoBytes }, this.#limits)
+    const problem = limitProblem({ nameBytes: Buffer.byteLength(dataStreamName), infoBytes }, this.#options)
     if (problem !== null) throw new StreamClientError('LBS_MESSAGE_INVALID', problem)
     const reserved = reservedNameProblem(this.#keys.service, dataStreamName)
     if (reserved !== null) {
@@ -75,6 +86,13 @@ export class LbsProducer {
     }
     return text
   }
+}
+
+function refuseUnfit(dataStreamName: string, outcome: InfoOutcome): void {
+  if (!('problem' in outcome)) return
+  throw new StreamClientError('LBS_MESSAGE_INVALID', `LBS message invalid: ${outcome.problem}`, {
+    dataStreamName,
+  })
 }
 
 /** A prefix would rename the keys of plain commands and not those inside scripts and events. */

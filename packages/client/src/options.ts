@@ -1,15 +1,22 @@
 /** The options of the client: what they are, their defaults, and one pure function that checks them. */
-import { StreamClientError } from '@redis-stream-client/notifs'
+import {
+  type JsonObject,
+  type JsonObjectWithBigInts,
+  type StandardSchema,
+  StreamClientError,
+} from '@redis-stream-client/notifs'
+import { isStandardSchema, STANDARD_SCHEMA_RULE } from '@redis-stream-client/notifs/internal'
 import type { Logger } from 'pino'
 import { z } from 'zod'
 import { GREATEST_TIMER_MS } from './async/timer.js'
 import { DEFAULT_LIMITS, type LbsLimits } from './decisions/lbs-limits.js'
 import { SETTLE_MS } from './decisions/water-level.js'
+import { InfoSchema } from './info-schema.js'
 import type { MetricsRecorder } from './metrics.js'
 import { explainIssue, invalidOption } from './option-errors.js'
 
-/** All durations are milliseconds. */
-export interface ClientOptions {
+/** All durations are milliseconds. `Info` is the type of `additionalInfo`: of what `infoSchema` answers. */
+export interface ClientOptions<Info = JsonObject> {
   /** What follows `redis-consumer-` in the client id. Default: POD_NAME, else POD_IP. */
   readonly consumerId?: string | undefined
   /** Time after which a silent client is dead. Default 2000, at least 200. */
@@ -68,6 +75,12 @@ export interface ClientOptions {
    * its entry goes to the dead letters if JavaScript would change it.
    */
   readonly infoNumbers?: 'text' | 'refuse' | undefined
+  /**
+   * Any Standard Schema (zod, valibot, arktype, ...) for Info, `{}` where there is none. An entry that does not fit is not
+   * served: it goes to the dead letters, which name what does not fit. `additionalInfo` is what the schema answers. So is an
+   * entry for which it throws or has no answer within 5 s.
+   */
+  readonly infoSchema?: StandardSchema<unknown, Info> | undefined
   /** Dead letters that are kept, about: the oldest go first. Default: all. */
   readonly deadLetterMaxLen?: number | undefined
   /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
@@ -97,7 +110,19 @@ export interface ReplicaOptions {
 }
 
 /** The limits of a producer: keep them at those of the clients. */
-export type ProducerOptions = Pick<ClientOptions, 'maxNameBytes' | 'maxInfoBytes'>
+export interface ProducerOptions<Info = JsonObjectWithBigInts>
+  extends Pick<ClientOptions, 'maxNameBytes' | 'maxInfoBytes'> {
+  /**
+   * The schema of the clients, any Standard Schema: an Info that does not fit is refused with LBS_MESSAGE_INVALID, before
+   * anything is sent. What the clients will read is checked: Info after JSON, `{}` without one.
+   */
+  readonly infoSchema?: StandardSchema<Info, unknown> | undefined
+}
+
+export interface ResolvedProducerOptions extends LbsLimits {
+  /** Null if Info may be anything. */
+  readonly infoSchema: InfoSchema | null
+}
 
 /**
  * The options with every default filled in. Without a limit `maxOwnedStreams` and `progressTimeoutMs` are Infinity and
@@ -117,6 +142,7 @@ export interface ResolvedOptions extends LbsLimits {
   readonly probeIntervalMs: number
   readonly keyspaceEvents: 'auto' | 'off'
   readonly infoNumbers: 'text' | 'refuse'
+  readonly infoSchema: InfoSchema | null
   readonly notificationBufferSize: number
   readonly retry: {
     readonly maxRetries: number
@@ -156,11 +182,12 @@ const duration = (leastMs: number) => whole(leastMs, GREATEST_TIMER_MS)
 const choice = <const T extends string>(...values: T[]) =>
   z.enum(values, { error: `must be one of ${values.map((value) => `'${value}'`).join(', ')}` }).optional()
 
+const infoSchema = z.custom(isStandardSchema, { error: STANDARD_SCHEMA_RULE }).optional()
 const limits = {
   maxNameBytes: whole(1, GREATEST_VALUE_BYTES),
   maxInfoBytes: whole(2, GREATEST_VALUE_BYTES),
 }
-const producerSchema = z.strictObject(limits)
+const producerSchema = z.strictObject({ ...limits, infoSchema })
 const replicas = z.strictObject(
   // Not `whole`: both have to be there.
   { count: whole(1, 1000).unwrap(), timeoutMs: whole(1, GREATEST_TIMER_MS).unwrap() },
@@ -186,6 +213,7 @@ const schema = z.strictObject({
   probeIntervalMs: duration(10),
   keyspaceEvents: choice('auto', 'off'),
   infoNumbers: choice('text', 'refuse'),
+  infoSchema,
   notificationBufferSize: whole(1, 10_000_000),
   retry: z
     .strictObject(
@@ -228,7 +256,7 @@ const schema = z.strictObject({
  * @throws StreamClientError OPTION_INVALID, naming option, value and range, or CONSUMER_ID_MISSING.
  */
 export function resolveOptions(
-  options: ClientOptions = {},
+  options: ClientOptions<unknown> = {},
   environment: NodeJS.ProcessEnv = process.env,
 ): ResolvedOptions {
   const parsed = schema.safeParse(options)
@@ -274,6 +302,7 @@ export function resolveOptions(
     probeIntervalMs: options.probeIntervalMs ?? Math.max(10, Math.floor(heartbeatTtlMs / 4)),
     keyspaceEvents: options.keyspaceEvents ?? 'auto',
     infoNumbers: options.infoNumbers ?? 'text',
+    infoSchema: resolveInfoSchema(options),
     notificationBufferSize: options.notificationBufferSize ?? 500,
     retry: { maxRetries: options.retry?.maxRetries ?? -1, initialDelayMs, maxDelayMs },
     progressTimeoutMs: options.progressTimeoutMs ?? Infinity,
@@ -291,10 +320,17 @@ export function resolveOptions(
  * Checks the options of a producer and fills in the defaults.
  * @throws StreamClientError OPTION_INVALID, naming option, value and range.
  */
-export function resolveProducerOptions(options: ProducerOptions = {}): LbsLimits {
+export function resolveProducerOptions<Info>(options: ProducerOptions<Info> = {}): ResolvedProducerOptions {
   const parsed = producerSchema.safeParse(options)
   if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)
-  return limitsOf(options)
+  return { ...limitsOf(options), infoSchema: resolveInfoSchema(options) }
+}
+
+/** @throws StreamClientError OPTION_INVALID for what is no schema. */
+export function resolveInfoSchema({ infoSchema }: { readonly infoSchema?: unknown }): InfoSchema | null {
+  if (infoSchema === undefined) return null
+  if (!isStandardSchema(infoSchema)) throw invalidOption('infoSchema', infoSchema, STANDARD_SCHEMA_RULE)
+  return new InfoSchema(infoSchema)
 }
 
 function resolveRebalance(
@@ -310,7 +346,7 @@ function resolveRebalance(
   }
 }
 
-function limitsOf(options: ProducerOptions): LbsLimits {
+function limitsOf(options: Partial<Record<keyof LbsLimits, number | undefined>>): LbsLimits {
   return {
     maxNameBytes: options.maxNameBytes ?? DEFAULT_LIMITS.maxNameBytes,
     maxInfoBytes: options.maxInfoBytes ?? DEFAULT_LIMITS.maxInfoBytes,

@@ -8,6 +8,7 @@
  */
 import {
   type ErrorCode,
+  type JsonObject,
   type LbsInfo,
   NotificationBroker,
   type OwnedStream,
@@ -59,7 +60,11 @@ const INFO: Record<TerminationReason, string> = {
   'retries-exhausted': 'reading the LBS failed too often; the client has closed and its streams go to others',
 }
 
-export class RedisStreamClient extends SafeEmitter<ClientEvents> implements AsyncDisposable {
+/** `Info` is the type of `additionalInfo`, inferred from the option `infoSchema`. */
+export class RedisStreamClient<Info = JsonObject>
+  extends SafeEmitter<ClientEvents>
+  implements AsyncDisposable
+{
   readonly #options: ResolvedOptions
   readonly #logger: SafeLogger
   readonly #broker: NotificationBroker
@@ -76,7 +81,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    *
    * @throws StreamClientError SERVICE_NAME_INVALID, OPTION_INVALID, CONSUMER_ID_MISSING.
    */
-  constructor(redis: RedisLike, service: string, options: ClientOptions = {}) {
+  constructor(redis: RedisLike, service: string, options: ClientOptions<Info> = {}) {
     const keys = resolveServiceKeys(service, { onCluster: isCluster(redis) })
     const resolved = resolveOptions(options)
     refuseKeyPrefix(redis)
@@ -136,7 +141,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * has this id), REDIS_UNSUPPORTED, REDIS_ERROR (not reached, password, permissions), CLOSED (after `close`, with a
    * signal that is aborted, or when called again).
    */
-  async init(options: { signal?: AbortSignal } = {}): Promise<NotificationBroker> {
+  async init(options: { signal?: AbortSignal } = {}): Promise<NotificationBroker<Info>> {
     const { signal } = options
     if (!this.#isNew) {
       const why = this.#closing ? 'the client is closed' : 'init has been called before'
@@ -158,7 +163,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
       if (!wasClosed) throw error
       throw new StreamClientError('CLOSED', 'the client was closed while it started', { cause: error })
     }
-    return this.#broker
+    return this.#broker as NotificationBroker<unknown> as NotificationBroker<Info>
   }
 
   /**
@@ -170,7 +175,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
    * Rejects with ALREADY_CLAIMED (somebody was faster), STREAM_GONE (the entry is finished or unknown),
    * CAPACITY_REACHED, SESSION_LOST (this client has no session now), CLOSED, REDIS_ERROR.
    */
-  async claim(payload: LbsInfo): Promise<OwnedStream> {
+  async claim(payload: LbsInfo): Promise<OwnedStream<Info>> {
     if (this.#closing !== undefined) throw closed()
     if (typeof payload?.dataStreamName !== 'string' || typeof payload.idInLbs !== 'string') {
       throw new StreamClientError(
@@ -187,7 +192,7 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
     })
     if (this.#closing !== undefined) throw closed() // closing gives the stream back
     stream.announce()
-    return stream
+    return stream as OwnedStream<unknown> as OwnedStream<Info>
   }
 
   /**
@@ -261,8 +266,9 @@ export class RedisStreamClient extends SafeEmitter<ClientEvents> implements Asyn
   }
 
   /** The streams owned now, by name: one object that always shows the present state and cannot be changed. */
-  get owned(): ReadonlyMap<string, OwnedStream> {
-    return this.#parts.ownership.streams
+  get owned(): ReadonlyMap<string, OwnedStream<Info>> {
+    const streams: ReadonlyMap<string, OwnedStream<unknown>> = this.#parts.ownership.streams
+    return streams as ReadonlyMap<string, OwnedStream<Info>>
   }
 
   /** The assignments that could not be served. Uses a connection of the client's own: usable once `init` has resolved. */

@@ -22,7 +22,7 @@ export interface DeadAssignment {
   readonly fields: readonly (readonly [name: string, value: string])[]
   /** The same as bytes, which need not be UTF-8. */
   readonly rawFields: readonly (readonly [name: Buffer, value: Buffer])[]
-  /** `malformed`, `reserved-name`, `unserviceable` or `max-crashes`. */
+  /** `malformed`, `reserved-name`, `info-invalid`, `unserviceable` or `max-crashes`. */
   readonly reason: string
   readonly error: string
   /** When it was given up, milliseconds since 1970. */

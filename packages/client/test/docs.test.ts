@@ -47,7 +47,8 @@ function sections(page: string, level: number): Map<string, string> {
 
 /** Names of the members of an interface, as its source writes them. */
 function membersOf(source: string, name: string): string[] {
-  const body = new RegExp(`export interface ${name} \\{\\n([\\s\\S]*?)\\n\\}`).exec(source)?.[1] ?? ''
+  const body =
+    new RegExp(`export interface ${name}(?:<.*>)? \\{\\n([\\s\\S]*?)\\n\\}`).exec(source)?.[1] ?? ''
   return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\??: /gm)].map(([, member]) => member as string)
 }
 

@@ -21,6 +21,7 @@ describe('defaults', () => {
       probeIntervalMs: 500,
       keyspaceEvents: 'auto',
       infoNumbers: 'text',
+      infoSchema: null,
       notificationBufferSize: 500,
       retry: { maxRetries: -1, initialDelayMs: 100, maxDelayMs: 30_000 },
       progressTimeoutMs: Number.POSITIVE_INFINITY,

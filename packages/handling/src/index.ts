@@ -2,6 +2,12 @@
  * What the packages of this project share that hand work to a function of the application. It is not for applications:
  * what is here may change at any time.
  */
+export type {
+  StandardSchema,
+  StandardSchemaIssue,
+  StandardSchemaResult,
+  ValueIssue,
+} from '@redis-stream-client/notifs'
 export { Attempt, type AttemptLimits, type AttemptOutcome } from './attempt.js'
 export { Breaker, type BreakerState, type CircuitBreakerOptions } from './breaker.js'
 export { type DeadRecord, DeadRecords, type ListOptions } from './dead-records.js'
@@ -25,15 +31,6 @@ export { RecordValueError, resolveValues } from './record-values.js'
 
 export { isExhausted, type RetryOptions, type RetryPolicy, retryDelayMs } from './retry-policy.js'
 export { Room } from './room.js'
-export {
-  describeIssues,
-  isStandardSchema,
-  type StandardSchema,
-  type StandardSchemaIssue,
-  type StandardSchemaResult,
-  type ValueIssue,
-  valueIssues,
-} from './standard-schema.js'
 export { afterPosition, comparePositions, isPosition, positionTimeMs, START } from './stream-position.js'
 export {
   type RawRecord,

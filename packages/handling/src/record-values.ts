@@ -1,14 +1,13 @@
 /** Makes of a record what its handler works with: decoded, then checked by a schema. */
 import { invalidOption } from '@redis-stream-client/client/internal'
-import { isNonRetryable, NonRetryableError, RetryAfterError } from './failures.js'
+import type { StandardSchema, StandardSchemaResult, ValueIssue } from '@redis-stream-client/notifs'
 import {
   describeIssues,
   isStandardSchema,
-  type StandardSchema,
-  type StandardSchemaResult,
-  type ValueIssue,
+  STANDARD_SCHEMA_RULE,
   valueIssues,
-} from './standard-schema.js'
+} from '@redis-stream-client/notifs/internal'
+import { isNonRetryable, NonRetryableError, RetryAfterError } from './failures.js'
 import type { StreamRecord, ValueOutcome, ValueReader } from './stream-record.js'
 
 /** A record cannot be decoded, or does not fit its schema. Not retried: it will not get better. */
@@ -56,11 +55,7 @@ export function resolveValues({
     throw invalidOption('decode', decode, 'must be a function')
   }
   if (schema !== undefined && !isStandardSchema(schema)) {
-    throw invalidOption(
-      'schema',
-      schema,
-      'must be a Standard Schema, version 1, such as one of zod, valibot or arktype',
-    )
+    throw invalidOption('schema', schema, STANDARD_SCHEMA_RULE)
   }
   return new RecordValues({
     decode: (decode as ValueOptions['decode'] | undefined) ?? null,

@@ -35,3 +35,9 @@ export {
 } from './notification-broker.js'
 export type { LbsInfo, OwnedStream } from './owned-stream.js'
 export type { ListenerErrorHandler } from './safe-emitter.js'
+export type {
+  StandardSchema,
+  StandardSchemaIssue,
+  StandardSchemaResult,
+  ValueIssue,
+} from './standard-schema.js'

@@ -19,6 +19,7 @@ export { callGuarded, catchRejection } from './guarded-call.js'
 export { errorJson, withJsonForm } from './json-form.js'
 export { messageOf } from './message-of.js'
 export { type ListenerErrorHandler, SafeEmitter } from './safe-emitter.js'
+export { describeIssues, isStandardSchema, STANDARD_SCHEMA_RULE, valueIssues } from './standard-schema.js'
 
 /**
  * Drops the StreamAdded of exactly this stream object if it is queued or waiting, in constant time: a stream that

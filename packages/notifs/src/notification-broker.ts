@@ -16,6 +16,7 @@
  */
 import { StreamClientError } from './error.js'
 import { Fifo } from './fifo.js'
+import type { JsonObject } from './json-object.js'
 import type {
   Notification,
   StreamAdded,
@@ -38,15 +39,15 @@ export interface NotificationBrokerOptions {
 }
 
 /** What the broker emits: each notification by its type. */
-export interface NotificationEvents {
-  StreamAdded: [notification: StreamAdded]
-  StreamExpired: [notification: StreamExpired]
-  StreamDisowned: [notification: StreamDisowned]
+export interface NotificationEvents<Info = JsonObject> {
+  StreamAdded: [notification: StreamAdded<Info>]
+  StreamExpired: [notification: StreamExpired<Info>]
+  StreamDisowned: [notification: StreamDisowned<Info>]
   StreamTerminated: [notification: StreamTerminated]
 }
 
 /** A call of `next` that waits for a notification. */
-type Read = (result: IteratorResult<Notification, undefined>) => void
+type Read = (result: IteratorResult<Notification<unknown>, undefined>) => void
 
 /** The iteration under way, as long as it is under way: its object is its identity. */
 interface Iteration {
@@ -77,18 +78,18 @@ export let roomAvailable: (broker: NotificationBroker, signal?: AbortSignal) => 
  * and metrics beside the one loop. A listener that throws, or returns a promise that rejects, harms nobody: see
  * the option `onListenerError`.
  */
-export class NotificationBroker
-  extends SafeEmitter<NotificationEvents>
-  implements AsyncIterable<Notification>
+export class NotificationBroker<Info = JsonObject>
+  extends SafeEmitter<NotificationEvents<Info>>
+  implements AsyncIterable<Notification<Info>>
 {
   /** Resolves when `close` is called for the first time, whether anybody reads or not. Never rejects. */
   readonly closed: Promise<void>
 
   readonly #queue: NotificationQueue
   /** The queued or waiting StreamAdded of each stream. */
-  readonly #added = new Map<OwnedStream, QueueEntry>()
+  readonly #added = new Map<OwnedStream<unknown>, QueueEntry>()
   /** Every queued or waiting StreamExpired. */
-  readonly #expired = new Set<StreamExpired>()
+  readonly #expired = new Set<StreamExpired<unknown>>()
   readonly #watches = new Map<AbortSignal, SignalWatch>()
   readonly #roomWaiters = new Set<() => void>()
   readonly #resolveClosed: () => void
@@ -131,7 +132,7 @@ export class NotificationBroker
    * Rejects with a TypeError, and nothing is sent, if it is no notification at all (an object with a type).
    */
   send(
-    notification: Notification,
+    notification: Notification<Info>,
     options?: { readonly signal?: AbortSignal | undefined },
   ): Promise<boolean> {
     try {
@@ -162,7 +163,7 @@ export class NotificationBroker
    * The first call counts, later ones do nothing, whatever they bring. Throws a TypeError, and closes nothing, if
    * `last` is no notification at all.
    */
-  close(last?: Notification): void {
+  close(last?: Notification<Info>): void {
     if (last !== undefined) checkNotification(last)
     if (this.#isClosed) return
     this.#isClosed = true
@@ -189,7 +190,7 @@ export class NotificationBroker
    * of `next` may be under way and are served in their order. `return` ends the iteration, with all calls of
    * `next` that are under way resolving as done; twice is safe.
    */
-  [Symbol.asyncIterator](): AsyncIterator<Notification, undefined> {
+  [Symbol.asyncIterator](): AsyncIterator<Notification<Info>, undefined> {
     if (this.#iteration !== undefined) {
       throw new Error('This NotificationBroker is being iterated already: one iteration at a time')
     }
@@ -204,10 +205,11 @@ export class NotificationBroker
     }
   }
 
-  #next(iteration: Iteration): Promise<IteratorResult<Notification, undefined>> {
+  #next(iteration: Iteration): Promise<IteratorResult<Notification<Info>, undefined>> {
     if (iteration !== this.#iteration) return Promise.resolve({ done: true, value: undefined })
     return new Promise((resolve) => {
-      iteration.reads.push(resolve)
+      // What is read was sent to this broker, so it is of its type.
+      iteration.reads.push(resolve as Read)
       this.#serveReads()
     })
   }
@@ -222,7 +224,7 @@ export class NotificationBroker
   /** Tells the listeners that an entry is queued, then hands it over if somebody waits to read it. */
   #announce({ notification }: QueueEntry): void {
     // The type belongs to the notification, which the compiler does not see in a union.
-    this.emit(notification.type, notification as never)
+    this.emit(notification.type as never, ...([notification] as never))
     this.#serveReads()
   }
 
@@ -338,7 +340,7 @@ function checkCapacity(capacity: number): number {
   )
 }
 
-function checkNotification(notification: unknown): asserts notification is Notification {
+function checkNotification(notification: unknown): asserts notification is Notification<unknown> {
   if (typeof notification !== 'object' || notification === null) {
     throw new TypeError(`A notification must be an object with a type, not ${kindOf(notification)}`)
   }

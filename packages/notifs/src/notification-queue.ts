@@ -12,7 +12,7 @@ import type { Notification } from './notification.js'
 
 /** A notification with its place in the list. The links belong to the queue. */
 export class QueueEntry {
-  readonly notification: Notification
+  readonly notification: Notification<unknown>
   /** Does not count towards the capacity. */
   readonly exempt: boolean
   /** Monotonic. */
@@ -25,7 +25,7 @@ export class QueueEntry {
   /** Ends the waiting when it aborts. */
   signal: AbortSignal | undefined
 
-  constructor(notification: Notification, exempt: boolean) {
+  constructor(notification: Notification<unknown>, exempt: boolean) {
     this.notification = notification
     this.exempt = exempt
   }

@@ -3,33 +3,33 @@ import type { JsonObject } from './json-object.js'
 import type { LbsInfo, OwnedStream } from './owned-stream.js'
 
 /** This client owns a data stream now. */
-export interface StreamAdded {
+export interface StreamAdded<Info = JsonObject> {
   readonly type: 'StreamAdded'
   readonly payload: LbsInfo
-  /** `Info` of the LBS message; `{}` if it had none. */
-  readonly additionalInfo: JsonObject
+  /** `Info` of the LBS message, `{}` if it had none; with an `infoSchema` what the schema answers for it. */
+  readonly additionalInfo: Info
   /** What to work with. */
-  readonly stream: OwnedStream
+  readonly stream: OwnedStream<Info>
   /** True if the stream was taken over from an earlier owner. */
   readonly recovered: boolean
 }
 
 /** A data stream lost its owner, or was given back, and may be claimed. Others may have been told too. */
-export interface StreamExpired {
+export interface StreamExpired<Info = JsonObject> {
   readonly type: 'StreamExpired'
   readonly payload: LbsInfo
-  /** `Info` of the LBS message; `{}` if it had none. */
-  readonly additionalInfo: JsonObject
+  /** `Info` of the LBS message, `{}` if it had none; with an `infoSchema` what the schema answers for it. */
+  readonly additionalInfo: Info
   /** Client id of the one that fell; null after a handover. */
   readonly previousOwner: string | null
 }
 
 /** This client does not own a data stream any more, and did not ask for that. Stop working on it. */
-export interface StreamDisowned {
+export interface StreamDisowned<Info = JsonObject> {
   readonly type: 'StreamDisowned'
   readonly payload: LbsInfo
-  /** `Info` of the LBS message; `{}` if it had none. */
-  readonly additionalInfo: JsonObject
+  /** `Info` of the LBS message, `{}` if it had none; with an `infoSchema` what the schema answers for it. */
+  readonly additionalInfo: Info
   readonly reason: DisownReason
 }
 
@@ -43,7 +43,11 @@ export interface StreamTerminated {
   readonly error?: Error
 }
 
-export type Notification = StreamAdded | StreamExpired | StreamDisowned | StreamTerminated
+export type Notification<Info = JsonObject> =
+  | StreamAdded<Info>
+  | StreamExpired<Info>
+  | StreamDisowned<Info>
+  | StreamTerminated
 
 /**
  * Why a stream is not owned any more: the client's session ended (`session-lost`), another owner has it

@@ -15,9 +15,9 @@ export interface LbsInfo {
  *
  * An owner should look at `owned` or listen to `signal` while it works, and stop when ownership has ended.
  */
-export interface OwnedStream extends LbsInfo {
-  /** `Info` of the LBS message; `{}` if it had none. */
-  readonly additionalInfo: JsonObject
+export interface OwnedStream<Info = JsonObject> extends LbsInfo {
+  /** `Info` of the LBS message, `{}` if it had none; with an `infoSchema` what the schema answers for it. */
+  readonly additionalInfo: Info
   /**
    * Grows with every change of owner. Hand it to what the work writes to, and refuse there whatever comes with
    * a smaller one than was seen before: that keeps out a former owner who was paused and does not know yet.

@@ -6,6 +6,7 @@ import type { Fence } from '@redis-stream-client/client/internal'
 import { comparePositions, type RawRecord } from '@redis-stream-client/handling'
 import type {
   HandledOutcome,
+  JsonObject,
   RecordContext,
   StreamRecord,
   WorkerMiddleware,
@@ -73,19 +74,20 @@ export interface HandlerResult {
   readonly errors: readonly Error[]
 }
 
-type Process<Value> = (record: StreamRecord<Value>, context: RecordContext<Value>) => unknown
+type Process<Value, Info> = (record: StreamRecord<Value>, context: RecordContext<Value, Info>) => unknown
 type Handled = { -readonly [Name in keyof HandlerCall]: HandlerCall[Name] }
 
 /**
  * Hands the records to a handler, in order, as a worker does that owns their stream. `handler` is a `process` function, or
- * the options of a worker: retries, timeouts, batches, `schema`, `decode`, `isLast` and `onExhausted` are kept to; what needs Redis or several
- * streams (rate limits, the circuit breaker, concurrency) is not.
+ * the options of a worker: retries, timeouts, batches, `schema`, `decode`, `isLast` and `onExhausted` are kept to; what needs
+ * Redis or several streams (rate limits, the circuit breaker, concurrency) is not. Nor is `client.infoSchema`: the handler
+ * gets `additionalInfo` as it is given.
  *
  * Resolves when all records are done with or in the dead letters, or the stream does not go on. Rejects with a
  * StreamClientError OPTION_INVALID for options that a worker refuses, and with a TestingError OPTION_INVALID for others.
  */
-export async function runHandler<Decoded = unknown, Value = Decoded>(
-  handler: Process<Value> | WorkerOptions<Decoded, Value>,
+export async function runHandler<Decoded = unknown, Value = Decoded, Info = JsonObject>(
+  handler: Process<Value, Info> | WorkerOptions<Decoded, Value, Info>,
   records: readonly TestRecord[],
   options: RunHandlerOptions = {},
 ): Promise<HandlerResult> {

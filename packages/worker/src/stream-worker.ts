@@ -7,7 +7,12 @@
  * What it consists of: the client owns streams; a StreamRun keeps what was read, handled and committed of each; a few
  * StreamReaders read them all; the Scheduler gives each its Turns; StreamEndings leave them.
  */
-import { type OwnedStream, type RedisStreamClient, StreamClientError } from '@redis-stream-client/client'
+import {
+  type JsonObject,
+  type OwnedStream,
+  type RedisStreamClient,
+  StreamClientError,
+} from '@redis-stream-client/client'
 import {
   defaultLogger,
   guardLogger,
@@ -45,9 +50,10 @@ export interface PauseOptions {
 type Phase = 'new' | 'running' | 'closing'
 
 /**
- * `Value` is the type of `record.value`, inferred from the options: what `schema` answers, else what `decode` does.
+ * `Value` is the type of `record.value`, inferred from the options: what `schema` answers, else what `decode` does. `Info`
+ * is the type of `context.stream.additionalInfo`: what `client.infoSchema` answers.
  */
-export class StreamWorker<Decoded = unknown, Value = Decoded>
+export class StreamWorker<Decoded = unknown, Value = Decoded, Info = JsonObject>
   extends SafeEmitter<WorkerEvents>
   implements AsyncDisposable
 {
@@ -72,7 +78,7 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
    *
    * @throws StreamClientError SERVICE_NAME_INVALID, OPTION_INVALID, CONSUMER_ID_MISSING.
    */
-  constructor(redis: RedisLike, service: string, options: WorkerOptions<Decoded, Value>) {
+  constructor(redis: RedisLike, service: string, options: WorkerOptions<Decoded, Value, Info>) {
     const resolved = resolveWorkerOptions(options)
     const logger = options.logger ?? defaultLogger()
     const failures = logFailures(() => this.#logger)
@@ -80,7 +86,10 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
     this.#redis = redis
     this.#options = resolved
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
-    this.#client = makeClient(redis, service, resolved, { client: options.client, logger })
+    this.#client = makeClient(redis, service, resolved, {
+      client: options.client as WorkerOptions['client'],
+      logger,
+    })
     this.#logger = guardLogger(logger, { service, client: this.#client.id })
     this.deadLetters = new DeadLetters(redis, service)
     this.#parts = new WorkerParts({
@@ -111,7 +120,7 @@ export class StreamWorker<Decoded = unknown, Value = Decoded>
    *
    * @throws StreamClientError OPTION_INVALID: it is no function.
    */
-  use(middleware: WorkerMiddleware<Value>): this {
+  use(middleware: WorkerMiddleware<Value, Info>): this {
     if (typeof middleware !== 'function') throw invalidOption('use', middleware, 'must be given a function')
     this.#middleware.push(middleware as WorkerMiddleware)
     return this

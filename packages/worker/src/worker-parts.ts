@@ -3,6 +3,7 @@ import { RedisStreamClient } from '@redis-stream-client/client'
 import {
   Connection,
   GREATEST_TIMER_MS,
+  infoOf,
   messageOf,
   type RedisLike,
   type SafeLogger,
@@ -182,10 +183,9 @@ export class WorkerParts {
       logger,
       signal,
       announce: async (stream) => {
-        const { additionalInfo, dataStreamName } = stream
         // Over our own connection: the caller's may be closed, or not even open, and has no deadline.
         await this.commands.run((redis) =>
-          new RecordProducer(redis, keys.service).announce(dataStreamName, additionalInfo),
+          new RecordProducer(redis, keys.service).announce(stream.dataStreamName, infoOf(stream)),
         )
       },
       onEnd: (run, how) => this.runs.ended(run, how),

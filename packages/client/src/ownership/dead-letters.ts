@@ -129,11 +129,11 @@ export class DeadLetters {
   }
 }
 
-function letterOf({ id, problem, reservedName }: UnreadableEntry): DeadLetter {
+function letterOf({ id, problem, refused }: UnreadableEntry): DeadLetter {
   return {
     idInLbs: id,
-    dataStreamName: reservedName ?? null,
-    reason: reservedName === undefined ? 'malformed' : 'reserved-name',
+    dataStreamName: refused?.dataStreamName ?? null,
+    reason: refused?.reason ?? 'malformed',
     error: problem,
   }
 }

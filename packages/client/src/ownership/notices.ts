@@ -1,15 +1,13 @@
 /** The notifications about a stream, made so that no reader or listener can change what another one sees. */
 import type {
   DisownReason,
-  JsonObject,
   LbsInfo,
-  LbsMessage,
   OwnedStream,
   StreamAdded,
   StreamDisowned,
   StreamExpired,
 } from '@redis-stream-client/notifs'
-import { freezeJson } from '@redis-stream-client/notifs/internal'
+import { type AssignedMessage, additionalInfoOf } from '../redis/assigned-message.js'
 
 export function added(stream: OwnedStream): StreamAdded {
   return Object.freeze({
@@ -36,16 +34,15 @@ export function disowned(stream: OwnedStream, reason: DisownReason): StreamDisow
 
 /** The facts of a StreamExpired. A large Info is parsed only when it is read. */
 export interface ExpiredFacts extends Pick<StreamExpired, 'payload' | 'previousOwner'> {
-  readonly message: LbsMessage
+  readonly message: AssignedMessage
 }
 
 export function expired({ message, payload, previousOwner }: ExpiredFacts): StreamExpired {
   return Object.freeze({
     type: 'StreamExpired',
     payload: payloadOf(payload),
-    // Frozen only when it is read, as that of an owned stream is.
-    get additionalInfo(): JsonObject {
-      return freezeJson(message.info ?? {})
+    get additionalInfo() {
+      return additionalInfoOf(message)
     },
     previousOwner,
   })

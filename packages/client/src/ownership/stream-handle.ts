@@ -2,16 +2,14 @@
 import {
   type DisownReason,
   type JsonObject,
-  type LbsMessage,
   type OwnedStream,
   StreamClientError,
 } from '@redis-stream-client/notifs'
-import { freezeJson } from '@redis-stream-client/notifs/internal'
+import { type AssignedMessage, additionalInfoOf } from '../redis/assigned-message.js'
 import type { Tenure } from '../redis/stream-scripts.js'
 import type { Session } from '../session/session.js'
 
 const GREATEST_CHECKPOINT_BYTES = 64 * 1024
-const EMPTY_INFO: JsonObject = Object.freeze({})
 
 /** What carries out the calls. They arrive one after the other for each stream. */
 export interface StreamOperations {
@@ -22,7 +20,7 @@ export interface StreamOperations {
 
 export interface StreamFacts extends Tenure {
   /** What the entry says; its Info may be read only when somebody looks at it. */
-  readonly message: LbsMessage
+  readonly message: AssignedMessage
   readonly checkpoint: string | null
   readonly recovered: boolean
   /** The last owner crashed or hung. */
@@ -45,7 +43,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   readonly checkpoint: string | null
   readonly recovered: boolean
   readonly #ownerFell: boolean
-  readonly #message: LbsMessage
+  readonly #message: AssignedMessage
   readonly #takenAtMs: number
   readonly #session: Session
   readonly #operations: StreamOperations
@@ -81,9 +79,13 @@ export class StreamHandle implements OwnedStream, Tenure {
     Object.freeze(this)
   }
 
-  /** Frozen only when it is read, because the time that takes grows with its size. */
   get additionalInfo(): JsonObject {
-    return freezeJson(this.#message.info ?? EMPTY_INFO)
+    return additionalInfoOf(this.#message)
+  }
+
+  /** Info as it is in the entry, whatever a schema has made of it. */
+  get info(): JsonObject | undefined {
+    return this.#message.info
   }
 
   get owned(): boolean {
@@ -123,8 +125,7 @@ export class StreamHandle implements OwnedStream, Tenure {
   }
 
   toJSON(): object {
-    const { checkpoint, dataStreamName, fencingToken, idInLbs, owned, recovered } = this
-    const additionalInfo = this.#message.info ?? EMPTY_INFO
+    const { additionalInfo, checkpoint, dataStreamName, fencingToken, idInLbs, owned, recovered } = this
     return { dataStreamName, idInLbs, additionalInfo, fencingToken, checkpoint, recovered, owned }
   }
 

@@ -4,12 +4,15 @@
  * read, and stays the same object as long as something refers to it.
  */
 import { decodeLbsMessage, type JsonObject, type LbsMessage } from '@redis-stream-client/notifs'
+import type { AssignedMessage } from './assigned-message.js'
 
 /** Messages up to this length are kept as objects. */
 export const LARGE_MESSAGE_BYTES: number = 16 * 1024
 
-export class LargeMessage implements LbsMessage {
+export class LargeMessage implements AssignedMessage {
   readonly dataStreamName: string
+  /** Kept as an object: only the schema could make it again. */
+  checkedInfo?: { readonly value: unknown }
   readonly #bytes: Uint8Array
   readonly #infoNumbers: 'text' | 'refuse'
   #info: WeakRef<JsonObject>

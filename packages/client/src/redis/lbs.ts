@@ -9,7 +9,9 @@ import {
   lengthProblem,
   limitProblem,
 } from '../decisions/lbs-limits.js'
+import type { InfoOutcome, InfoSchema } from '../info-schema.js'
 import { LBS_FIELD, reservedNameProblem, type ServiceKeys } from '../service-keys.js'
+import type { AssignedMessage } from './assigned-message.js'
 import type { Connection } from './connection.js'
 import { LARGE_MESSAGE_BYTES, LargeMessage } from './large-message.js'
 import { encodeLetterFields } from './letter-fields.js'
@@ -18,15 +20,15 @@ import { isMissingGroup, isReply, messageOf } from './redis-errors.js'
 /** An entry whose message could be read. */
 export interface ReadableEntry {
   readonly id: string
-  readonly message: LbsMessage
+  readonly message: AssignedMessage
 }
 
 /** An entry that nobody can serve, and why. */
 export interface UnreadableEntry {
   readonly id: string
   readonly problem: string
-  /** Only where the entry could be read and its data stream has a name that is reserved. */
-  readonly reservedName?: string
+  /** Only where the entry could be read: why its data stream is not served. */
+  readonly refused?: { readonly dataStreamName: string; readonly reason: 'reserved-name' | 'info-invalid' }
   /** Its fields, where they are too long for a script to copy. */
   readonly largeFields?: readonly Buffer[]
 }
@@ -62,12 +64,15 @@ export interface LbsReading extends LbsLimits {
   readonly infoNumbers: 'text' | 'refuse'
   /** Called with the first such integer of an entry that was handed over as text. */
   readonly onIntegerAsText: (entry: ReadableEntry, text: string) => void
+  /** What Info has to fit; null if it may be anything. */
+  readonly infoSchema: InfoSchema | null
 }
 
 const DEFAULT_READING: LbsReading = {
   ...DEFAULT_LIMITS,
   infoNumbers: 'text',
   onIntegerAsText: () => undefined,
+  infoSchema: null,
 }
 const LBS_FIELD_BYTES = Buffer.from(LBS_FIELD)
 
@@ -136,12 +141,12 @@ export class Lbs {
     const part = ids.slice(0, this.#partSize.count(ids.length))
     const found = await this.#rawEntries(part)
     this.#partSize.hear(found.map((raw) => (raw === null ? 0 : bytesOf(raw))))
-    const results: FoundEntry[] = []
-    for (const [index, id] of part.entries()) {
+    const entries = await this.decode(found.filter((raw) => raw !== null))
+    let next = 0
+    return part.map((id, index) => {
       const raw = found[index] ?? null
-      results.push({ id, entry: raw === null ? null : await this.#decode(raw) })
-    }
-    return results
+      return { id, entry: raw === null ? null : (entries[next++] as LbsEntry) }
+    })
   }
 
   /** Writes a dead letter as bury.lua does, but from here; answers its id. */
@@ -174,26 +179,39 @@ export class Lbs {
 
   /**
    * Reads the messages of entries, a few milliseconds at a time: a large Info takes tens of milliseconds, and heartbeats
-   * have to get through in between. Never rejects.
+   * have to get through in between. A schema that takes its time has all of these entries in hand at once, so they take no
+   * longer than one of them may. Never rejects.
    */
   async decode(raws: readonly RawEntry[]): Promise<LbsEntry[]> {
-    const entries: LbsEntry[] = []
+    const begun: (LbsEntry | Promise<LbsEntry>)[] = []
     for (const raw of raws) {
       if (!this.#slice.mayWork()) await this.#slice.turn()
-      entries.push(this.#decode(raw))
+      begun.push(this.#decode(raw))
     }
+    const entries: LbsEntry[] = []
+    for (const entry of begun) entries.push(entry instanceof Promise ? await entry : entry)
     return entries
   }
 
-  #decode(raw: RawEntry): LbsEntry {
+  #decode(raw: RawEntry): LbsEntry | Promise<LbsEntry> {
     const sinceMs = performance.now()
-    const entry = decodeEntry(raw, this.#reading)
+    const read = decodeEntry(raw, this.#reading)
+    const entry = isReadable(read) ? this.#check(read) : read
     this.#slice.worked(sinceMs)
-    if (!isReadable(entry)) return withLargeFields(entry, raw)
-    const { dataStreamName } = entry.message
+    if (entry instanceof Promise) return entry.then((checked) => withLargeFields(checked, raw))
+    return withLargeFields(entry, raw)
+  }
+
+  /** What becomes of an entry whose message could be read. */
+  #check(entry: ReadableEntry): LbsEntry | Promise<LbsEntry> {
+    const { id, message } = entry
+    const { dataStreamName } = message
     const problem = reservedNameProblem(this.#keys.service, dataStreamName)
-    if (problem === null) return entry
-    return withLargeFields({ id: entry.id, problem, reservedName: dataStreamName }, raw)
+    if (problem !== null) return { id, problem, refused: { dataStreamName, reason: 'reserved-name' } }
+    const { infoSchema } = this.#reading
+    if (infoSchema === null) return entry
+    const outcome = infoSchema.check(message.info ?? {})
+    return outcome instanceof Promise ? outcome.then((made) => checked(entry, made)) : checked(entry, outcome)
   }
 
   async #rawEntries(ids: readonly string[]): Promise<(RawEntry | null)[]> {
@@ -229,9 +247,19 @@ export function bytesOf([, fields]: RawEntry): number {
   return (fields ?? []).reduce((sum, each) => sum + each.length, 0)
 }
 
-function withLargeFields(entry: UnreadableEntry, raw: RawEntry): UnreadableEntry {
+function withLargeFields(entry: LbsEntry, raw: RawEntry): LbsEntry {
   const [, fields] = raw
-  return fields === null || bytesOf(raw) <= GREATEST_SCRIPT_BYTES ? entry : { ...entry, largeFields: fields }
+  if (isReadable(entry) || fields === null || bytesOf(raw) <= GREATEST_SCRIPT_BYTES) return entry
+  return { ...entry, largeFields: fields }
+}
+
+function checked({ id, message }: ReadableEntry, outcome: InfoOutcome): LbsEntry {
+  if ('problem' in outcome) {
+    const { dataStreamName } = message
+    return { id, problem: outcome.problem, refused: { dataStreamName, reason: 'info-invalid' } }
+  }
+  message.checkedInfo = outcome
+  return { id, message }
 }
 
 function decodeEntry([idBytes, fields]: RawEntry, reading: LbsReading): LbsEntry {
@@ -273,7 +301,11 @@ function decodeMessage(id: string, bytes: Buffer, reading: LbsReading): LbsEntry
 }
 
 /** Large messages are kept as bytes. */
-function kept({ dataStreamName, info }: LbsMessage, bytes: Buffer, { infoNumbers }: LbsReading): LbsMessage {
+function kept(
+  { dataStreamName, info }: LbsMessage,
+  bytes: Buffer,
+  { infoNumbers }: LbsReading,
+): AssignedMessage {
   if (info === undefined) return { dataStreamName }
   if (bytes.length <= LARGE_MESSAGE_BYTES) return { dataStreamName, info }
   return new LargeMessage({ dataStreamName, info }, { bytes, infoNumbers })

@@ -8,11 +8,11 @@ import type { ChainableCommander } from 'ioredis'
 export type TransactionCommands = Omit<ChainableCommander, 'exec' | 'length'>
 
 /** The data stream a handler works on. */
-export interface WorkedStream {
+export interface WorkedStream<Info = JsonObject> {
   readonly dataStreamName: string
   readonly idInLbs: string
-  /** `Info` of the LBS message; `{}` if it had none. */
-  readonly additionalInfo: JsonObject
+  /** `Info` of the LBS message, `{}` if it had none; with `client: { infoSchema }` what the schema answers for it. */
+  readonly additionalInfo: Info
   /** Grows with every change of owner: hand it to what the handler writes to, see the guide. */
   readonly fencingToken: number
   /** Says that the work goes on, with the client option `progressTimeoutMs`: for a handler that takes longer than that. */
@@ -23,12 +23,15 @@ export interface WorkedStream {
  * A function around each call of the handler. `record` is the one that is handled; for a batch the first of
  * `context.records`. See {@link Middleware} for `next`.
  */
-export type WorkerMiddleware<Value = unknown> = Middleware<StreamRecord<Value>, RecordContext<Value>>
+export type WorkerMiddleware<Value = unknown, Info = JsonObject> = Middleware<
+  StreamRecord<Value>,
+  RecordContext<Value, Info>
+>
 
-export interface RecordContext<Value = unknown> {
+export interface RecordContext<Value = unknown, Info = JsonObject> {
   /** What the handler was called with: one record, or the batch. */
   readonly records: readonly StreamRecord<Value>[]
-  readonly stream: WorkedStream
+  readonly stream: WorkedStream<Info>
   /** Aborts when the record has to be given up: its time is over, the worker's drain time is, or ownership. */
   readonly signal: AbortSignal
   /** 1 for the first attempt, counted over crashes and owners. */

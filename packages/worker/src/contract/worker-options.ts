@@ -1,5 +1,5 @@
 /** The options of a worker: what they are, their defaults, and one pure function that checks them. */
-import { type ClientOptions, StreamClientError } from '@redis-stream-client/client'
+import { type ClientOptions, type JsonObject, StreamClientError } from '@redis-stream-client/client'
 import { explainIssue, GREATEST_TIMER_MS, invalidOption } from '@redis-stream-client/client/internal'
 import {
   type CircuitBreakerOptions,
@@ -19,14 +19,17 @@ import type { WorkerMetricsRecorder } from './worker-metrics.js'
 
 /**
  * All durations are milliseconds. Exactly one of `process` and `processBatch` has to be given. `Value` is the type of
- * `record.value`: of what the schema answers, else of what `decode` does.
+ * `record.value`: of what the schema answers, else of what `decode` does. `Info` is the type of
+ * `context.stream.additionalInfo`: of what `client.infoSchema` answers.
  */
-export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
+export interface WorkerOptions<Decoded = unknown, Value = Decoded, Info = JsonObject> {
   /** Handles one record. When it resolves, the record is done with; what it throws decides what happens next. */
-  readonly process?: ((record: StreamRecord<Value>, context: RecordContext<Value>) => unknown) | undefined
+  readonly process?:
+    | ((record: StreamRecord<Value>, context: RecordContext<Value, Info>) => unknown)
+    | undefined
   /** Handles several records of one stream, in order, all or none of them. */
   readonly processBatch?:
-    | ((records: readonly StreamRecord<Value>[], context: RecordContext<Value>) => unknown)
+    | ((records: readonly StreamRecord<Value>[], context: RecordContext<Value, Info>) => unknown)
     | undefined
   /**
    * Makes the value of a record from its bytes, for formats other than JSON. Default: `record.json()`. What it throws is not
@@ -109,7 +112,7 @@ export interface WorkerOptions<Decoded = unknown, Value = Decoded> {
   readonly lagIntervalMs?: number | undefined
   /** Options of the client underneath. `claimMode` and `maxOwnedStreams` are the worker's. */
   readonly client?:
-    | Omit<ClientOptions, 'claimMode' | 'maxOwnedStreams' | 'logger' | 'closeTimeoutMs'>
+    | Omit<ClientOptions<Info>, 'claimMode' | 'maxOwnedStreams' | 'logger' | 'closeTimeoutMs'>
     | undefined
   /** Any pino logger. Default: a new one on level LOG_LEVEL, else warn. */
   readonly logger?: Logger | undefined
@@ -252,8 +255,8 @@ const schema = z.strictObject({
  * Checks the options and fills in the defaults; nothing is corrected in silence.
  * @throws StreamClientError OPTION_INVALID, naming option, value and rule.
  */
-export function resolveWorkerOptions<Decoded, Value>(
-  options: WorkerOptions<Decoded, Value>,
+export function resolveWorkerOptions<Decoded, Value, Info>(
+  options: WorkerOptions<Decoded, Value, Info>,
 ): ResolvedWorkerOptions {
   const parsed = schema.safeParse(options)
   if (!parsed.success) throw explainIssue(parsed.error.issues[0], options)

@@ -1,6 +1,13 @@
 /** The options of a producer: what they are, their defaults, and one pure function that checks them. */
 
-import { GREATEST_TIMER_MS, invalidOption, unknownOption } from '@redis-stream-client/client/internal'
+import type { JsonObjectWithBigInts } from '@redis-stream-client/client'
+import {
+  GREATEST_TIMER_MS,
+  type InfoSchema,
+  invalidOption,
+  resolveInfoSchema,
+  unknownOption,
+} from '@redis-stream-client/client/internal'
 import {
   resolveValues,
   type StandardSchema,
@@ -8,7 +15,7 @@ import {
   type ValueReader,
 } from '@redis-stream-client/handling'
 
-export interface ProducerOptions<Input = unknown> {
+export interface ProducerOptions<Input = unknown, Info = JsonObjectWithBigInts> {
   /**
    * The schema of the worker, any Standard Schema: a record whose value does not fit is refused with RECORD_INVALID, before
    * anything is sent. The value is what the worker will find: the JSON of the record, or what `decode` makes of it.
@@ -16,6 +23,11 @@ export interface ProducerOptions<Input = unknown> {
   readonly schema?: StandardSchema<Input, unknown> | undefined
   /** The `decode` of the worker. A record that cannot be decoded is refused. */
   readonly decode?: ((record: StreamRecord) => unknown) | undefined
+  /**
+   * The `infoSchema` of the clients, any Standard Schema: an `info` that does not fit is refused with RECORD_INVALID, before
+   * anything is sent. So is a call without one that may assign the stream, if `{}` does not fit.
+   */
+  readonly infoSchema?: StandardSchema<Info, unknown> | undefined
   /**
    * `needed` (default): the first record assigns the stream, and a later one does if the stream was finished. `never`:
    * only `announce` assigns it.
@@ -40,6 +52,8 @@ export interface ProducerOptions<Input = unknown> {
 export interface ResolvedProducerOptions {
   /** Null if records may have any value. */
   readonly values: ValueReader | null
+  /** Null if Info may be anything. */
+  readonly infoSchema: InfoSchema | null
   readonly announce: 'needed' | 'never'
   readonly maxRecordBytes: number
   readonly maxLen: number | null
@@ -56,6 +70,7 @@ const GREATEST_RECORD_BYTES = 512 * 1024 * 1024
 const KNOWN: ReadonlySet<string> = new Set([
   'schema',
   'decode',
+  'infoSchema',
   'announce',
   'maxRecordBytes',
   'maxLen',
@@ -67,7 +82,9 @@ const KNOWN: ReadonlySet<string> = new Set([
 ])
 
 /** @throws StreamClientError OPTION_INVALID, naming option, value and rule. */
-export function resolveProducerOptions<Input>(options: ProducerOptions<Input>): ResolvedProducerOptions {
+export function resolveProducerOptions<Input, Info>(
+  options: ProducerOptions<Input, Info>,
+): ResolvedProducerOptions {
   for (const name of Object.keys(options)) {
     if (!KNOWN.has(name)) throw unknownOption(name)
   }
@@ -78,7 +95,7 @@ export function resolveProducerOptions<Input>(options: ProducerOptions<Input>): 
   if (typeof mayCutUncommitted !== 'boolean') {
     throw invalidOption('mayCutUncommitted', mayCutUncommitted, 'must be true or false')
   }
-  const whole = (name: keyof ProducerOptions<Input>, byDefault: number, greatest: number): number => {
+  const whole = (name: keyof ProducerOptions, byDefault: number, greatest: number): number => {
     const value = options[name] ?? byDefault
     if (!Number.isSafeInteger(value) || (value as number) < 1 || (value as number) > greatest) {
       throw invalidOption(name, value, `must be a whole number from 1 to ${greatest}`)
@@ -89,6 +106,7 @@ export function resolveProducerOptions<Input>(options: ProducerOptions<Input>): 
     announce,
     mayCutUncommitted,
     values: resolveValues(options),
+    infoSchema: resolveInfoSchema(options),
     maxRecordBytes: whole('maxRecordBytes', 1024 * 1024, GREATEST_RECORD_BYTES),
     maxLen: options.maxLen === undefined ? null : whole('maxLen', 1, Number.MAX_SAFE_INTEGER),
     idempotencyWindowMs: whole('idempotencyWindowMs', 3_600_000, GREATEST_TIMER_MS),

@@ -33,10 +33,10 @@ import {
   type RecordFields,
 } from './producer-record.js'
 
-export interface AddOptions {
+export interface AddOptions<Info = JsonObjectWithBigInts> {
   readonly idempotencyKey?: string | undefined
   /** `Info` of the LBS message, should this record be the one that assigns the stream. */
-  readonly info?: JsonObjectWithBigInts | undefined
+  readonly info?: Info | undefined
   /** Ends the wait for room: the call rejects and nothing was sent. */
   readonly signal?: AbortSignal | undefined
 }
@@ -44,8 +44,8 @@ export interface AddOptions {
 const addRecords = new Script(addRecordsLua)
 const announce = new Script(announceLua)
 
-/** `Input` is what the schema takes, where one is given. */
-export class RecordProducer<Input = unknown> {
+/** `Input` is what `schema` takes and `Info` what `infoSchema` does, where they are given. */
+export class RecordProducer<Input = unknown, Info = JsonObjectWithBigInts> {
   readonly #redis: RedisLike
   readonly #keys: WorkerKeys
   readonly #options: ResolvedProducerOptions
@@ -60,14 +60,14 @@ export class RecordProducer<Input = unknown> {
    * Works on the connection it is given, which stays the caller's: it is never closed here.
    * @throws StreamClientError SERVICE_NAME_INVALID, OPTION_INVALID (also for a connection with a keyPrefix).
    */
-  constructor(redis: RedisLike, service: string, options: ProducerOptions<Input> = {}) {
+  constructor(redis: RedisLike, service: string, options: ProducerOptions<Input, Info> = {}) {
     refuseKeyPrefix(redis)
     this.#redis = redis
     this.#sent = new SentBytes(redis)
     this.#keys = resolveWorkerKeys(service, { onCluster: isCluster(redis) })
     this.#options = resolveProducerOptions(options)
-    const { maxInFlight, maxInFlightBytes, values } = this.#options
-    this.#fitting = values === null ? null : new FittingRecords(values)
+    const { infoSchema, maxInFlight, maxInFlightBytes, values } = this.#options
+    this.#fitting = values === null && infoSchema === null ? null : new FittingRecords(values, infoSchema)
     this.#room = new Room({ records: maxInFlight, bytes: maxInFlightBytes })
   }
 
@@ -83,18 +83,23 @@ export class RecordProducer<Input = unknown> {
    * sent), with REDIS_ERROR if Redis refuses or does not answer in time: then it may have been added or not, and
    * adding again is safe with an idempotency key.
    */
-  async add(dataStreamName: string, fields: RecordFields, options: AddOptions = {}): Promise<AddedRecord> {
-    const { idempotencyKey, info, signal } = options
+  async add(
+    dataStreamName: string,
+    fields: RecordFields,
+    options: AddOptions<Info> = {},
+  ): Promise<AddedRecord> {
+    const { idempotencyKey, signal } = options
+    const info = options.info as JsonObjectWithBigInts | undefined
     this.#checkStream(dataStreamName)
     const record = checkRecord({ fields, idempotencyKey }, this.#options.maxRecordBytes)
-    const fitting = this.#fitting?.check(dataStreamName, [record])
+    const fitting = this.#fitting?.check(dataStreamName, [record], this.#used(info))
     if (fitting !== undefined) await fitting
     await this.#enter(record, signal)
     return await this.#enqueue(dataStreamName, record, info, null)
   }
 
   /** As `add`, with the value as JSON in the field `data`, where `record.json()` finds it. */
-  addJson(dataStreamName: string, value: Input, options: AddOptions = {}): Promise<AddedRecord> {
+  addJson(dataStreamName: string, value: Input, options: AddOptions<Info> = {}): Promise<AddedRecord> {
     const text = JSON.stringify(value) as string | undefined
     if (text === undefined) {
       return Promise.reject(new WorkerError('RECORD_INVALID', 'this value has no JSON form'))
@@ -112,11 +117,13 @@ export class RecordProducer<Input = unknown> {
   async addMany(
     dataStreamName: string,
     records: readonly NewRecord[],
-    { info, signal }: Pick<AddOptions, 'info' | 'signal'> = {},
+    options: Pick<AddOptions<Info>, 'info' | 'signal'> = {},
   ): Promise<AddedRecord[]> {
+    const { signal } = options
+    const info = options.info as JsonObjectWithBigInts | undefined
     this.#checkStream(dataStreamName)
     const checked = records.map((record) => checkRecord(record, this.#options.maxRecordBytes))
-    const fitting = this.#fitting?.check(dataStreamName, checked)
+    const fitting = this.#fitting?.check(dataStreamName, checked, this.#used(info))
     if (fitting !== undefined) await fitting
     const sequence: RecordSequence = { failure: null, unsure: 0 }
     const adding: Promise<AddedRecord>[] = []
@@ -141,18 +148,28 @@ export class RecordProducer<Input = unknown> {
    * Assigns a stream to the LBS, if it is not assigned already: owned, or waiting for an owner.
    * Resolves with the id of the LBS entry, or null if there was no need. Rejects as `add` does.
    */
-  async announce(dataStreamName: string, info?: JsonObjectWithBigInts): Promise<string | null> {
+  async announce(dataStreamName: string, info?: Info): Promise<string | null> {
+    const given = info as JsonObjectWithBigInts | undefined
     this.#checkStream(dataStreamName)
+    const fitting = this.#fitting?.check(dataStreamName, [], { value: given })
+    if (fitting !== undefined) await fitting
     const { announced, checkpoints, lbs, locks } = this.#keys
     const id = await this.#withDeadline(
       `announce ${dataStreamName}`,
       announce.run(
         this.#redis,
         [lbs, locks, announced, checkpoints],
-        [dataStreamName, LBS_FIELD, message(dataStreamName, info)],
+        [dataStreamName, LBS_FIELD, message(dataStreamName, given)],
       ),
     )
     return typeof id === 'string' ? id : null
+  }
+
+  /** The Info that an added record may assign its stream with; null if records never do. */
+  #used(
+    info: JsonObjectWithBigInts | undefined,
+  ): { readonly value: JsonObjectWithBigInts | undefined } | null {
+    return this.#options.announce === 'never' ? null : { value: info }
   }
 
   /** Waits for room; rejects at once if commands without an answer fill it, because that may last until Redis is back. */

@@ -1,5 +1,4 @@
 /** Schemas of any library that shares the interface Standard Schema, and what they say of a value. */
-import { readOr } from './failures.js'
 
 /**
  * The interface that validation libraries such as zod, valibot and arktype share (Standard Schema, version 1,
@@ -35,9 +34,17 @@ export interface ValueIssue {
 /** True for a schema of this interface. Some libraries have functions as schemas. */
 export function isStandardSchema(value: unknown): value is StandardSchema {
   if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
-  const props = readOr(undefined, () => (value as Partial<StandardSchema>)['~standard'])
-  return props?.version === 1 && typeof props.validate === 'function'
+  try {
+    const props = (value as Partial<StandardSchema>)['~standard']
+    return props?.version === 1 && typeof props.validate === 'function'
+  } catch {
+    return false
+  }
 }
+
+/** What an option has to be that takes a schema, for the error that refuses another value. */
+export const STANDARD_SCHEMA_RULE: string =
+  'must be a Standard Schema, version 1, such as one of zod, valibot or arktype'
 
 const GREATEST_ISSUES = 20
 const GREATEST_CHARS = 200
