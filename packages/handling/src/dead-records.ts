@@ -83,6 +83,12 @@ export class DeadRecords {
     return Number(await this.run('count', () => this.#redis.xlen(this.#key)))
   }
 
+  /** The id of the newest; null if there is none. Rejects with REDIS_ERROR. */
+  async lastId(): Promise<string | null> {
+    const [entry] = await this.run('list', () => this.#redis.xrevrange(this.#key, '+', '-', 'COUNT', 1))
+    return entry?.[0] ?? null
+  }
+
   /** Null if it is not there. Rejects with REDIS_ERROR. */
   async find(operation: string, id: string): Promise<DeadRecord | null> {
     const [entry] = await this.#read(operation, id, id, 1)

@@ -36,6 +36,7 @@ export type {
   WorkerMetricsRecorder,
 } from './contract/worker-metrics.js'
 export type { WorkerOptions } from './contract/worker-options.js'
+export type { ReplayManyOptions, ReplayProgress } from './failing/bulk-replay.js'
 export { DeadLetters } from './failing/dead-letters.js'
 export type { AddedRecord } from './producing/outbox.js'
 export type { ProducerOptions } from './producing/producer-options.js'

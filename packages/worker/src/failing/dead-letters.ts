@@ -5,6 +5,7 @@ import { WorkerError } from '../contract/worker-error.js'
 import { checkStreamName } from '../producing/producer-record.js'
 import { replayDeadLua } from '../redis/lua.generated.js'
 import { resolveWorkerKeys, type WorkerKeys } from '../redis/worker-keys.js'
+import { type ReplayManyOptions, type ReplayProgress, replayMany } from './bulk-replay.js'
 
 const replayDead = new Script(replayDeadLua)
 /** Lua hands over about 8000 values at most. */
@@ -73,6 +74,17 @@ export class DeadLetters {
     if (await this.#records.remove('replay', id)) return added as string
     await this.#records.run('replay', () => this.#redis.xdel(dataStreamName, added as string))
     throw gone(id)
+  }
+
+  /**
+   * Replays many letters, as `replay` does each, in their order, one after the other. Only those that are there now: what fails
+   * again is not replayed again. A page of letters is in memory at a time.
+   *
+   * Resolves when all are done, `count` were replayed or the signal has aborted; `after` says where another call can go on.
+   * Rejects with REDIS_ERROR, OPTION_INVALID, and what `onProgress` throws.
+   */
+  async replayMany(options: ReplayManyOptions = {}): Promise<ReplayProgress> {
+    return await replayMany(this.#records, (id) => this.replay(id), options)
   }
 
   /** Removes a dead letter for good. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */
