@@ -15,7 +15,7 @@ import { type RunContext, StreamRun } from './progress/stream-run.js'
 import { decodeCheckpoint } from './progress/worker-checkpoint.js'
 import type { ReadTarget } from './reading/named-streams.js'
 import type { StreamReader } from './reading/stream-reader.js'
-import type { WorkerScripts } from './redis/worker-scripts.js'
+import type { ScriptCommand, WorkerScripts } from './redis/worker-scripts.js'
 
 export interface OwnedRunsContext {
   readonly run: Omit<RunContext, 'onHungry'>
@@ -243,6 +243,18 @@ export class OwnedRuns {
     if (!this.#readerOf.has(run)) this.#read(run)
     if (run.isLastDone) this.finish(run, true)
     await run.commit()
+  }
+
+  /**
+   * Lets a halted stream go on with the record it was halted at, and drops its dead letter, in one step. Rejects with
+   * STREAM_NOT_HALTED (or it was halted at another record), and as CheckpointWriter.transact does.
+   */
+  async replayAtHead(run: StreamRun, recordId: string, dropLetter: ScriptCommand): Promise<void> {
+    if (run.state !== 'halted' || run.failure?.id !== recordId) {
+      throw new WorkerError('STREAM_NOT_HALTED', `${run.name} is not halted at the record ${recordId}`)
+    }
+    await run.writer.transact([dropLetter], () => run.draftResume())
+    if (!this.#readerOf.has(run)) this.#read(run)
   }
 
   #lose(run: StreamRun): void {

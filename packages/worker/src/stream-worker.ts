@@ -239,6 +239,29 @@ export class StreamWorker<Decoded = unknown, Value = Decoded, Info = JsonObject>
     await pauses.resume(run)
   }
 
+  /**
+   * Replays the dead letter of the record at which a stream was halted, at the head of the stream: the record, which still
+   * lies there, gets all its attempts again and comes before all others, and the letter is dropped in the same step.
+   *
+   * Resolves when that is committed. Rejects with DEAD_LETTER_GONE (also if the record is not in the data stream any more: the
+   * letter stays, and `deadLetters.replay` adds it to the end), STREAM_NOT_OWNED (ask the worker that owns it),
+   * STREAM_NOT_HALTED (or it is halted at another record), SESSION_LOST, REDIS_ERROR.
+   */
+  async replayAtHead(letterId: string): Promise<void> {
+    const letter = await this.deadLetters.find(letterId)
+    const run = this.#runOf(letter.dataStreamName)
+    const { deadRecords } = this.#keys
+    if (!(await this.#parts.scripts.hasRecord(letter.dataStreamName, letter.recordId))) {
+      const problem = `record ${letter.recordId} is not in ${letter.dataStreamName} any more`
+      throw new WorkerError('DEAD_LETTER_GONE', `${problem}: replay its dead letter to the end`, {
+        facts: { id: letterId },
+      })
+    }
+    const dropLetter = { words: ['XDEL', deadRecords, letterId], keys: [deadRecords] }
+    await this.#parts.runs.replayAtHead(run, letter.recordId, dropLetter)
+    this.emit('streamResumed', { dataStreamName: letter.dataStreamName })
+  }
+
   #runOf(dataStreamName: string): StreamRun {
     const run = this.#parts.runs.all.get(dataStreamName)
     if (run !== undefined) return run

@@ -78,6 +78,7 @@ export function makeClient(
 
 export class WorkerParts {
   readonly commands: Connection
+  readonly scripts: WorkerScripts
   readonly readers: readonly StreamReader[]
   readonly breaker: Breaker | null
   readonly rateLimit: RateLimit | null
@@ -101,6 +102,7 @@ export class WorkerParts {
     })
     this.readers = Array.from({ length: options.readConnections }, (_, index) => this.#makeReader(index))
     const scripts = new WorkerScripts(this.commands, keys)
+    this.scripts = scripts
     this.breaker = this.#makeBreaker()
     this.rateLimit = this.#makeRateLimit()
     this.letterCalls = this.#makeLetterCalls()

@@ -1,6 +1,6 @@
 import { DeadLetters, type ReplayProgress } from '@redis-stream-client/worker'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { World } from './support/world.js'
+import { Handled, seen, World } from './support/world.js'
 
 let world: World
 let letters: DeadLetters
@@ -68,4 +68,45 @@ test('a letter that comes while many are replayed is not among them', async () =
   let added = 0
   const done = await letters.replayMany({ onProgress: async () => await bury('s', 'Error', 100 + added++) })
   expect(done).toMatchObject({ replayed: 3 })
+})
+
+test('the letter of a halted stream is replayed at its head: order is kept, and the letter goes in the same step', async () => {
+  const handled = new Handled()
+  let isDown = true
+  const started = world.start('a', {
+    onExhausted: 'halt',
+    retry: { attempts: 1 },
+    process: ({ id }) => {
+      if (isDown) throw new Error('down')
+      handled.note('s', id)
+    },
+  })
+  const ids = await world.fill('s', 3)
+  await seen(started, 'streamHalted')
+  const [letter] = await letters.list()
+  isDown = false
+  await started.worker.replayAtHead(String(letter?.id))
+  expect(await letters.count()).toBe(0)
+  expect(await handled.has('s', 3)).toEqual(ids)
+  await expect(started.worker.replayAtHead(String(letter?.id))).rejects.toMatchObject({
+    code: 'DEAD_LETTER_GONE',
+  })
+})
+
+test('a letter whose record is not in its stream any more is not replayed at the head, and stays', async () => {
+  const started = world.start('a', {
+    onExhausted: 'halt',
+    retry: { attempts: 1 },
+    process: () => {
+      throw new Error('down')
+    },
+  })
+  const [id] = await world.fill('s', 2)
+  await seen(started, 'streamHalted')
+  const [letter] = await letters.list()
+  await world.redis.xdel('s', String(id))
+  await expect(started.worker.replayAtHead(String(letter?.id))).rejects.toMatchObject({
+    code: 'DEAD_LETTER_GONE',
+  })
+  expect(await letters.count()).toBe(1)
 })

@@ -37,6 +37,13 @@ export class DeadLetters {
     return await this.#records.list(options)
   }
 
+  /** One letter. Rejects with DEAD_LETTER_GONE, REDIS_ERROR. */
+  async find(id: string): Promise<DeadRecord> {
+    const letter = await this.#records.find('find', id)
+    if (letter === null) throw gone(id)
+    return letter
+  }
+
   /** How many there are. Rejects with REDIS_ERROR. */
   async count(): Promise<number> {
     return await this.#records.count()

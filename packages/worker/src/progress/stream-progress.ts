@@ -220,6 +220,13 @@ export class StreamProgress {
     }
   }
 
+  /** What a script is to store that ends a halt: the record after the position gets all its attempts again. */
+  draftResume(): Draft {
+    const startedAtMs = this.#context.nowMs()
+    const checkpoint = { ...this.checkpoint, isHalted: false, failure: null }
+    return { checkpoint, stored: () => this.#stored(checkpoint, this.#uncommitted, startedAtMs) }
+  }
+
   #move(position: string, records: number, finished: Finish | null): void {
     this.#position = position
     this.#failure = null

@@ -249,6 +249,11 @@ export class StreamRun {
     return this.#suspects > 0 && (this.#firstEnd === null || comparePositions(id, this.#firstEnd) <= 0)
   }
 
+  /** A script that is about to store that a halted stream goes on with the record it was halted at. */
+  draftResume(): Draft {
+    return afterwards(this.progress.draftResume(), () => this.resume(false))
+  }
+
   /** Notes a failure of the first record, to be committed before the next attempt. */
   fail(failure: RecordFailure, isFinal: boolean): void {
     this.progress.fail(failure)

@@ -92,6 +92,15 @@ export class WorkerScripts {
     )
   }
 
+  /** True if the record is in its data stream. Rejects with REDIS_ERROR. */
+  async hasRecord(dataStreamName: string, id: string): Promise<boolean> {
+    try {
+      return (await this.#connection.run((redis) => redis.xrange(dataStreamName, id, id))).length > 0
+    } catch (error) {
+      throw redisError(`reading ${dataStreamName}`, error)
+    }
+  }
+
   /** The checkpoint of a data stream as it is now, null if there is none. Rejects with REDIS_ERROR. */
   async checkpoint(dataStreamName: string): Promise<string | null> {
     try {
