@@ -87,7 +87,10 @@ async function work(stream: Client.OwnedStream): Promise<void> {
       await sleep(options.stepMs)
       if (additionalInfo['hangs'] === true && (await ledger.mayHang(job))) await hang(job)
       if (!stream.owned) return
-      if (isLong && signal.aborted && !ignoresSignals()) return void (await stream.release())
+      if (isLong && signal.aborted && !ignoresSignals()) {
+        await stream.release()
+        return
+      }
       if (!isLong) await ledger.readRecord(job, step)
       if (!(await ledger.append(dataStreamName, { fence, job, step }, client.id))) {
         // A greater fence has been there. Where Redis came back older it may give this one to us once more.

@@ -19,6 +19,7 @@ class Events implements Disposable {
   constructor(redis: Redis) {
     this.#turn()
     const ofAll = Object.getPrototypeOf(redis) as Redis
+    // oxlint-disable-next-line typescript/unbound-method -- called with its object
     const send = ofAll.sendCommand
     const watch = (command: Sent): void => this.#watch(command)
     vi.spyOn(ofAll, 'sendCommand').mockImplementation(function (this: Redis, command, stream) {

@@ -66,12 +66,12 @@ export class StreamRecord<Value = unknown> {
     this.#values = values
     this.id = typeof id === 'string' ? id : id.toString('latin1')
     this.dataStreamName = dataStreamName
-    const ends = new Array<number>(fields.length)
+    const ends: number[] = []
     const words: readonly Buffer[] = fields.some(isText) ? fields.map(toBytes) : (fields as Buffer[])
     let end = 0
     for (let i = 0; i < words.length; i++) {
       end += (words[i] as Buffer).length
-      ends[i] = end
+      ends.push(end)
     }
     const bytes = Buffer.allocUnsafe(end)
     for (let i = 0; i < words.length; i++) bytes.set(words[i] as Buffer, i === 0 ? 0 : ends[i - 1])

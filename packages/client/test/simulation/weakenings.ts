@@ -107,6 +107,7 @@ export const WEAKENINGS: readonly Weakening[] = [
     isOfSharing: true,
     noticed: /gave back|not shared evenly|go on moving/,
     apply: () => {
+      // oxlint-disable-next-line typescript/unbound-method -- called with its object
       const read = ServiceScripts.prototype.plan
       const first = new WeakMap<ServiceScripts, RebalancePlan>()
       return replace(ServiceScripts.prototype, 'plan', async function (this: ServiceScripts) {
@@ -119,6 +120,7 @@ export const WEAKENINGS: readonly Weakening[] = [
 ]
 
 function giveInsteadOfKeep(): () => void {
+  // oxlint-disable-next-line typescript/unbound-method -- called with its object
   const { plan: read, publishPlan: publish } = ServiceScripts.prototype
   const ownedNow = async (scripts: ServiceScripts): Promise<Map<string, number>> =>
     new Map((await scripts.roster()).map(({ consumer, pending }) => [consumer, pending]))

@@ -61,13 +61,16 @@ function say(line) {
   process.stdout.write(`${JSON.stringify(line)}\n`)
 }
 
-let isReady = false
-worker.on('streamStarted', async ({ dataStreamName }) => {
-  if (!isReady) say({ type: 'ready' })
-  isReady = true
-  if (!pausesAll) return
+async function pause(dataStreamName) {
   await worker.pause(dataStreamName, { keep: true })
   say({ type: 'paused' })
+}
+
+let isReady = false
+worker.on('streamStarted', ({ dataStreamName }) => {
+  if (!isReady) say({ type: 'ready' })
+  isReady = true
+  if (pausesAll) void pause(dataStreamName)
 })
 process.once('SIGTERM', () => stop.abort())
 process.stdin.resume().once('end', () => process.exit())
