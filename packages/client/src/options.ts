@@ -182,7 +182,7 @@ const duration = (leastMs: number) => whole(leastMs, GREATEST_TIMER_MS)
 const choice = <const T extends string>(...values: T[]) =>
   z.enum(values, { error: `must be one of ${values.map((value) => `'${value}'`).join(', ')}` }).optional()
 
-const infoSchema = z.custom(isStandardSchema, { error: STANDARD_SCHEMA_RULE }).optional()
+const infoSchema = z.unknown().optional() // checked by resolveInfoSchema
 const limits = {
   maxNameBytes: whole(1, GREATEST_VALUE_BYTES),
   maxInfoBytes: whole(2, GREATEST_VALUE_BYTES),

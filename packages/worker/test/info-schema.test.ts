@@ -267,6 +267,14 @@ describe('a producer with an infoSchema', () => {
     expect(names).toEqual(['s1', 's2', 's3', 's4'])
   })
 
+  test('waits for a schema that takes its time before it announces a stream', async () => {
+    const infoSchema = z.object({ n: z.number().refine(async (n) => await Promise.resolve(n > 0)) })
+    const producer = new RecordProducer(world.redis, world.service, { infoSchema })
+    await expect(producer.announce('s', { n: 0 })).rejects.toMatchObject({ code: 'RECORD_INVALID' })
+    expect(await world.redis.exists('orders-input')).toBe(0)
+    await producer.announce('s', { n: 1 })
+  })
+
   test('that never assigns a stream with its records needs no info for them', async () => {
     const producer = new RecordProducer(world.redis, world.service, { infoSchema: dated, announce: 'never' })
     await producer.add('s', { n: 1 })
