@@ -142,6 +142,7 @@ describe('a client with a limit', () => {
     const watch = setInterval(() => {
       most = Math.max(most, member.client.owned.size)
     }, 1)
+    await eventually('it owns as many as it may', () => member.client.owned.size === 3)
     for (let served = 0; served < 12; served++) {
       const { stream } = await member.next('StreamAdded')
       expect(member.client.owned.size).toBeLessThanOrEqual(3)

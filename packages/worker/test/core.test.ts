@@ -57,7 +57,7 @@ describe('reading', () => {
         running.set(dataStreamName, (running.get(dataStreamName) ?? 0) + 1)
         most = Math.max(most, ++open)
         expect(running.get(dataStreamName)).toBe(1)
-        await new Promise((resolve) => setTimeout(resolve, 2))
+        await eventually('as many run as may', () => most === 3)
         running.set(dataStreamName, 0)
         open--
         total++
