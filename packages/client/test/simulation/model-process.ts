@@ -196,7 +196,8 @@ export class ModelProcess implements Process {
   async #claim(client: RedisStreamClient, payload: Parameters<RedisStreamClient['claim']>[0]): Promise<void> {
     try {
       const stream = await this.#called(`claim of ${payload.dataStreamName}`, client.claim(payload))
-      this.#told.set(payload.dataStreamName, stream)
+      // If it is lost already, the application has been told so, or will be, and this stream is none to remember.
+      if (stream.owned) this.#told.set(payload.dataStreamName, stream)
       await this.#serve(stream)
     } catch (error) {
       if (!(error instanceof StreamClientError)) this.#context.onProblem(`claim: ${String(error)}`)
