@@ -116,7 +116,7 @@ export class Rebalancer implements Agent {
   ): Promise<{ moves: number; level: number }> {
     const { logger, onEvent, probeIntervalMs, rebalance, recorder, scripts } = this.#context
     const living = roster.filter((line) => line.isAlive)
-    const steady = living.filter((line) => !isDamped(line, rebalance?.settleMs))
+    const steady = living.filter((line) => !isDamped(line))
     const balance = balanceOfRoster(roster, steady, undelivered)
     const isDue = isForced || (balance.isNeeded && !roster.some(isDeadWithEntries))
     if (rebalance === null || balance.moves === 0 || !isDue) return { moves: 0, level: balance.level }
