@@ -159,7 +159,10 @@ export const WEAKENINGS: readonly Weakening[] = [
   {
     name: 'a commit that is due is not waited for',
     package: 'worker',
-    patches: [{ from: 'run.progress.uncommitted >= commitEvery', to: 'false' }],
+    patches: [
+      { from: 'run.progress.uncommitted + this.#nextCount(run) > commitEvery', to: 'false' },
+      { from: 'run.progress.uncommitted >= commitEvery', to: 'false' },
+    ],
     faults: ['kill'],
     finds: 'repeated',
   },

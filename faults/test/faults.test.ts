@@ -116,7 +116,6 @@ describe('the suite notices', () => {
   test.each([
     'a lock for each entry instead of each stream',
     'no backlog',
-    'a plan says how many streams to give, not how many to keep',
     'a record is committed before its handler is called',
     'a commit that is due is not waited for',
     'a transaction asks neither for the session nor for the fence',

@@ -95,15 +95,16 @@ export class LbsReader implements Agent {
   }
 
   async #readNext(): Promise<LbsEntry[]> {
-    const { feed, lbs, session, signal } = this.#context
+    const { feed, lbs, pace, session, signal } = this.#context
     const room = await this.#awaitRoom()
     if (room === 0) return []
     await feed.open(signal)
     const count = this.#size.count(room)
     try {
       const raws = await feed.read(session.consumer, count)
-      this.#context.pace.noteRead(raws.length)
-      this.#fullReads = raws.length < count ? 0 : this.#fullReads + 1
+      pace.noteRead(raws.length)
+      // A young session asks for so little that a full answer says nothing about a backlog.
+      this.#fullReads = raws.length < count || pace.isYoung ? 0 : this.#fullReads + 1
       if (raws.length === 0) this.#size.reset()
       else this.#size.hear(raws.map(bytesOf))
       return await lbs.decode(raws)
