@@ -139,6 +139,17 @@ it('a client that lacks little leaves what waits to those that lack much, for a 
   await expect.poll(() => portions[0]).toEqual({ from: POOL, count: 4, idleMs: 0 })
 })
 
+it('a client that lacks less than half a stream leaves what a plan moves to others, for a while', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0) // a lot that wins
+  claimStaggerMs = 1
+  held = 2
+  failover.hearWaiting({ consumer: 'pool:1', level: 2.4, living: 100 })
+  await expect.poll(() => portions[0]).toEqual({ from: 'pool:1', count: 1, idleMs: 3 })
+  portions = []
+  failover.hearWaiting({ consumer: 'pool:1', level: 2.6, living: 100 })
+  await expect.poll(() => portions[0]).toEqual({ from: 'pool:1', count: 1, idleMs: 0 })
+})
+
 it('a client asks again when entries are not kept from it any more', async () => {
   answers = [{ handled: 0, won: 0, mayBeMore: true, waitMs: 5 }]
   failover.hearWaiting({ consumer: POOL, level: 1, living: 100 })

@@ -8,7 +8,7 @@
  */
 import { aborted, sleep } from '../async/sleep.js'
 import type { Clock } from '../decisions/clock.js'
-import { isPool } from '../decisions/consumer-name.js'
+import { isPool, POOL_OF_REBALANCED } from '../decisions/consumer-name.js'
 import type { WaitingMessage } from '../decisions/failover-message.js'
 import { lacksMuch } from '../decisions/offer.js'
 import { shareAt, wantedAt } from '../decisions/water-level.js'
@@ -23,6 +23,8 @@ import { type Agent, type AgentContext, reportFailure } from './agent.js'
 
 /** The next entries of a consumer are dealt while the ones before are being taken. */
 const PULLS_AT_ONCE = 2
+/** A plan moves streams to clients that lack as much. Those that lack less ask only for what is left later. */
+const LEAST_PLANNED_LACK = 0.5
 /** After so many staggers, entries that no client below the level has taken may be taken by any client. */
 const LATE_STAGGERS = 3
 /** About how many clients try then. */
@@ -136,7 +138,9 @@ export class Failover implements Agent {
     await this.#takeUnclaimed(consumer)
     const held = this.#held
     const comesFirst = lacksMuch(firstLevel, held, this.#context)
-    const wanted = comesFirst ? wantedAt(this.#shareOf(waiting), held, { pending, waiting: all }) : 0
+    const share = this.#shareOf(waiting)
+    const isMeant = consumer !== POOL_OF_REBALANCED || share - held >= LEAST_PLANNED_LACK
+    const wanted = comesFirst && isMeant ? wantedAt(share, held, { pending, waiting: all }) : 0
     const target = held + wanted
     const result = await this.#pull({ consumer, target, idleMs: 0 })
     if (result === 'no room') this.#postpone(waiting)

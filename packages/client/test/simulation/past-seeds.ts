@@ -15,3 +15,9 @@ export const PAST_SEEDS: readonly number[] = [
 
 /** For scripts-simulation.test.ts. */
 export const PAST_SCRIPT_SEEDS: readonly number[] = []
+
+/** The same for schedules of sharing. */
+export const PAST_SHARING_SEEDS: readonly number[] = [
+  3000749, // what a plan had moved to those that lacked it went to clients that lacked a part of a stream
+  4000190, // with a short settle time, streams were given for a client that was not willing to take yet
+]

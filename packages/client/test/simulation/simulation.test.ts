@@ -4,7 +4,7 @@
  * the same seed gives the same schedule.
  */
 import { describe, expect, it, vi } from 'vitest'
-import { PAST_SEEDS } from './past-seeds.js'
+import { PAST_SEEDS, PAST_SHARING_SEEDS } from './past-seeds.js'
 import { type Outcome, type PlayOptions, play } from './schedule.js'
 import { playSharing } from './sharing-schedule.js'
 import { withVirtualTime } from './virtual-time.js'
@@ -56,6 +56,7 @@ function* seedsFor(first: number, forSeconds: number): Iterable<number> {
 describe('whole clients', () => {
   it('keep what SPEC.md promises in schedules that have failed before', async () => {
     expect(explain(await firstFailure(PAST_SEEDS))).toBeNull()
+    expect(explain(await firstFailure(PAST_SHARING_SEEDS, {}, playSharing))).toBeNull()
   })
 
   it.runIf(givenSeed === undefined && seconds === undefined)(
