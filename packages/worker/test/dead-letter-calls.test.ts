@@ -3,6 +3,7 @@ import type { DeadRecord } from '@redis-stream-client/handling'
 import { eventually } from '@redis-stream-client/test/support/eventually'
 import { Program } from '@redis-stream-client/test/support/processes'
 import { NonRetryableError, type WorkerOptions } from '@redis-stream-client/worker'
+import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { World } from './support/world.js'
 
@@ -50,6 +51,19 @@ describe('onDeadLetter', () => {
     expect(new Set(told.map(({ recordId }) => recordId))).toEqual(new Set(ids))
     expect(told.every(({ attempt, isStored }) => attempt === 1 && isStored)).toBe(true)
     expect(await started.worker.deadLetters.count()).toBe(6)
+  })
+
+  test('is named in the log when Redis refuses it, once', async () => {
+    const lines: string[] = []
+    const logger = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) })
+    const { worker } = world.start('a', { ...failing, ...noting(), logger })
+    await eventually('it runs', () => worker.health().session === 'held')
+    await world.redis.set('orders-dead-records', 'something else')
+    const said = () => lines.filter((line) => line.includes('onDeadLetter cannot be called'))
+    await eventually('it has tried several times', () => said().length > 2, Boolean, { timeoutMs: 15_000 })
+    const [first, ...others] = said().map((line) => JSON.parse(line) as { level: number; error: string })
+    expect(first).toMatchObject({ level: 40, error: expect.stringContaining('WRONGTYPE') })
+    expect(others.every(({ level }) => level === 20)).toBe(true)
   })
 
   test('is called again when it throws, and other letters do not wait for that', async () => {

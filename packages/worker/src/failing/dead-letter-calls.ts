@@ -10,6 +10,7 @@ import {
   backoffMs,
   type Connection,
   isReply,
+  isTransient,
   messageOf,
   redisError,
   type SafeLogger,
@@ -92,13 +93,32 @@ export class DeadLetterCalls {
       try {
         while (!signal.aborted && (await this.#callNext())) failures = 0
       } catch (error) {
-        pauseMs = backoffMs(failures++, FIRST_PAUSE_MS, GREATEST_PAUSE_MS)
-        this.#context.logger.debug({ error: messageOf(error) }, 'dead letters cannot be told')
-        if (isReply(error, 'NOGROUP')) await this.#createGroup('0').catch(() => undefined) // the stream was deleted
+        pauseMs = backoffMs(failures, FIRST_PAUSE_MS, GREATEST_PAUSE_MS)
+        const problem = isReply(error, 'NOGROUP') ? await this.#makeGroupAgain() : error
+        this.#report(problem, failures++ === 0)
       }
       if (!signal.aborted) await sleep(pauseMs, this.#wake.signal)
     }
     signal.removeEventListener('abort', stop)
+  }
+
+  /** The stream was deleted, and its group with it. Answers what went wrong, or null. */
+  async #makeGroupAgain(): Promise<unknown> {
+    try {
+      await this.#createGroup('0')
+      return null
+    } catch (error) {
+      return error
+    }
+  }
+
+  /** What does not pass by itself is said aloud, once: a missing permission, or a key that holds something else. */
+  #report(problem: unknown, isFirst: boolean): void {
+    if (problem === null) return
+    const { logger } = this.#context
+    const facts = { error: messageOf(problem) }
+    if (isFirst && !isTransient(problem)) logger.warn(facts, 'onDeadLetter cannot be called, trying on')
+    else logger.debug(facts, 'onDeadLetter cannot be called')
   }
 
   /** False if no letter is due. */
