@@ -1,10 +1,10 @@
 /** The assignments that could not be served: the stream `<service>-dead`, to be looked at, replayed and dropped. */
 import { decodeLbsMessage, StreamClientError } from '@redis-stream-client/notifs'
-import { BatchSize } from './decisions/batch-size.js'
 import { refuseKeyPrefix } from './lbs-producer.js'
 import { isCluster, type RedisLike } from './redis/duplicate.js'
 import { bytesOf, GREATEST_SCRIPT_BYTES } from './redis/lbs.js'
 import { decodeLetterFields, pairsOf } from './redis/letter-fields.js'
+import { listLetters, type RawLetter } from './redis/letter-list.js'
 import { replayDeadLua } from './redis/lua.generated.js'
 import { isReply, redisError } from './redis/redis-errors.js'
 import { Script } from './redis/script.js'
@@ -38,16 +38,9 @@ export interface DeadLetterListOptions {
   readonly after?: string | undefined
 }
 
-type RawEntry = [id: Buffer, fields: Buffer[]]
 type RawReplay = ['ADDED', id: string] | ['GONE'] | ['LARGE'] | ['REFUSED', why: string]
 
 const replayDead = new Script(replayDeadLua)
-const DEFAULT_COUNT = 100
-const GREATEST_COUNT = 10_000
-/** Letters read at a time, at most and by the sizes seen so far; and bytes after which no more are read for one list. */
-const PAGE = 20
-const PAGE_BYTES = 1024 * 1024
-const GREATEST_BYTES = 16 * 1024 * 1024
 
 export class ServiceDeadLetters {
   readonly #redis: RedisLike
@@ -67,31 +60,17 @@ export class ServiceDeadLetters {
    * The oldest first. Fewer than `count` where letters are large: there are no more when the list is empty.
    * Rejects with OPTION_INVALID, REDIS_ERROR.
    */
-  async list({ after, count = DEFAULT_COUNT }: DeadLetterListOptions = {}): Promise<DeadAssignment[]> {
-    if (!Number.isSafeInteger(count) || count < 1 || count > GREATEST_COUNT) {
-      throw new StreamClientError(
-        'OPTION_INVALID',
-        `count must be a whole number from 1 to ${GREATEST_COUNT}`,
-        { option: 'count', value: String(count) },
-      )
-    }
-    const letters: DeadAssignment[] = []
-    const size = new BatchSize(PAGE_BYTES)
-    let start = after === undefined ? '-' : `(${after}`
-    for (let bytes = 0; letters.length < count && bytes < GREATEST_BYTES; ) {
-      const wanted = size.count(Math.min(PAGE, count - letters.length))
-      const entries = (await this.#run('list', () =>
-        this.#redis.xrangeBuffer(this.#keys.dead, start, '+', 'COUNT', wanted),
-      )) as unknown as RawEntry[]
-      size.hear(entries.map(bytesOf))
-      for (const entry of entries) {
-        bytes += bytesOf(entry)
-        letters.push(readDeadAssignment(entry))
-      }
-      if (entries.length < wanted) break
-      start = `(${letters.at(-1)?.id}`
-    }
-    return letters
+  async list(options: DeadLetterListOptions = {}): Promise<DeadAssignment[]> {
+    return await listLetters(
+      options,
+      async (start, count) => {
+        const entries = await this.#run('list', () =>
+          this.#redis.xrangeBuffer(this.#keys.dead, start, '+', 'COUNT', count),
+        )
+        return entries as unknown as RawLetter[]
+      },
+      readDeadAssignment,
+    )
   }
 
   /** How many there are. Rejects with REDIS_ERROR. */
@@ -119,16 +98,16 @@ export class ServiceDeadLetters {
     throw unreplayable(id, answer[1])
   }
 
-  async #read(id: string): Promise<RawEntry> {
+  async #read(id: string): Promise<RawLetter> {
     const [entry] = (await this.#run('replay', () =>
       this.#redis.xrangeBuffer(this.#keys.dead, id, id),
-    )) as unknown as RawEntry[]
+    )) as unknown as RawLetter[]
     if (entry === undefined) throw gone(id)
     return entry
   }
 
   /** No script can pass on so many fields, and so many bytes would keep Redis busy for too long. */
-  async #replayLarge(letter: RawEntry): Promise<string> {
+  async #replayLarge(letter: RawLetter): Promise<string> {
     const { dead, lbs } = this.#keys
     const { id, rawFields } = readDeadAssignment(letter)
     if (rawFields.length === 0) throw unreplayable(id, 'it has no fields of an entry')
@@ -158,7 +137,7 @@ export class ServiceDeadLetters {
   }
 }
 
-function readDeadAssignment([id, flat]: RawEntry): DeadAssignment {
+function readDeadAssignment([id, flat]: RawLetter): DeadAssignment {
   const letter = new Map(pairsOf(flat).map(([name, value]) => [name.toString(), value]))
   const text = (name: string): string => letter.get(name)?.toString() ?? ''
   const rawFields = decodeLetterFields(letter.get('fields'))

@@ -1,9 +1,9 @@
 /** The records that could not be handled, kept in a stream: reading, counting and removing them. */
-import { StreamClientError } from '@redis-stream-client/client'
 import {
-  BatchSize,
   decodeLetterFields,
+  listLetters,
   pairsOf,
+  type RawLetter,
   type RedisLike,
   redisError,
 } from '@redis-stream-client/client/internal'
@@ -34,13 +34,6 @@ export interface ListOptions {
   readonly after?: string | undefined
 }
 
-const DEFAULT_COUNT = 100
-const GREATEST_COUNT = 10_000
-/** Letters read at a time, at most and by the sizes seen so far; and after how much no more are read for one list. */
-const LETTERS_PER_READ = 20
-const LIST_READ_BYTES = 1024 * 1024
-const GREATEST_LIST_BYTES = 16 * 1024 * 1024
-
 export class DeadRecords {
   readonly #redis: RedisLike
   readonly #key: string
@@ -55,27 +48,8 @@ export class DeadRecords {
    * The oldest first. Fewer than `count` where letters are large: there are no more when the list is empty.
    * Rejects with OPTION_INVALID, REDIS_ERROR.
    */
-  async list({ after, count = DEFAULT_COUNT }: ListOptions = {}): Promise<DeadRecord[]> {
-    if (!Number.isSafeInteger(count) || count < 1 || count > GREATEST_COUNT) {
-      throw new StreamClientError(
-        'OPTION_INVALID',
-        `count must be a whole number from 1 to ${GREATEST_COUNT}`,
-      )
-    }
-    const letters: DeadRecord[] = []
-    const size = new BatchSize(LIST_READ_BYTES)
-    let start = after === undefined ? '-' : `(${after}`
-    for (let bytes = 0; letters.length < count && bytes < GREATEST_LIST_BYTES; ) {
-      const wanted = size.count(Math.min(LETTERS_PER_READ, count - letters.length))
-      const entries = await this.#read('list', start, '+', wanted)
-      const sizes = entries.map(sizeOf)
-      size.hear(sizes)
-      for (const each of sizes) bytes += each
-      for (const entry of entries) letters.push(readDeadRecord(entry))
-      if (entries.length < wanted) break
-      start = `(${letters.at(-1)?.id}`
-    }
-    return letters
+  async list(options: ListOptions = {}): Promise<DeadRecord[]> {
+    return await listLetters(options, (start, count) => this.#read('list', start, '+', count), readDeadRecord)
   }
 
   /** How many there are. Rejects with REDIS_ERROR. */
@@ -100,11 +74,11 @@ export class DeadRecords {
     return Number(await this.run(operation, () => this.#redis.xdel(this.#key, id))) === 1
   }
 
-  async #read(operation: string, from: string, to: string, count: number): Promise<RawEntry[]> {
+  async #read(operation: string, from: string, to: string, count: number): Promise<RawLetter[]> {
     const entries = await this.run(operation, () =>
       this.#redis.xrangeBuffer(this.#key, from, to, 'COUNT', count),
     )
-    return entries as unknown as RawEntry[]
+    return entries as unknown as RawLetter[]
   }
 
   /** Translates what the command rejects with. */
@@ -117,13 +91,7 @@ export class DeadRecords {
   }
 }
 
-type RawEntry = [id: Buffer, words: Buffer[]]
-
-function sizeOf([, words]: RawEntry): number {
-  return words.reduce((sum, word) => sum + word.length, 0)
-}
-
-function readDeadRecord([id, words]: RawEntry): DeadRecord {
+function readDeadRecord([id, words]: RawLetter): DeadRecord {
   const letter = new Map(pairsOf(words).map(([name, value]) => [name.toString(), value]))
   const text = (name: string): string => letter.get(name)?.toString() ?? ''
   const rawFields = decodeLetterFields(letter.get('fields'))
